@@ -1,1 +1,19 @@
-//! Placeholder.
+//! The transactional key-value store: ranges of one ordered keyspace, each replicated by a Raft
+//! group, with MVCC, a timestamp oracle and strictly serializable transactions.
+//!
+//! The layer above holds a [`Db`] (one a node) and opens a [`Txn`] for each transaction. This crate
+//! knows nothing of SQL: keys and values are bytes.
+
+pub mod error;
+pub mod timestamp;
+pub mod txn;
+
+pub use error::Error;
+pub use timestamp::Timestamp;
+pub use txn::{
+    CommitInfo, Db, IsolationLevel, Key, KvBatch, LockStrength, LockWait, Savepoint, Scan,
+    ScanOptions, Span, Txn, TxnOptions, Value,
+};
+
+/// The result of an operation of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
