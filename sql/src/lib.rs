@@ -1,1 +1,15 @@
-//! Placeholder.
+//! PostgreSQL's SQL over the transactional key-value store: types, catalog, binder, planning and
+//! execution with DataFusion, sessions.
+//!
+//! The life of a statement: `parse` makes a syntax tree, `bind` resolves names and types by
+//! PostgreSQL's rules into the tree of [`bind::tree`], and that is run either by `point` (compiled
+//! key access) or by `plan` and `exec` (DataFusion). `session` owns transactions, prepared
+//! statements and portals; the server speaks to it alone.
+
+pub mod bind;
+pub mod catalog;
+pub mod error;
+pub mod session;
+pub mod types;
+
+pub use error::{SqlError, SqlState};
