@@ -1,5 +1,6 @@
 //! What can go wrong below SQL: one variant for each decision that a caller takes.
 
+use crate::keys::Malformed;
 use crate::timestamp::Timestamp;
 
 /// An error of the store.
@@ -34,7 +35,9 @@ pub enum Error {
         message: String,
     },
     /// The transaction's buffered writes exceed the limit (53200).
-    #[error("transaction is too large: {bytes} bytes of buffered writes exceed the limit of {limit}")]
+    #[error(
+        "transaction is too large: {bytes} bytes of buffered writes exceed the limit of {limit}"
+    )]
     TooLarge {
         /// Bytes buffered.
         bytes: usize,
@@ -59,6 +62,14 @@ pub enum Error {
     /// The operation was cancelled by its caller.
     #[error("operation was cancelled")]
     Cancelled,
+}
+
+impl From<Malformed> for Error {
+    fn from(_: Malformed) -> Self {
+        Self::Storage {
+            message: "a key of the store is damaged".into(),
+        }
+    }
 }
 
 impl Error {

@@ -5,6 +5,7 @@
 //! knows nothing of SQL: keys and values are bytes.
 
 pub mod error;
+pub mod keys;
 pub mod timestamp;
 pub mod txn;
 

@@ -31,6 +31,11 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.millis(), self.0 & ((1 << LOGICAL_BITS) - 1))
+        write!(
+            f,
+            "{}.{}",
+            self.millis(),
+            self.0 & ((1 << LOGICAL_BITS) - 1)
+        )
     }
 }

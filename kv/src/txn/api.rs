@@ -30,7 +30,10 @@ impl Span {
                 break;
             }
         }
-        Self { start: Bytes::copy_from_slice(prefix), end: end.into() }
+        Self {
+            start: Bytes::copy_from_slice(prefix),
+            end: end.into(),
+        }
     }
 
     /// The span of exactly one key.
@@ -38,7 +41,10 @@ impl Span {
         let mut end = Vec::with_capacity(key.len() + 1);
         end.extend_from_slice(key);
         end.push(0);
-        Self { start: Bytes::copy_from_slice(key), end: end.into() }
+        Self {
+            start: Bytes::copy_from_slice(key),
+            end: end.into(),
+        }
     }
 
     /// Whether `key` lies in the span.
@@ -107,7 +113,11 @@ pub struct ScanOptions {
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { reverse: false, limit: None, batch_rows: 8_192 }
+        Self {
+            reverse: false,
+            limit: None,
+            batch_rows: 8_192,
+        }
     }
 }
 
@@ -138,7 +148,8 @@ impl KvBatch {
         let value_start = self.data.len();
         self.data.extend_from_slice(value);
         let at = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        self.rows.push((at(key_start), at(value_start), at(self.data.len())));
+        self.rows
+            .push((at(key_start), at(value_start), at(self.data.len())));
     }
 
     /// Number of rows.
@@ -158,9 +169,14 @@ impl KvBatch {
 
     /// Key and value of row `i`; empty slices beyond the end.
     pub fn row(&self, i: usize) -> (&[u8], &[u8]) {
-        let Some(&(k, v, e)) = self.rows.get(i) else { return (&[], &[]) };
+        let Some(&(k, v, e)) = self.rows.get(i) else {
+            return (&[], &[]);
+        };
         let (k, v, e) = (k as usize, v as usize, e as usize);
-        (self.data.get(k..v).unwrap_or_default(), self.data.get(v..e).unwrap_or_default())
+        (
+            self.data.get(k..v).unwrap_or_default(),
+            self.data.get(v..e).unwrap_or_default(),
+        )
     }
 
     /// All rows in scan order.

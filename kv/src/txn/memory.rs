@@ -41,7 +41,10 @@ impl Db {
             inner: Arc::new(Inner {
                 db: self.clone(),
                 options,
-                state: Mutex::new(State { read, ..State::default() }),
+                state: Mutex::new(State {
+                    read,
+                    ..State::default()
+                }),
             }),
         })
     }
@@ -140,7 +143,11 @@ impl Txn {
         if !options.reverse {
             rows.reverse();
         }
-        Scan { rows, left: options.limit.unwrap_or(u64::MAX), batch_rows: options.batch_rows }
+        Scan {
+            rows,
+            left: options.limit.unwrap_or(u64::MAX),
+            batch_rows: options.batch_rows,
+        }
     }
 
     /// Buffers a write.
@@ -193,14 +200,20 @@ impl Txn {
     pub fn rollback_to(&self, savepoint: Savepoint) -> Result<(), Error> {
         let mut state = self.inner.state.lock();
         state.saved.retain(|(id, _)| *id <= savepoint.0);
-        let Some((_, writes)) = state.saved.last() else { return Err(Error::Finished) };
+        let Some((_, writes)) = state.saved.last() else {
+            return Err(Error::Finished);
+        };
         state.writes = Arc::clone(writes);
         Ok(())
     }
 
     /// Forgets the savepoint and those after it; the writes stay.
     pub fn release(&self, savepoint: Savepoint) -> Result<(), Error> {
-        self.inner.state.lock().saved.retain(|(id, _)| *id < savepoint.0);
+        self.inner
+            .state
+            .lock()
+            .saved
+            .retain(|(id, _)| *id < savepoint.0);
         Ok(())
     }
 
@@ -211,14 +224,19 @@ impl Txn {
             return Err(Error::Finished);
         }
         if state.writes.is_empty() {
-            return Ok(CommitInfo { timestamp: state.read });
+            return Ok(CommitInfo {
+                timestamp: state.read,
+            });
         }
         let mut versions = self.inner.db.versions.lock();
         let newer = |at: Option<&Vec<(Timestamp, Option<Bytes>)>>| {
-            at.and_then(|v| v.last()).is_some_and(|(ts, _)| *ts > state.read)
+            at.and_then(|v| v.last())
+                .is_some_and(|(ts, _)| *ts > state.read)
         };
         if state.writes.keys().any(|k| newer(versions.get(k))) {
-            return Err(Error::Conflict { reason: "concurrent update" });
+            return Err(Error::Conflict {
+                reason: "concurrent update",
+            });
         }
         for span in &state.spans {
             if versions
@@ -232,7 +250,10 @@ impl Txn {
         }
         let timestamp = self.inner.db.tick();
         for (key, value) in state.writes.iter() {
-            versions.entry(key.clone()).or_default().push((timestamp, value.clone()));
+            versions
+                .entry(key.clone())
+                .or_default()
+                .push((timestamp, value.clone()));
         }
         Ok(CommitInfo { timestamp })
     }
@@ -244,7 +265,13 @@ impl Txn {
 }
 
 fn visible(versions: &Versions, key: &[u8], read: Timestamp) -> Option<Value> {
-    versions.get(key)?.iter().rev().find(|(ts, _)| *ts <= read)?.1.clone()
+    versions
+        .get(key)?
+        .iter()
+        .rev()
+        .find(|(ts, _)| *ts <= read)?
+        .1
+        .clone()
 }
 
 /// A running scan.
@@ -259,7 +286,9 @@ impl Scan {
     pub async fn next_batch(&mut self) -> Result<Option<KvBatch>, Error> {
         let mut batch = KvBatch::default();
         while self.left > 0 && batch.len() < self.batch_rows {
-            let Some((key, value)) = self.rows.pop() else { break };
+            let Some((key, value)) = self.rows.pop() else {
+                break;
+            };
             batch.push(&key, &value);
             self.left -= 1;
         }

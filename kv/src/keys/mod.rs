@@ -1,0 +1,45 @@
+//! The keyspace: one ordered space of bytes, cut into ranges, and the order-preserving encoding of
+//! column values.
+//!
+//! ```text
+//! byte 0   what follows                              range   what
+//! ------   -----------------------------------------  -----  --------------------------------
+//!  0x01    range id (8)                               1      range descriptor
+//!  0x02    node id (8)                                1      node
+//!  0x03    name                                       1      cluster setting
+//!  0x04    name                                       1      state of the timestamp oracle
+//!  0x10    chosen by the SQL layer                    2..    catalog rows
+//!  0x11    chosen by the SQL layer                    2..    jobs
+//!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer
+//!  0x20    table id (4) ‖ index id (4) ‖ columns      2..    rows and index entries
+//!  0x21    first key after everything
+//! ```
+//!
+//! Everything that one SQL transaction may write lies at or above [`USER_MIN`], so that a new
+//! cluster keeps it in one range. What a replica remembers for itself (applied position,
+//! membership) is no key of this space: it lies in the store's `meta` keyspace ([`meta`]).
+//!
+//! This module is pure: bytes in, bytes out. It knows neither versions nor
+//! SQL types: a numeric or an interval comes here as bytes that the SQL layer has made comparable.
+
+mod decode;
+mod encode;
+pub mod meta;
+mod space;
+
+pub use decode::{
+    Malformed, decode_bool, decode_bytes, decode_f32, decode_f64, decode_fixed16, decode_i16,
+    decode_i32, decode_i64, decode_is_null, decode_str, skip_bytes,
+};
+pub use encode::{
+    encode_bool, encode_bytes, encode_f32, encode_f64, encode_fixed16, encode_i16, encode_i32,
+    encode_i64, encode_not_null, encode_null, encode_str,
+};
+pub use space::{
+    CATALOG, END, INDEX_PREFIX_LEN, JOBS, NODE, ORACLE, RANGE, SETTING, SQL_STATE, SYSTEM_MIN,
+    TABLE, USER_MIN, catalog_prefix, decode_table_prefix, index_span, jobs_prefix, node_key,
+    range_key, setting_key, sql_state_prefix, system_span, table_prefix, table_span, user_span,
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Prefixes of the keyspace and the functions that write them.
+
+use crate::keys::Malformed;
+use crate::txn::Span;
+
+/// Range descriptors.
+pub const RANGE: u8 = 0x01;
+/// Nodes of the cluster.
+pub const NODE: u8 = 0x02;
+/// Cluster settings.
+pub const SETTING: u8 = 0x03;
+/// State of the timestamp oracle.
+pub const ORACLE: u8 = 0x04;
+/// Catalog rows.
+pub const CATALOG: u8 = 0x10;
+/// Jobs.
+pub const JOBS: u8 = 0x11;
+/// Other state of the SQL layer (roles, comments, statistics).
+pub const SQL_STATE: u8 = 0x12;
+/// Rows and index entries.
+pub const TABLE: u8 = 0x20;
+
+/// First key of all.
+pub const SYSTEM_MIN: &[u8] = &[];
+/// First key that SQL transactions write: everything below belongs to the system range.
+pub const USER_MIN: &[u8] = &[CATALOG];
+/// First key after everything.
+pub const END: &[u8] = &[TABLE + 1];
+/// Length of what [`table_prefix`] writes.
+pub const INDEX_PREFIX_LEN: usize = 9;
+
+fn with_id(prefix: u8, id: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(9);
+    key.push(prefix);
+    key.extend_from_slice(&id.to_be_bytes());
+    key
+}
+
+/// The descriptor of a range.
+pub fn range_key(range: u64) -> Vec<u8> {
+    with_id(RANGE, range)
+}
+
+/// A node.
+pub fn node_key(node: u64) -> Vec<u8> {
+    with_id(NODE, node)
+}
+
+/// A cluster setting.
+pub fn setting_key(name: &str) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + name.len());
+    key.push(SETTING);
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+/// Begins a key of the catalog; the SQL layer appends what it likes.
+pub fn catalog_prefix() -> Vec<u8> {
+    vec![CATALOG]
+}
+
+/// Begins the key of a job; the SQL layer appends what it likes.
+pub fn jobs_prefix() -> Vec<u8> {
+    vec![JOBS]
+}
+
+/// Begins a key of other state of the SQL layer, which appends what it likes.
+pub fn sql_state_prefix() -> Vec<u8> {
+    vec![SQL_STATE]
+}
+
+/// Begins the key of a row (`index` 1 by convention) or of an index entry: [`INDEX_PREFIX_LEN`]
+/// bytes, to which the encoded columns are appended.
+pub fn table_prefix(table: u32, index: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    key.push(TABLE);
+    key.extend_from_slice(&table.to_be_bytes());
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+/// Reads what [`table_prefix`] wrote and moves `from` behind it.
+pub fn decode_table_prefix(from: &mut &[u8]) -> Result<(u32, u32), Malformed> {
+    let Some((&[TABLE, a, b, c, d, e, f, g, h], rest)) = from.split_first_chunk() else {
+        return Err(Malformed);
+    };
+    *from = rest;
+    Ok((
+        u32::from_be_bytes([a, b, c, d]),
+        u32::from_be_bytes([e, f, g, h]),
+    ))
+}
+
+/// All keys of a table: its rows and all of its indexes.
+pub fn table_span(table: u32) -> Span {
+    let mut prefix = Vec::with_capacity(5);
+    prefix.push(TABLE);
+    prefix.extend_from_slice(&table.to_be_bytes());
+    Span::prefix(&prefix)
+}
+
+/// All keys of one index.
+pub fn index_span(table: u32, index: u32) -> Span {
+    Span::prefix(&table_prefix(table, index))
+}
+
+/// What the system range of a new cluster holds.
+pub fn system_span() -> Span {
+    Span {
+        start: SYSTEM_MIN.into(),
+        end: USER_MIN.into(),
+    }
+}
+
+/// What the user range of a new cluster holds.
+pub fn user_span() -> Span {
+    Span {
+        start: USER_MIN.into(),
+        end: END.into(),
+    }
+}
