@@ -6,7 +6,7 @@ use crate::ids::LogPosition;
 
 /// A failure of the disk below a state machine or a log. It stops the replica: there is no
 /// retry, since after a failed write nobody knows what the disk holds.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StorageError {
     /// What failed and where, for the operator.
@@ -61,6 +61,13 @@ pub trait StateMachine: Send + 'static {
     /// is refused (wrong term, wrong bounds) is a reply, not an error.
     fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Bytes>, StorageError>;
 
+    /// Whether applying `entries` entries with `bytes` bytes of commands may block for longer than
+    /// a task may hold up its thread (a stalled store, a large batch). When true, the group
+    /// applies them where blocking is allowed, which costs a switch of threads.
+    fn apply_may_block(&self, entries: usize, bytes: usize) -> bool {
+        entries > 64 || bytes > 64 << 10
+    }
+
     /// The last position known to survive a power failure. The log may be purged up to it and
     /// never above.
     fn durable_applied(&self) -> Option<LogPosition>;
@@ -72,6 +79,19 @@ pub trait StateMachine: Send + 'static {
         sink: &mut dyn FnMut(Bytes) -> Result<(), StorageError>,
     ) -> Result<AppliedState, StorageError>;
 
+    /// A consistent view of the state as of the applied position, to be read while entries go on
+    /// being applied. Called by the group's task when a peer needs a snapshot: it should be cheap.
+    ///
+    /// The default copies the state into memory by [`Self::write_snapshot`].
+    fn open_snapshot(&self) -> Result<Box<dyn SnapshotSource>, StorageError> {
+        let mut chunks = Vec::new();
+        let state = self.write_snapshot(&mut |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        })?;
+        Ok(Box::new(CopiedSnapshot { state, chunks }))
+    }
+
     /// Replaces the whole state by a snapshot, durably and atomically: after a crash either the
     /// old or the new state is there.
     fn install_snapshot(
@@ -79,4 +99,34 @@ pub trait StateMachine: Send + 'static {
         state: AppliedState,
         source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
     ) -> Result<(), StorageError>;
+}
+
+/// A view of a state machine at one position.
+pub trait SnapshotSource: Send + 'static {
+    /// The position and membership of the view.
+    fn state(&self) -> AppliedState;
+
+    /// Writes the view to `sink` in chunks of about 1 MiB. Runs where blocking is allowed.
+    fn write(
+        self: Box<Self>,
+        sink: &mut dyn FnMut(Bytes) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError>;
+}
+
+struct CopiedSnapshot {
+    state: AppliedState,
+    chunks: Vec<Bytes>,
+}
+
+impl SnapshotSource for CopiedSnapshot {
+    fn state(&self) -> AppliedState {
+        self.state.clone()
+    }
+
+    fn write(
+        self: Box<Self>,
+        sink: &mut dyn FnMut(Bytes) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.chunks.into_iter().try_for_each(sink)
+    }
 }

@@ -1,0 +1,26 @@
+//! One replica of one consensus group: propose, read barrier, leadership, membership.
+//!
+//! This module alone names openraft's types; the rest of the crate, and everything above, sees
+//! [`Group`] and plain values.
+//!
+//! ```text
+//!  propose --> openraft core --append--> GroupLog (shared log) --synced--> core
+//!                                   \--> network (other replicas) -------> core
+//!                                                     committed --> machine --> StateMachine
+//! ```
+
+mod convert;
+mod handle;
+mod leadership;
+mod life;
+mod log;
+mod machine;
+mod network;
+mod serve;
+mod types;
+
+pub use handle::{Group, GroupStatus, Proposed};
+pub use leadership::Leadership;
+
+pub(crate) use handle::{GroupInner, Wiring};
+pub(crate) use machine::MachineFactory;

@@ -1,0 +1,274 @@
+//! openraft's network on top of a [`Transport`].
+//!
+//! Traps of openraft's defaults that this closes: a missing `pre_vote` grants, a missing
+//! `transfer_leader` fails, and the time limit of a call is for the network to enforce.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use openraft::RPCTypes;
+use openraft::errors::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    VoteRequest as RaftVoteRequest, VoteResponse,
+};
+use tokio::sync::mpsc;
+
+use super::convert;
+use super::types::{RaftVote, Types};
+use crate::ids::{GroupId, ReplicaId};
+use crate::membership::{Peer, Place};
+use crate::snapshot::SnapshotData;
+use crate::state_machine::{AppliedState, StorageError};
+use crate::transport::{
+    AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
+    Transport, TransportError, VoteRequest,
+};
+
+type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
+
+/// Pieces of a snapshot read ahead of the network.
+const SNAPSHOT_READ_AHEAD: usize = 4;
+
+/// Makes the connections of one replica to its peers.
+pub(crate) struct Network {
+    pub(crate) group: GroupId,
+    pub(crate) from: Peer,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) transfers: Arc<AtomicU64>,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, place: &Place) -> Connection {
+        Connection {
+            group: self.group,
+            from: self.from,
+            to: Peer { replica: ReplicaId(target), place: *place },
+            transport: Arc::clone(&self.transport),
+            transfers: Arc::clone(&self.transfers),
+        }
+    }
+}
+
+/// The way to one peer.
+pub(crate) struct Connection {
+    group: GroupId,
+    from: Peer,
+    to: Peer,
+    transport: Arc<dyn Transport>,
+    transfers: Arc<AtomicU64>,
+}
+
+impl Connection {
+    async fn call(
+        &self,
+        body: Request,
+        action: RPCTypes,
+        ttl: Duration,
+    ) -> Result<Reply, RPCError<Types>> {
+        let envelope = Envelope { group: self.group, from: self.from, to: self.to, body };
+        let answer = match tokio::time::timeout(ttl, self.transport.send(envelope, ttl)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(TransportError::Timeout),
+        };
+        answer.map_err(|error| self.failure(error, action, ttl))
+    }
+
+    fn failure(&self, error: TransportError, action: RPCTypes, ttl: Duration) -> RPCError<Types> {
+        match error {
+            TransportError::Timeout => RPCError::Timeout(Timeout {
+                action,
+                id: self.from.replica.0,
+                target: self.to.replica.0,
+                timeout: ttl,
+            }),
+            error => RPCError::Unreachable(Unreachable::new(&error)),
+        }
+    }
+
+    async fn ask_vote(
+        &self,
+        request: RaftVoteRequest<Types>,
+        pre: bool,
+        option: &RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let request = VoteRequest {
+            vote: convert::vote(&request.vote),
+            last: request.last_log_id.as_ref().map(convert::position),
+            transfer: request.leadership_transfer,
+        };
+        let body = if pre { Request::PreVote(request) } else { Request::Vote(request) };
+        match self.call(body, RPCTypes::Vote, option.soft_ttl()).await? {
+            Reply::Vote(reply) => Ok(VoteResponse {
+                vote: convert::raft_vote(&reply.vote),
+                vote_granted: reply.granted,
+                last_log_id: reply.last.map(convert::log_id),
+            }),
+            _ => Err(odd_reply()),
+        }
+    }
+
+    /// Sends one piece; `Ok(Some(vote))` ends the transfer.
+    async fn send_chunk(
+        &self,
+        chunk: SnapshotChunk,
+        ttl: Duration,
+    ) -> Result<Option<RaftVote>, StreamingError<Types>> {
+        let reply = self.call(Request::Snapshot(chunk), RPCTypes::InstallSnapshot, ttl).await?;
+        match reply {
+            Reply::Snapshot(SnapshotReply::Next) => Ok(None),
+            Reply::Snapshot(SnapshotReply::Installed(vote)) => Ok(Some(convert::raft_vote(&vote))),
+            Reply::Snapshot(SnapshotReply::Restart) => {
+                Err(StreamingError::Network(NetworkError::from_string("snapshot must start again")))
+            }
+            _ => Err(odd_reply().into()),
+        }
+    }
+
+    async fn send_snapshot(
+        &self,
+        vote: RaftVote,
+        snapshot: Snapshot,
+        ttl: Duration,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let SnapshotData::Live(source) = snapshot.snapshot else {
+            let error = NetworkError::from_string("a snapshot without data cannot be sent");
+            return Err(StreamingError::Network(error));
+        };
+        let AppliedState { position, membership } = source.state();
+        let (sender, mut pieces) = mpsc::channel::<Bytes>(SNAPSHOT_READ_AHEAD);
+        let reader = read_source(source, sender);
+        let mut next = SnapshotChunk {
+            vote: convert::vote(&vote),
+            transfer: self.transfers.fetch_add(1, Ordering::Relaxed),
+            sequence: 0,
+            position,
+            membership,
+            data: Bytes::new(),
+            checksum: 0,
+            last: false,
+        };
+        while let Some(data) = pieces.recv().await {
+            next.checksum = crc32c::crc32c(&data);
+            next.data = data;
+            if let Some(vote) = self.send_chunk(next.clone(), ttl).await? {
+                return Ok(SnapshotResponse::new(vote));
+            }
+            next.sequence += 1;
+        }
+        if let Err(error) = reader.await {
+            return Err(StreamingError::Network(NetworkError::new(&error)));
+        }
+        next.data = Bytes::new();
+        next.checksum = crc32c::crc32c(&[]);
+        next.last = true;
+        match self.send_chunk(next, ttl).await? {
+            Some(vote) => Ok(SnapshotResponse::new(vote)),
+            None => Err(odd_reply().into()),
+        }
+    }
+}
+
+/// Reads a view where blocking is allowed, as fast as `sender` takes it.
+async fn read_source(
+    source: Box<dyn crate::state_machine::SnapshotSource>,
+    sender: mpsc::Sender<Bytes>,
+) -> Result<(), StorageError> {
+    let reading = tokio::task::spawn_blocking(move || {
+        source.write(&mut |piece| {
+            sender.blocking_send(piece).map_err(|_| StorageError::new("snapshot was given up"))
+        })
+    });
+    match reading.await {
+        Ok(result) => result,
+        Err(_) => Err(StorageError::new("reading a snapshot failed")),
+    }
+}
+
+fn odd_reply() -> RPCError<Types> {
+    RPCError::Unreachable(Unreachable::new(&Refusal::Malformed))
+}
+
+impl RaftNetworkV2<Types> for Connection {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let body = Request::Append(AppendRequest {
+            vote: convert::vote(&request.vote),
+            previous: request.prev_log_id.as_ref().map(convert::position),
+            entries: request.entries.into_iter().map(convert::entry).collect(),
+            committed: request.leader_commit.as_ref().map(convert::position),
+        });
+        match self.call(body, RPCTypes::AppendEntries, option.soft_ttl()).await? {
+            Reply::Append(AppendReply::Stored) => Ok(AppendEntriesResponse::Success),
+            Reply::Append(AppendReply::StoredUpTo(upto)) => {
+                Ok(AppendEntriesResponse::PartialSuccess(upto.map(convert::log_id)))
+            }
+            Reply::Append(AppendReply::Conflict) => Ok(AppendEntriesResponse::Conflict),
+            Reply::Append(AppendReply::HigherVote(vote)) => {
+                Ok(AppendEntriesResponse::HigherVote(convert::raft_vote(&vote)))
+            }
+            _ => Err(odd_reply()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: RaftVoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(request, false, &option).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: RaftVoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.ask_vote(request, true, &option).await
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: RaftVote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        tokio::select! {
+            biased;
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            sent = self.send_snapshot(vote, snapshot, option.soft_ttl()) => sent,
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<openraft::raft::TransferLeaderResponse<Types>, RPCError<Types>> {
+        let body = Request::TransferLeader {
+            vote: convert::vote(request.from_leader()),
+            last: request.last_log_id().map(convert::position),
+            successor: ReplicaId(*request.to_node_id()),
+        };
+        match self.call(body, RPCTypes::TransferLeader, option.soft_ttl()).await? {
+            Reply::TransferLeader { accepted: true } => Ok(Ok(())),
+            Reply::TransferLeader { accepted: false } => {
+                Err(RPCError::Network(NetworkError::from_string("the successor does not campaign")))
+            }
+            _ => Err(odd_reply()),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Messages from other replicas -> openraft.
+//!
+//! Votes are refused for one lease after a replica was opened: before it stopped it may have
+//! acknowledged a leader, whose lease counts on this replica's refusal, and openraft does not
+//! remember that over a restart.
+
+use openraft::errors::{Fatal, RaftError};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest,
+    VoteRequest as RaftVoteRequest, VoteResponse,
+};
+
+use super::convert;
+use super::handle::{Core, GroupInner};
+use super::types::seeded;
+use crate::membership::{Membership, Peer};
+use crate::snapshot::{Received, SnapshotData};
+use crate::transport::{
+    AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
+    VoteReply, VoteRequest,
+};
+
+impl GroupInner {
+    /// Handles a message; the host has checked that it is for this replica.
+    pub(crate) async fn serve(&self, envelope: Envelope) -> Result<Reply, Refusal> {
+        let core = self.core().ok_or(Refusal::Stopped)?;
+        let Envelope { from, body, .. } = envelope;
+        match body {
+            Request::Append(request) => self.serve_append(&core, request).await,
+            Request::Vote(request) => serve_vote(&core, request, false).await,
+            Request::PreVote(request) => serve_vote(&core, request, true).await,
+            Request::TransferLeader { vote, successor, last } => {
+                let request = TransferLeaderRequest::new(
+                    convert::raft_vote(&vote),
+                    successor.0,
+                    last.map(convert::log_id),
+                );
+                let handled = core.raft.handle_transfer_leader(request);
+                let accepted = seeded(self.wiring.next_seed(), handled).await.map_err(stopped)?;
+                Ok(Reply::TransferLeader { accepted: accepted.is_ok() })
+            }
+            Request::Snapshot(chunk) => self.serve_snapshot(&core, from, chunk).await,
+        }
+    }
+
+    async fn serve_append(&self, core: &Core, request: AppendRequest) -> Result<Reply, Refusal> {
+        let entries: Result<Vec<_>, _> =
+            request.entries.into_iter().map(convert::raft_entry).collect();
+        let request = AppendEntriesRequest {
+            vote: convert::raft_vote(&request.vote),
+            prev_log_id: request.previous.map(convert::log_id),
+            entries: entries.map_err(|_| Refusal::Malformed)?,
+            leader_commit: request.committed.map(convert::log_id),
+        };
+        let reply = core.raft.append_entries(request).await.map_err(no_reply)?;
+        Ok(Reply::Append(match reply {
+            AppendEntriesResponse::Success => AppendReply::Stored,
+            AppendEntriesResponse::PartialSuccess(upto) => {
+                AppendReply::StoredUpTo(upto.as_ref().map(convert::position))
+            }
+            AppendEntriesResponse::Conflict => AppendReply::Conflict,
+            AppendEntriesResponse::HigherVote(vote) => {
+                AppendReply::HigherVote(convert::vote(&vote))
+            }
+        }))
+    }
+
+    async fn serve_snapshot(
+        &self,
+        core: &Core,
+        from: Peer,
+        chunk: SnapshotChunk,
+    ) -> Result<Reply, Refusal> {
+        let received = core.staging.lock().receive(from, &chunk);
+        let staged = match received {
+            Received::Next => return Ok(Reply::Snapshot(SnapshotReply::Next)),
+            Received::Restart => return Ok(Reply::Snapshot(SnapshotReply::Restart)),
+            Received::Complete(staged) => staged,
+        };
+        let membership = Membership::decode(&chunk.membership).map_err(|_| Refusal::Malformed)?;
+        let last_membership =
+            convert::raft_stored(&membership.encode()).map_err(|_| Refusal::Malformed)?;
+        let meta = openraft::type_config::alias::SnapshotMetaOf::<super::types::Types> {
+            last_log_id: chunk.position.map(convert::log_id),
+            last_membership,
+        };
+        let snapshot = openraft::type_config::alias::SnapshotOf::<super::types::Types, SnapshotData> {
+            meta,
+            snapshot: SnapshotData::Staged(staged),
+        };
+        let vote = convert::raft_vote(&chunk.vote);
+        let reply = core.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Reply::Snapshot(SnapshotReply::Installed(convert::vote(&reply.vote))))
+    }
+}
+
+async fn serve_vote(core: &Core, request: VoteRequest, pre: bool) -> Result<Reply, Refusal> {
+    if !request.transfer && core.vote_guard_holds() {
+        let state = core.log.state();
+        let vote = state.vote.unwrap_or_default();
+        return Ok(Reply::Vote(VoteReply { vote, granted: false, last: state.last }));
+    }
+    let request = RaftVoteRequest {
+        vote: convert::raft_vote(&request.vote),
+        last_log_id: request.last.map(convert::log_id),
+        leadership_transfer: request.transfer,
+    };
+    let reply = if pre { core.raft.pre_vote(request).await } else { core.raft.vote(request).await };
+    let VoteResponse { vote, vote_granted, last_log_id } = reply.map_err(no_reply)?;
+    Ok(Reply::Vote(VoteReply {
+        vote: convert::vote(&vote),
+        granted: vote_granted,
+        last: last_log_id.as_ref().map(convert::position),
+    }))
+}
+
+fn stopped(_: Fatal<super::types::Types>) -> Refusal {
+    Refusal::Stopped
+}
+
+fn no_reply<E>(_: RaftError<super::types::Types, E>) -> Refusal {
+    Refusal::Stopped
+}

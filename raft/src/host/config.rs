@@ -1,0 +1,96 @@
+//! What a host is told when it is opened.
+
+use std::time::Duration;
+
+use openraft::{Config, ConfigError, SnapshotPolicy};
+
+use crate::membership::Place;
+
+/// Timers of all groups of a cluster. They must be equal on all nodes: a leader's lease relies on
+/// how long the others refuse to vote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timing {
+    /// A leader that has nothing to say says so this often.
+    pub heartbeat_ms: u64,
+    /// A follower that hears nothing campaigns after a random time from here...
+    pub election_min_ms: u64,
+    /// ...to here. Also how long a follower refuses to vote after it has heard a leader.
+    pub election_max_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat_ms: 500, election_min_ms: 2_000, election_max_ms: 4_000 }
+    }
+}
+
+impl Timing {
+    /// Short timers for tests on a paused clock.
+    pub fn fast() -> Self {
+        Self { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 }
+    }
+
+    /// How long a leader may serve reads after it sent a message that a majority answered: what
+    /// the others promise, less a tenth for clocks that run at different rates.
+    pub fn lease(&self) -> Duration {
+        Duration::from_millis(self.election_max_ms - self.election_max_ms / 10)
+    }
+
+    /// What the others promise.
+    pub(crate) fn promise(&self) -> Duration {
+        Duration::from_millis(self.election_max_ms)
+    }
+}
+
+/// What a host is told when it is opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostConfig {
+    /// This node and store.
+    pub place: Place,
+    /// Timers.
+    pub timing: Timing,
+    /// The longest command that may be proposed.
+    pub command_bytes_max: usize,
+    /// Entries kept in a log below the newest purge point, so that a peer that lags needs no
+    /// snapshot. At least 10,000: openraft may purge what it has yet to apply when it is small
+    /// (its issue 2116).
+    pub log_entries_kept: u64,
+    /// How often the host looks after its groups.
+    pub supervise_ms: u64,
+}
+
+impl HostConfig {
+    /// The defaults for a store.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            timing: Timing::default(),
+            command_bytes_max: 64 << 20,
+            log_entries_kept: 10_000,
+            supervise_ms: 500,
+        }
+    }
+
+    pub(crate) fn raft_config(&self) -> Result<Config, ConfigError> {
+        let Timing { heartbeat_ms, election_min_ms, election_max_ms } = self.timing;
+        Config {
+            cluster_name: "pontoon".to_owned(),
+            heartbeat_interval: heartbeat_ms,
+            heartbeat_min_interval: Some(heartbeat_ms * 4 / 5),
+            election_timeout_min: election_min_ms,
+            election_timeout_max: election_max_ms,
+            install_snapshot_timeout: 600_000,
+            max_payload_entries: 1_024,
+            replication_lag_threshold: 50_000,
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: self.log_entries_kept,
+            purge_batch_size: 1_024,
+            quorum_loss_probe_interval: Some(election_max_ms * 2),
+            enable_pre_vote: Some(true),
+            enable_leader_restore: Some(false),
+            enable_elect: false,
+            ..Config::default()
+        }
+        .validate()
+    }
+}

@@ -1,0 +1,104 @@
+//! Looking after the groups of a host: what has died is reported and opened again, what may be
+//! purged is purged, and replicas that were restarted begin to campaign once it is safe.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::Fatal;
+
+use super::open::HostInner;
+use crate::group::GroupInner;
+use crate::ids::GroupId;
+use crate::state_machine::StorageError;
+
+/// What a host tells the process it runs in.
+pub trait HostEvents: Send + Sync + 'static {
+    /// The disk failed. Nothing more will be made durable; the process should end.
+    fn fatal(&self, error: StorageError);
+
+    /// A group has died and will be opened again from disk.
+    fn group_down(&self, group: GroupId, reason: String) {
+        let _ = (group, reason);
+    }
+
+    /// A group that was down runs again.
+    fn group_up(&self, group: GroupId) {
+        let _ = group;
+    }
+}
+
+/// Rounds to wait after the n-th failure to reopen a group: 1, 2, 4, ... up to this.
+const BACKOFF_ROUNDS_MAX: u32 = 64;
+
+pub(super) async fn supervise(host: Weak<HostInner>, every: Duration) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(host) = host.upgrade() else { return };
+        let groups: Vec<_> = host.groups.read().values().cloned().collect();
+        for group in groups {
+            host.look_after(&group).await;
+        }
+    }
+}
+
+impl HostInner {
+    async fn look_after(&self, group: &Arc<GroupInner>) {
+        let Some(core) = group.core() else {
+            self.try_reopen(group).await;
+            return;
+        };
+        let (running, applied) = {
+            let metrics = core.metrics.borrow_watched();
+            let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index() + 1);
+            (metrics.running_state.clone(), applied)
+        };
+        match running {
+            Ok(()) => {
+                if core.vote_guard.is_some() && !core.vote_guard_holds() {
+                    core.raft.runtime_config().elect(true);
+                }
+                let purged = core.log.state().purged.map_or(0, |position| position.index);
+                let kept = group.wiring.config.log_entries_kept;
+                if applied.saturating_sub(purged) > kept + kept / 4 {
+                    let _ = core.raft.trigger().snapshot().await;
+                }
+            }
+            Err(Fatal::StorageError(error)) => {
+                self.take_down(group, &error.to_string());
+                self.events.fatal(StorageError::new(format!("group {}: {error}", group.id)));
+            }
+            Err(error) => {
+                self.take_down(group, &error.to_string());
+                self.try_reopen(group).await;
+            }
+        }
+    }
+
+    fn take_down(&self, group: &Arc<GroupInner>, reason: &str) {
+        group.core.write().take();
+        group.cell.reset();
+        tracing::error!(group = %group.id, reason, "raft group is down");
+        self.events.group_down(group.id, reason.to_owned());
+    }
+
+    async fn try_reopen(&self, group: &Arc<GroupInner>) {
+        if group.is_closed() || !group.reopen_is_due(BACKOFF_ROUNDS_MAX) {
+            return;
+        }
+        match group.start().await {
+            Ok(()) => {
+                tracing::info!(group = %group.id, "raft group is up again");
+                self.events.group_up(group.id);
+            }
+            Err(error) => {
+                tracing::error!(group = %group.id, %error, "could not reopen raft group");
+                if let crate::error::OpenError::Storage(error) = error {
+                    self.events.fatal(error);
+                }
+            }
+        }
+    }
+}
