@@ -164,7 +164,7 @@ pub enum Severity {
 
 /// An error (or notice) with all the fields that PostgreSQL's protocol has for it.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
+#[error("{0}")]
 pub struct SqlError(pub Box<Fields>);
 
 /// The fields of a [`SqlError`].
