@@ -1,0 +1,177 @@
+//! The two engines a suite can run against, and a server of either kind.
+
+use std::net::TcpListener;
+use std::process::Child;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use super::pontoon::PontoonNode;
+use super::postgres::PostgresCluster;
+use crate::wire::{Address, Client};
+
+/// How long a server may take from its start to its first answer.
+const START_MAX: Duration = Duration::from_secs(60);
+/// Pause between two looks at a starting server.
+const START_POLL: Duration = Duration::from_millis(10);
+
+/// Which database answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// The database under test.
+    Pontoon,
+    /// The reference.
+    Postgres,
+}
+
+impl Engine {
+    /// The label of this engine in `onlyif` and `skipif` lines of our own cases.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Pontoon => "pontoon",
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "pontoon" => Ok(Self::Pontoon),
+            "postgres" => Ok(Self::Postgres),
+            other => Err(format!("unknown engine {other:?}: pontoon or postgres")),
+        }
+    }
+}
+
+/// Why a server could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerFailure {
+    /// A file or process operation failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The operating system's answer.
+        source: std::io::Error,
+    },
+    /// A tool said no.
+    #[error("{what} failed: {output}")]
+    Tool {
+        /// The tool.
+        what: String,
+        /// The end of its output.
+        output: String,
+    },
+    /// The process ended before it answered.
+    #[error("the server ended at once ({status}): {output}")]
+    Ended {
+        /// The exit status.
+        status: String,
+        /// The end of its log.
+        output: String,
+    },
+    /// The process runs but does not answer.
+    #[error("the server did not answer within {0:?}")]
+    Silent(Duration),
+}
+
+impl ServerFailure {
+    /// An `Io` failure of the named step.
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// A running server of either engine.
+#[derive(Debug)]
+pub enum Server {
+    /// A Pontoon node.
+    Pontoon(PontoonNode),
+    /// A PostgreSQL cluster.
+    Postgres(PostgresCluster),
+}
+
+impl Server {
+    /// Starts a fresh, empty server.
+    ///
+    /// # Errors
+    /// When the binaries are missing or the server does not come up.
+    pub fn start(engine: Engine) -> Result<Self, ServerFailure> {
+        Ok(match engine {
+            Engine::Pontoon => Self::Pontoon(PontoonNode::start_fresh()?),
+            Engine::Postgres => Self::Postgres(PostgresCluster::start_fresh()?),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Address {
+        match self {
+            Self::Pontoon(node) => node.address(),
+            Self::Postgres(cluster) => cluster.address(),
+        }
+    }
+
+    /// The process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        match self {
+            Self::Pontoon(node) => node.is_alive(),
+            Self::Postgres(cluster) => cluster.is_alive(),
+        }
+    }
+
+    /// The last lines that the server logged.
+    pub fn log_tail(&self) -> String {
+        match self {
+            Self::Pontoon(node) => node.log_tail(),
+            Self::Postgres(cluster) => cluster.log_tail(),
+        }
+    }
+}
+
+/// A loopback port that was free a moment ago.
+pub(super) fn free_port() -> Result<u16, ServerFailure> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(ServerFailure::io("bind a port"))?;
+    Ok(listener
+        .local_addr()
+        .map_err(ServerFailure::io("read a port"))?
+        .port())
+}
+
+/// Waits until a session can be opened, or the process ends.
+pub(super) fn wait_until_ready(
+    child: &mut Child,
+    address: &Address,
+    log_tail: impl Fn() -> String,
+) -> Result<(), ServerFailure> {
+    let started = Instant::now();
+    loop {
+        if Client::connect(address).is_ok() {
+            return Ok(());
+        }
+        if let Some(status) = child
+            .try_wait()
+            .map_err(ServerFailure::io("wait for the server"))?
+        {
+            return Err(ServerFailure::Ended {
+                status: status.to_string(),
+                output: log_tail(),
+            });
+        }
+        if started.elapsed() > START_MAX {
+            return Err(ServerFailure::Silent(START_MAX));
+        }
+        std::thread::sleep(START_POLL);
+    }
+}
+
+/// The last 30 lines of a text file; empty when there is none.
+pub(super) fn tail(path: &std::path::Path) -> String {
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(30);
+    lines.get(from..).unwrap_or_default().join("\n")
+}

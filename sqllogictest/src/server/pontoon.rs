@@ -1,0 +1,208 @@
+//! A Pontoon node as a process of its own: start, kill -9, start again on the same directory.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::engine::{ServerFailure, free_port, tail, wait_until_ready};
+use crate::wire::Address;
+
+/// The binary under test: `PONTOON_BIN`, else beside this program, else in `CARGO_TARGET_DIR`.
+pub fn pontoon_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("PONTOON_BIN") {
+        return PathBuf::from(path);
+    }
+    let beside = std::env::current_exe().ok().and_then(|exe| {
+        // target/debug/slt or target/debug/deps/some_test
+        exe.ancestors()
+            .skip(1)
+            .take(2)
+            .map(|folder| folder.join("pontoon"))
+            .find(|path| path.is_file())
+    });
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    beside.unwrap_or_else(|| PathBuf::from(target).join("debug/pontoon"))
+}
+
+/// A node and the directory it works in.
+#[derive(Debug)]
+pub struct PontoonNode {
+    child: Child,
+    data_dir: PathBuf,
+    log: PathBuf,
+    ports: Ports,
+    owned: Option<TempDir>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Ports {
+    sql: u16,
+    rpc: u16,
+    admin: u16,
+}
+
+impl PontoonNode {
+    /// Starts a node on an empty temporary directory that is removed with the handle.
+    ///
+    /// # Errors
+    /// When the binary is missing or the node does not answer.
+    pub fn start_fresh() -> Result<Self, ServerFailure> {
+        let folder = tempfile::Builder::new()
+            .prefix("pontoon-node-")
+            .tempdir()
+            .map_err(ServerFailure::io("make a directory"))?;
+        let mut node = Self::start_in(&folder.path().join("data"))?;
+        node.owned = Some(folder);
+        Ok(node)
+    }
+
+    /// Starts a node on the given data directory, which stays.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_in(data_dir: &Path) -> Result<Self, ServerFailure> {
+        let log = data_dir.with_extension("log");
+        let ports = Ports {
+            sql: free_port()?,
+            rpc: free_port()?,
+            admin: free_port()?,
+        };
+        let child = spawn(data_dir, &log, ports)?;
+        let mut node = Self {
+            child,
+            data_dir: data_dir.to_owned(),
+            log,
+            ports,
+            owned: None,
+        };
+        node.wait()?;
+        Ok(node)
+    }
+
+    /// Runs `pontoon start` on the directory and waits for it to end by itself: for directories
+    /// that must be refused. Returns the exit code and everything it printed.
+    ///
+    /// # Errors
+    /// When the binary is missing, or the node starts after all.
+    pub fn expect_refusal(data_dir: &Path) -> Result<(Option<i32>, String), ServerFailure> {
+        let log = data_dir.with_extension("refusal.log");
+        let ports = Ports {
+            sql: free_port()?,
+            rpc: free_port()?,
+            admin: free_port()?,
+        };
+        let mut child = spawn(data_dir, &log, ports)?;
+        let address = Address::local(ports.sql);
+        match wait_until_ready(&mut child, &address, || tail(&log)) {
+            Err(ServerFailure::Ended { .. }) => {
+                let status = child
+                    .wait()
+                    .map_err(ServerFailure::io("wait for the node"))?;
+                Ok((status.code(), tail(&log)))
+            }
+            other => {
+                let _ = child.kill();
+                let _ = child.wait();
+                other?;
+                Err(ServerFailure::Tool {
+                    what: "refusing the directory".to_owned(),
+                    output: "the node started".to_owned(),
+                })
+            }
+        }
+    }
+
+    /// Kills the process with SIGKILL and waits for its end.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn kill9(&mut self) -> Result<(), ServerFailure> {
+        self.child
+            .kill()
+            .map_err(ServerFailure::io("kill the node"))?;
+        self.child
+            .wait()
+            .map_err(ServerFailure::io("wait for the node"))?;
+        Ok(())
+    }
+
+    /// Starts the node again on the same directory and the same ports.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_again(&mut self) -> Result<(), ServerFailure> {
+        self.child = spawn(&self.data_dir, &self.log, self.ports)?;
+        self.wait()
+    }
+
+    /// Where it listens for SQL.
+    pub fn address(&self) -> Address {
+        Address::local(self.ports.sql)
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The operating system's number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The process still runs.
+    pub fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    fn wait(&mut self) -> Result<(), ServerFailure> {
+        let address = self.address();
+        let log = self.log.clone();
+        let ready = wait_until_ready(&mut self.child, &address, || tail(&log));
+        if ready.is_err() {
+            // Reported by the caller; the process must not outlive the failure.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        ready
+    }
+}
+
+impl Drop for PontoonNode {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(data_dir: &Path, log: &Path, ports: Ports) -> Result<Child, ServerFailure> {
+    let binary = pontoon_binary();
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .map_err(ServerFailure::io(format!("open {}", log.display())))?;
+    let errors = output
+        .try_clone()
+        .map_err(ServerFailure::io("share the log"))?;
+    Command::new(&binary)
+        .arg("start")
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(["--listen-sql", &format!("127.0.0.1:{}", ports.sql)])
+        .args(["--listen-rpc", &format!("127.0.0.1:{}", ports.rpc)])
+        .args(["--listen-admin", &format!("127.0.0.1:{}", ports.admin)])
+        .arg("--insecure")
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .spawn()
+        .map_err(ServerFailure::io(format!("start {}", binary.display())))
+}
