@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::pontoon::PontoonNode;
 use super::postgres::PostgresCluster;
-use crate::wire::{Address, Client};
+use crate::wire::{Address, Client, WireError};
 
 /// How long a server may take from its start to its first answer.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -24,6 +24,15 @@ pub enum Engine {
 }
 
 impl Engine {
+    /// The engine that integration tests run against: Pontoon, unless `PONTOON_TEST_ENGINE` says
+    /// `postgres`. Tests of behaviour are written against PostgreSQL first.
+    pub fn under_test() -> Self {
+        match std::env::var("PONTOON_TEST_ENGINE").as_deref() {
+            Ok("postgres") => Self::Postgres,
+            _ => Self::Pontoon,
+        }
+    }
+
     /// The label of this engine in `onlyif` and `skipif` lines of our own cases.
     pub fn label(self) -> &'static str {
         match self {
@@ -112,6 +121,19 @@ impl Server {
             Self::Pontoon(node) => node.address(),
             Self::Postgres(cluster) => cluster.address(),
         }
+    }
+
+    /// A session at the isolation level that Pontoon has by default, serializable; PostgreSQL is
+    /// told to use it.
+    ///
+    /// # Errors
+    /// When no session can be opened.
+    pub fn session(&self) -> Result<Client, WireError> {
+        let mut client = Client::connect(&self.address())?;
+        if matches!(self, Self::Postgres(_)) {
+            client.query("SET default_transaction_isolation = 'serializable'")?;
+        }
+        Ok(client)
     }
 
     /// The process still runs.
