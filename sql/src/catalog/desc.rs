@@ -174,6 +174,9 @@ pub struct TableDesc {
     pub owner: Oid,
     /// The query of a view, as SQL text.
     pub view: Option<String>,
+    /// The relations that a view reads.
+    #[serde(default)]
+    pub depends: Vec<Oid>,
     /// COMMENT.
     pub comment: Option<String>,
 }
@@ -224,6 +227,12 @@ pub struct SequenceDesc {
     pub owned_by: Option<(Oid, usize)>,
     /// Role that owns it.
     pub owner: Oid,
+    /// Number of its position in the store; RESTART gives a new one, so that it can be taken back
+    /// with the transaction, which `nextval` cannot.
+    pub storage: u32,
+    /// COMMENT.
+    #[serde(default)]
+    pub comment: Option<String>,
 }
 
 /// Everything that one transaction sees of the catalog, its own changes included.
@@ -242,7 +251,77 @@ pub struct CatalogSnapshot {
     pub names: BTreeMap<(Oid, String), Oid>,
 }
 
+/// What a name of the catalog stands for.
+#[derive(Clone, Debug)]
+pub enum Relation {
+    /// A table.
+    Table(Arc<TableDesc>),
+    /// A view.
+    View(Arc<TableDesc>),
+    /// A sequence.
+    Sequence(Arc<SequenceDesc>),
+    /// An index, with its table.
+    Index(Arc<TableDesc>, Arc<IndexDesc>),
+}
+
+impl Relation {
+    /// Its number in pg_class.
+    pub fn oid(&self) -> Oid {
+        match self {
+            Self::Table(t) | Self::View(t) => t.oid,
+            Self::Sequence(s) => s.oid,
+            Self::Index(_, i) => i.oid,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Table(t) | Self::View(t) => &t.name,
+            Self::Sequence(s) => &s.name,
+            Self::Index(_, i) => &i.name,
+        }
+    }
+
+    /// Its schema.
+    pub fn schema(&self) -> Oid {
+        match self {
+            Self::Table(t) | Self::View(t) | Self::Index(t, _) => t.schema,
+            Self::Sequence(s) => s.schema,
+        }
+    }
+
+    /// PostgreSQL's word for what it is.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Table(_) => "table",
+            Self::View(_) => "view",
+            Self::Sequence(_) => "sequence",
+            Self::Index(..) => "index",
+        }
+    }
+}
+
 impl CatalogSnapshot {
+    /// The relation of that number.
+    pub fn relation(&self, oid: Oid) -> Option<Relation> {
+        if let Some(table) = self.tables.get(&oid) {
+            return Some(match table.kind {
+                RelationKind::Table => Relation::Table(Arc::clone(table)),
+                RelationKind::View => Relation::View(Arc::clone(table)),
+            });
+        }
+        if let Some(sequence) = self.sequences.get(&oid) {
+            return Some(Relation::Sequence(Arc::clone(sequence)));
+        }
+        self.tables.values().find_map(|t| {
+            t.indexes
+                .iter()
+                .find(|i| i.oid == oid)
+                .map(|i| Relation::Index(Arc::clone(t), Arc::clone(i)))
+        })
+    }
+
     /// Number of the schema of that name.
     pub fn schema_named(&self, name: &str) -> Option<Oid> {
         self.schemas.values().find(|s| s.name == name).map(|s| s.oid)

@@ -2,3 +2,11 @@
 //! variables, prepared statements and portals.
 
 pub mod api;
+pub(crate) mod cancel;
+pub mod known;
+pub(crate) mod sequences;
+pub(crate) mod settings;
+pub mod variables;
+pub(crate) mod zone;
+
+pub use cancel::CancelHandle;
