@@ -9,6 +9,7 @@
 pub mod bind;
 pub mod catalog;
 pub mod error;
+pub mod parse;
 pub mod session;
 pub mod types;
 
