@@ -13,11 +13,13 @@
 //! | bytea | Binary | |
 //! | date | Date32 | days since 1970-01-01, extremes are the infinities |
 //! | time | Time64(us) | |
+//! | timetz | FixedSizeBinary(12) | microseconds i64, seconds east of UTC i32, big endian |
 //! | timestamp, timestamptz | Timestamp(us), no zone | since 1970-01-01 (UTC), extremes are the infinities |
 //! | interval | FixedSizeBinary(16) | months i32, days i32, microseconds i64, big endian |
 //! | uuid | FixedSizeBinary(16) | |
 //! | arrays | Binary | [`super::array`]'s form |
-//! | record | Binary | |
+//! | record | Binary | [`super::array`]'s form |
+//! | void | Null | |
 //!
 //! Types whose Arrow bytes do not compare as PostgreSQL compares (numeric with equal value and
 //! other scale, interval, arrays, jsonb) are compared, grouped, joined and sorted through their
@@ -42,6 +44,36 @@ pub struct Interval {
     pub micros: i64,
 }
 
+impl Interval {
+    /// The form in Arrow columns.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let mut out = [0; 16];
+        let parts = self.months.to_be_bytes().into_iter().chain(self.days.to_be_bytes());
+        for (to, from) in out.iter_mut().zip(parts.chain(self.micros.to_be_bytes())) {
+            *to = from;
+        }
+        out
+    }
+
+    /// Reads [`Self::to_bytes`].
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (months, rest) = bytes.split_first_chunk::<4>()?;
+        let (days, rest) = rest.split_first_chunk::<4>()?;
+        let (micros, _) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            months: i32::from_be_bytes(*months),
+            days: i32::from_be_bytes(*days),
+            micros: i64::from_be_bytes(*micros),
+        })
+    }
+
+    /// The length by which intervals compare: a month is 30 days, a day 24 hours.
+    pub fn comparable(self) -> i128 {
+        (i128::from(self.months) * 30 + i128::from(self.days)) * 86_400_000_000
+            + i128::from(self.micros)
+    }
+}
+
 /// One value. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub enum Datum {
@@ -64,14 +96,18 @@ pub enum Datum {
     Float8(f64),
     /// numeric
     Numeric(Numeric),
-    /// text, varchar, bpchar (without padding), name, "char", unknown, json, jsonb (canonical text)
+    /// text, varchar, bpchar (without padding), name, "char", unknown
     Text(Arc<str>),
+    /// json, jsonb (canonical text); functions take [`Datum::Text`] in its place too
+    Json(Arc<str>),
     /// bytea
     Bytea(Bytes),
     /// date: days since 1970-01-01; `i32::MIN`/`MAX` are the infinities
     Date(i32),
     /// time: microseconds since midnight
     Time(i64),
+    /// timetz: microseconds since midnight, seconds east of UTC
+    TimeTz(i64, i32),
     /// timestamp: microseconds since 1970-01-01; `i64::MIN`/`MAX` are the infinities
     Timestamp(i64),
     /// timestamptz: the same in UTC
@@ -98,7 +134,7 @@ impl Datum {
     /// The text of a textual value.
     pub fn as_str(&self) -> Option<&str> {
         match self {
-            Self::Text(s) => Some(s),
+            Self::Text(s) | Self::Json(s) => Some(s),
             _ => None,
         }
     }

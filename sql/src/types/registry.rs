@@ -106,6 +106,8 @@ pub trait CatalogLookup: Send + Sync {
     fn describe(&self, function: &str, args: &[Datum]) -> Result<Datum, SqlError>;
 }
 
+pub use super::load::{Registry, registry};
+
 /// The body of a scalar function on single values.
 pub type ScalarFn = fn(&dyn EvalContext, &[Datum]) -> Result<Datum, SqlError>;
 
