@@ -9,8 +9,12 @@
 pub mod bind;
 pub mod catalog;
 pub mod error;
+pub mod exec;
 pub mod parse;
+pub mod plan;
+pub mod point;
 pub mod session;
+pub mod table;
 pub mod types;
 
 pub use error::{SqlError, SqlState};

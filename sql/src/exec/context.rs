@@ -1,0 +1,212 @@
+//! What a statement runs with, and what all statements of a node share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::prelude::SessionConfig;
+use parking_lot::Mutex;
+use pontoon_kv::Txn;
+
+use crate::bind::tree::{BoundStatement, Expr};
+use crate::catalog::desc::{CatalogSnapshot, TableDesc};
+use crate::error::SqlError;
+use crate::table::Layout;
+use crate::types::registry::EvalContext;
+use crate::types::{Datum, Oid};
+
+use super::prepared::Prepared;
+
+/// What one execution of a statement runs with. Cheap to clone.
+#[derive(Clone)]
+pub struct ExecContext {
+    /// The transaction.
+    pub txn: Txn,
+    /// What it sees of the catalog.
+    pub catalog: Arc<CatalogSnapshot>,
+    /// What functions may know.
+    pub eval: Arc<dyn EvalContext>,
+    /// Values of the parameters.
+    pub params: Arc<[Datum]>,
+    /// What all statements share.
+    pub runtime: Arc<Runtime>,
+    /// Whether compiled key access may be used.
+    pub fast_path: bool,
+}
+
+impl ExecContext {
+    /// The layout of a table's rows.
+    pub fn layout(&self, table: &TableDesc) -> Result<Arc<Layout>, SqlError> {
+        self.runtime.layout(table, self.eval.as_ref())
+    }
+}
+
+/// A CHECK constraint with its condition bound to the table's columns, which have their position
+/// as number.
+#[derive(Debug)]
+pub struct BoundCheck {
+    /// Its name.
+    pub name: String,
+    /// The condition.
+    pub condition: Expr,
+}
+
+/// What is derived from one version of a table.
+#[derive(Clone)]
+struct Derived {
+    /// The very descriptor: a changed one of the same number is another allocation.
+    version: u32,
+    storage: u32,
+    columns: usize,
+    layout: Arc<Layout>,
+    checks: Option<Arc<[BoundCheck]>>,
+}
+
+/// Entries kept of derived tables and prepared statements before stale ones are thrown out.
+const CACHED_MAX: usize = 4_096;
+
+/// What all statements of a node share: DataFusion's memory and disk, caches, row ids.
+pub struct Runtime {
+    environment: Arc<RuntimeEnv>,
+    config: SessionConfig,
+    tables: Mutex<HashMap<Oid, Derived>>,
+    prepared: Mutex<HashMap<usize, (Weak<BoundStatement>, Arc<Prepared>)>>,
+    node: u16,
+    last_row_id: AtomicU64,
+    memory_max: usize,
+}
+
+impl Runtime {
+    /// A runtime for a node with this number, whose queries may hold so many bytes.
+    pub fn new(node: u16, memory_max: usize) -> Result<Self, SqlError> {
+        let environment = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(FairSpillPool::new(memory_max)))
+            .build_arc()
+            .map_err(super::error::from_datafusion)?;
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_batch_size(8_192)
+            .with_collect_statistics(false);
+        Ok(Self {
+            environment,
+            config,
+            tables: Mutex::default(),
+            prepared: Mutex::default(),
+            node,
+            last_row_id: AtomicU64::new(0),
+            memory_max,
+        })
+    }
+
+    /// A context for one execution by DataFusion.
+    pub fn task_context(&self) -> Arc<TaskContext> {
+        Arc::new(
+            TaskContext::default()
+                .with_session_config(self.config.clone())
+                .with_runtime(Arc::clone(&self.environment)),
+        )
+    }
+
+    /// Bytes that one statement may hold in rows.
+    pub fn memory_max(&self) -> usize {
+        self.memory_max
+    }
+
+    /// The next id of a row without primary key: unique in the cluster, growing with time on each
+    /// node (41 bits of milliseconds since 2020, 10 bits of node, 12 bits of counter).
+    pub fn next_row_id(&self) -> i64 {
+        const EPOCH_MS: u64 = 1_577_836_800_000;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        let now = u64::try_from(now).unwrap_or(0).saturating_sub(EPOCH_MS) << 12;
+        let next = |last: u64| Some((last + 1).max(now));
+        let last = self
+            .last_row_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or(now);
+        let own = (last + 1).max(now);
+        let (millis, counter) = (own >> 12, own & 0xfff);
+        let id = (millis << 22) | (u64::from(self.node & 0x3ff) << 12) | counter;
+        (id & 0x7fff_ffff_ffff_ffff).cast_signed()
+    }
+
+    /// The layout of a table's rows.
+    pub fn layout(
+        &self,
+        table: &TableDesc,
+        eval: &dyn EvalContext,
+    ) -> Result<Arc<Layout>, SqlError> {
+        Ok(self.derived(table, eval)?.layout)
+    }
+
+    fn derived(&self, table: &TableDesc, eval: &dyn EvalContext) -> Result<Derived, SqlError> {
+        let fits = |d: &Derived| {
+            d.version == table.version
+                && d.storage == table.storage
+                && d.columns == table.columns.len()
+        };
+        if let Some(found) = self.tables.lock().get(&table.oid).filter(|d| fits(d)) {
+            return Ok(found.clone());
+        }
+        let derived = Derived {
+            version: table.version,
+            storage: table.storage,
+            columns: table.columns.len(),
+            layout: Arc::new(Layout::new(table, eval)?),
+            checks: None,
+        };
+        let mut tables = self.tables.lock();
+        if tables.len() >= CACHED_MAX {
+            tables.clear();
+        }
+        tables.insert(table.oid, derived.clone());
+        Ok(derived)
+    }
+
+    /// The CHECK constraints of a table, bound once for each version of it.
+    pub fn checks(
+        &self,
+        table: &Arc<TableDesc>,
+        cx: &ExecContext,
+    ) -> Result<Arc<[BoundCheck]>, SqlError> {
+        if table.checks.is_empty() {
+            return Ok(Arc::new([]));
+        }
+        let derived = self.derived(table, cx.eval.as_ref())?;
+        if let Some(checks) = derived.checks {
+            return Ok(checks);
+        }
+        let checks: Arc<[BoundCheck]> = super::write::bind_checks(table, cx)?.into();
+        if let Some(entry) = self.tables.lock().get_mut(&table.oid)
+            && entry.version == table.version
+        {
+            entry.checks = Some(Arc::clone(&checks));
+        }
+        Ok(checks)
+    }
+
+    /// What was worked out of a statement before, or is now.
+    pub fn prepared(&self, statement: &Arc<BoundStatement>) -> Arc<Prepared> {
+        // A weak reference keeps the allocation, so its address cannot name another statement.
+        let address = Arc::as_ptr(statement) as usize;
+        if let Some((_, found)) = self.prepared.lock().get(&address) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(Prepared::new(statement));
+        let mut prepared = self.prepared.lock();
+        if prepared.len() >= CACHED_MAX {
+            prepared.retain(|_, (statement, _)| statement.strong_count() > 0);
+        }
+        prepared.insert(address, (Arc::downgrade(statement), Arc::clone(&made)));
+        made
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Runtime")
+    }
+}
