@@ -45,6 +45,8 @@ pub struct Proposed {
 pub struct GroupStatus {
     /// Whether the replica runs; false while its group is down.
     pub running: bool,
+    /// Why it does not.
+    pub failure: Option<String>,
     /// The current term.
     pub term: u64,
     /// Whether it believes that it leads.
@@ -94,6 +96,8 @@ pub(crate) struct Core {
     pub(crate) staging: Mutex<Staging>,
     /// Until then no votes are granted to others and none is asked for.
     pub(crate) vote_guard: Option<Instant>,
+    /// The state machine has panicked; the group shall be opened anew.
+    pub(crate) panicked: Arc<AtomicBool>,
 }
 
 impl Core {
@@ -114,6 +118,8 @@ pub(crate) struct GroupInner {
     pub(crate) parked: AtomicBool,
     /// Set when the group is closed on purpose: it must not be reopened.
     pub(crate) closed: AtomicBool,
+    /// Held while a core is started or stopped; true once one has been started.
+    pub(crate) starting: tokio::sync::Mutex<bool>,
     /// How often in a row the group could not be reopened.
     pub(crate) reopen_failures: AtomicU32,
     /// Rounds of the supervisor until the next attempt.
@@ -418,6 +424,7 @@ impl Group {
         };
         GroupStatus {
             running: metrics.running_state.is_ok(),
+            failure: metrics.running_state.as_ref().err().map(ToString::to_string),
             term: metrics.current_term,
             leads: metrics.state == ServerState::Leader,
             leader: metrics.current_leader.and_then(peer),

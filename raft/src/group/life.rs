@@ -34,6 +34,7 @@ impl GroupInner {
             core: RwLock::new(None),
             parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            starting: tokio::sync::Mutex::new(false),
             reopen_failures: AtomicU32::new(0),
             reopen_wait: AtomicU32::new(0),
         }
@@ -43,20 +44,34 @@ impl GroupInner {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Opens log and state machine and starts openraft on them.
+    /// Opens log and state machine and starts openraft on them, for the first time.
     pub(crate) async fn start(&self) -> Result<(), OpenError> {
-        let started = self.start_core().await;
-        match &started {
+        let mut started = self.starting.lock().await;
+        self.start_core().await?;
+        *started = true;
+        Ok(())
+    }
+
+    /// Starts anew what has been taken down. `Ok(false)`: there is nothing to do, or not yet.
+    pub(crate) async fn restart(&self, rounds_max: u32) -> Result<bool, OpenError> {
+        // Invariant: never two cores of one replica.
+        let started = self.starting.lock().await;
+        let due = *started && !self.is_closed() && self.core.read().is_none();
+        if !due || !self.restart_is_due(rounds_max) {
+            return Ok(false);
+        }
+        let outcome = self.start_core().await;
+        match &outcome {
             Ok(()) => self.reopen_failures.store(0, Ordering::Relaxed),
             Err(_) => {
                 self.reopen_failures.fetch_add(1, Ordering::Relaxed);
             }
         }
-        started
+        outcome.map(|()| true)
     }
 
     /// Counts rounds of the supervisor down; true when the next attempt is due.
-    pub(crate) fn reopen_is_due(&self, rounds_max: u32) -> bool {
+    fn restart_is_due(&self, rounds_max: u32) -> bool {
         let wait = self.reopen_wait.load(Ordering::Relaxed);
         if wait > 0 {
             self.reopen_wait.store(wait - 1, Ordering::Relaxed);
@@ -85,11 +100,13 @@ impl GroupInner {
 
         self.cell.reset();
         let running = Arc::new(AtomicBool::new(false));
+        let panicked = Arc::new(AtomicBool::new(false));
         let machine = Machine::new(
             machine,
             Arc::clone(&log),
             Arc::clone(&self.cell),
             Arc::clone(&running),
+            Arc::clone(&panicked),
         )?;
         let network = Network {
             group: self.id,
@@ -126,7 +143,8 @@ impl GroupInner {
             elected.map_err(|error| fatal(error.to_string()))?;
         }
         let metrics = raft.metrics();
-        let core = Core { raft, metrics, log, staging: Mutex::new(Staging::default()), vote_guard };
+        let staging = Mutex::new(Staging::default());
+        let core = Core { raft, metrics, log, staging, vote_guard, panicked };
         *self.core.write() = Some(Arc::new(core));
         Ok(())
     }
@@ -134,6 +152,7 @@ impl GroupInner {
     /// Stops openraft for good.
     pub(crate) async fn stop(&self) {
         self.closed.store(true, Ordering::Release);
+        let _starting = self.starting.lock().await;
         let core = self.core.write().take();
         self.cell.reset();
         if let Some(core) = core {

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,6 +51,7 @@ pub(crate) struct Machine {
     /// False while openraft starts, when it asks for a snapshot only to see whether the state
     /// machine lags behind one; ours never does.
     running: Arc<AtomicBool>,
+    panicked: Arc<AtomicBool>,
 }
 
 struct Inner {
@@ -65,6 +67,7 @@ impl Machine {
         log: Arc<dyn GroupLog>,
         cell: Arc<LeaderCell>,
         running: Arc<AtomicBool>,
+        panicked: Arc<AtomicBool>,
     ) -> Result<Self, StorageError> {
         let AppliedState { position, membership } = machine.applied()?;
         let membership = Membership::decode(&membership).map_err(|_| {
@@ -75,7 +78,7 @@ impl Machine {
             cell.on_applied(position.term, position.index);
         }
         let inner = Inner { machine, applied: position, memberships: VecDeque::from([membership]) };
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), log, cell, running })
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), log, cell, running, panicked })
     }
 
     /// Notes in the log, durably, that the data may be ahead of it from now on; without that note
@@ -102,7 +105,14 @@ impl Machine {
         let mut inner = self.inner.lock();
         let blocks = inner.machine.apply_may_block(entries.len(), bytes);
         let mut apply = || inner.machine.apply(entries);
-        let replies = if blocks { blocking(&mut apply)? } else { apply()? };
+        let mut guarded = || catch_unwind(AssertUnwindSafe(&mut apply));
+        let applied = if blocks { blocking(&mut guarded) } else { guarded() };
+        let Ok(replies) = applied else {
+            // openraft would notice with the next command only, and the group hang until then.
+            self.panicked.store(true, Ordering::Release);
+            return Err(io::Error::other("state machine panicked"));
+        };
+        let replies = replies?;
         if replies.len() != entries.len() {
             return Err(io::Error::other(format!(
                 "state machine gave {} replies to {} entries",

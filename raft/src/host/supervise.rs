@@ -1,6 +1,7 @@
 //! Looking after the groups of a host: what has died is reported and opened again, what may be
 //! purged is purged, and replicas that were restarted begin to campaign once it is safe.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ impl HostInner {
                     let _ = core.raft.trigger().snapshot().await;
                 }
             }
-            Err(Fatal::StorageError(error)) => {
+            Err(Fatal::StorageError(error)) if !core.panicked.load(Ordering::Acquire) => {
                 self.take_down(group, &error.to_string());
                 self.events.fatal(StorageError::new(format!("group {}: {error}", group.id)));
             }
@@ -85,11 +86,9 @@ impl HostInner {
     }
 
     async fn try_reopen(&self, group: &Arc<GroupInner>) {
-        if group.is_closed() || !group.reopen_is_due(BACKOFF_ROUNDS_MAX) {
-            return;
-        }
-        match group.start().await {
-            Ok(()) => {
+        match group.restart(BACKOFF_ROUNDS_MAX).await {
+            Ok(false) => {}
+            Ok(true) => {
                 tracing::info!(group = %group.id, "raft group is up again");
                 self.events.group_up(group.id);
             }

@@ -6,9 +6,27 @@
 //! group B --vote----+--> one FIFO --> log thread ---+    one write, one fdatasync per batch
 //! group C --append--+                               +--> callbacks
 //! ```
+//! `engine` the contract; `wal` the log and its thread; `shared` queue and groups; `index` what a
+//! group's log holds; `store` writing; `recover` reading back; `record`, `frame`, `manifest` the
+//! formats; `disk` files as a trait, `file` and `sim_disk` its two implementations.
 //!
 //! Why not a database: `docs/design/0001-raft-log.md`.
 
+mod disk;
 mod engine;
+mod file;
+mod frame;
+mod index;
+mod manifest;
+mod record;
+mod recover;
+mod shared;
+mod sim_disk;
+mod spares;
+mod store;
+mod wal;
 
 pub use engine::{Done, GroupLog, LogEngine, LogState, LogStats};
+pub use shared::LogOptions;
+pub use sim_disk::{PlantedBug, SimDisk};
+pub use wal::{OnLogFailure, RaftLog};

@@ -1,0 +1,429 @@
+//! The writing side of the log: batches of commands -> frames in segments.
+//!
+//! One thread at a time uses a [`Store`]. Invariant: a frame is written only after the one before
+//! it is synced. Recovery relies on it: a bad frame with a good one behind it is damage.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::disk::{Disk, DiskFile};
+use super::engine::Done;
+use super::frame::{self, HEAD, HEADER, Head, Seal};
+use super::index::{Dropped, Found, Location};
+use super::manifest::{self, Manifest};
+use super::record::{self, Record};
+use super::recover::{Recovered, slot_name};
+use super::shared::{LogOptions, Shared, WalGroup, refuse};
+use super::spares::{Spare, Spares};
+use crate::ids::{GroupId, LogPosition};
+use crate::state_machine::{Entry, StorageError};
+
+/// A frame's body is closed when it exceeds this.
+const FRAME_BYTES: usize = 4 << 20;
+/// Segments below which nothing is written again to free old ones.
+const SEGMENTS_KEPT: usize = 4;
+/// Unused files kept for reuse.
+const SPARES_MAX: usize = 4;
+
+/// Something to be written.
+pub(super) enum Command {
+    Append { group: Arc<WalGroup>, entries: Vec<Entry>, done: Done },
+    /// A record besides entries, what it makes unneeded, and who waits for it.
+    Note { group: GroupId, record: Record, dropped: Dropped, done: Option<Done> },
+}
+
+struct Segment {
+    slot: u64,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    /// Bytes of entries in it that are still needed.
+    live: u64,
+}
+
+/// What was put into the frame that is being built.
+#[derive(Default)]
+struct Building {
+    /// Records in it.
+    count: u64,
+    /// Entries: whose, which, offset of the record in the body, its length.
+    entries: Vec<(Arc<WalGroup>, LogPosition, usize, usize)>,
+    done: Vec<Done>,
+    dropped: Vec<Dropped>,
+    removed: Vec<GroupId>,
+}
+
+/// The writing side of the log.
+pub(super) struct Store {
+    disk: Arc<dyn Disk>,
+    options: LogOptions,
+    shared: Arc<Shared>,
+    spares: Arc<Spares>,
+    manifest: Manifest,
+    manifest_file: Arc<dyn DiskFile>,
+    segments: BTreeMap<u64, Segment>,
+    /// Files of segments that the manifest on disk still names.
+    released: Vec<Spare>,
+    /// Sequence of the segment being written; 0 before the first.
+    current: u64,
+    /// Where the next frame goes.
+    tail: usize,
+    lsn: u64,
+    buffer: Vec<u8>,
+    building: Building,
+    /// A mark stands at the tail.
+    marked: bool,
+    /// A segment was begun since old ones were last looked at.
+    compaction_due: bool,
+}
+
+fn failed(
+    action: &str,
+    disk: &dyn Disk,
+    name: &str,
+) -> impl Fn(io::Error) -> StorageError + use<> {
+    let message = format!("could not {action} {}", disk.path(name).display());
+    move |error| StorageError::new(format!("{message}: {error}"))
+}
+
+impl Store {
+    /// Goes on where `recovered` ends, or begins a new log.
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        options: LogOptions,
+        shared: Arc<Shared>,
+        spares: Arc<Spares>,
+        recovered: Recovered,
+    ) -> Result<Self, StorageError> {
+        let mut segments = BTreeMap::new();
+        for (sequence, found) in recovered.segments {
+            shared.files.write().insert(sequence, Arc::clone(&found.file));
+            let (slot, file, length) = (found.slot, found.file, found.length);
+            segments.insert(sequence, Segment { slot, file, length, live: 0 });
+        }
+        for group in shared.groups.read().values() {
+            for (sequence, bytes) in group.index.lock().live() {
+                if let Some(segment) = segments.get_mut(&sequence) {
+                    segment.live += bytes;
+                }
+            }
+        }
+        let current = segments.keys().next_back().copied().unwrap_or(0);
+        let mut store = Self {
+            disk,
+            options,
+            shared,
+            spares,
+            manifest: recovered.manifest,
+            manifest_file: recovered.manifest_file,
+            segments,
+            released: Vec::new(),
+            current,
+            tail: recovered.tail,
+            lsn: recovered.lsn,
+            buffer: Vec::new(),
+            building: Building::default(),
+            marked: false,
+            compaction_due: false,
+        };
+        match store.segments.get(&current) {
+            // What a killed process wrote may not be on disk yet, and is about to be relied on.
+            Some(segment) => {
+                let error = failed("sync", &*store.disk, &slot_name(segment.slot));
+                segment.file.sync().map_err(error)?;
+            }
+            None => store.begin_segment(0)?,
+        }
+        store.count_segments();
+        Ok(store)
+    }
+
+    /// Writes and syncs a batch, completing every command. After an error everything later must
+    /// be refused.
+    pub(super) fn run(&mut self, commands: Vec<Command>) -> Result<(), StorageError> {
+        let mut commands = commands.into_iter();
+        let outcome = self.write_all(&mut commands);
+        if let Err(error) = &outcome {
+            for done in std::mem::take(&mut self.building).done {
+                done(Err(error.clone()));
+            }
+            commands.for_each(|command| refuse(command, error));
+        }
+        outcome
+    }
+
+    fn write_all(
+        &mut self,
+        commands: &mut impl Iterator<Item = Command>,
+    ) -> Result<(), StorageError> {
+        for command in commands {
+            self.begin_frame();
+            match command {
+                Command::Append { group, entries, done } => {
+                    // Before anything can fail: the waiter must hear of it.
+                    self.building.done.push(done);
+                    for entry in &entries {
+                        self.put_entry(&group, entry)?;
+                    }
+                }
+                Command::Note { group, record, dropped, done } => {
+                    self.building.done.extend(done);
+                    self.building.dropped.push(dropped);
+                    if matches!(record, Record::Remove) {
+                        self.building.removed.push(group);
+                    }
+                    record::put(&mut self.buffer, group, &record);
+                    self.building.count += 1;
+                }
+            }
+        }
+        self.flush()?;
+        if self.compaction_due {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    fn begin_frame(&mut self) {
+        if self.building.count == 0 {
+            self.buffer.clear();
+            frame::begin(&mut self.buffer);
+        }
+    }
+
+    /// Adds an entry to the frame. Closes the frame first when it is full; those who wait for
+    /// earlier entries of the same append then wait for the next frame.
+    fn put_entry(&mut self, group: &Arc<WalGroup>, entry: &Entry) -> Result<(), StorageError> {
+        if self.buffer.len() > FRAME_BYTES {
+            let last = self.building.done.pop();
+            let flushed = self.flush();
+            self.building.done.extend(last);
+            flushed?;
+            self.begin_frame();
+        }
+        let at = self.buffer.len();
+        let length = record::put_entry(&mut self.buffer, group.id, entry);
+        self.building.entries.push((Arc::clone(group), entry.position, at, length));
+        self.building.count += 1;
+        Ok(())
+    }
+
+    fn seal(&self) -> Seal {
+        Seal { nonce: self.manifest.nonce, sequence: self.current }
+    }
+
+    /// Writes and syncs the frame, then completes what it holds.
+    fn flush(&mut self) -> Result<(), StorageError> {
+        if self.building.count == 0 {
+            let idle = std::mem::take(&mut self.building);
+            idle.done.into_iter().for_each(|done| done(Ok(())));
+            return Ok(());
+        }
+        if !self.fits(self.buffer.len()) {
+            self.begin_segment(self.buffer.len())?;
+        }
+        let seal = self.seal();
+        frame::finish(&mut self.buffer, 0, seal, self.lsn, self.building.count);
+        let at = self.tail;
+        self.write_synced(at)?;
+        self.tail += self.buffer.len();
+        self.lsn += self.building.count;
+        self.marked = false;
+        self.complete(at);
+        Ok(())
+    }
+
+    fn complete(&mut self, at: usize) {
+        let stats = &self.shared.stats;
+        stats.batches.fetch_add(1, Ordering::Relaxed);
+        stats.records.fetch_add(self.building.count, Ordering::Relaxed);
+        stats.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        let built = std::mem::take(&mut self.building);
+        // First those who wait.
+        for done in built.done {
+            done(Ok(()));
+        }
+        for (group, position, offset, length) in built.entries {
+            let location = Location {
+                segment: self.current,
+                offset: u32::try_from(at + offset).unwrap_or(u32::MAX),
+                length: u32::try_from(length).unwrap_or(u32::MAX),
+            };
+            let mut index = group.index.lock();
+            let placed = index.place(position, location);
+            index.evict(self.options.cache_bytes_per_group);
+            drop(index);
+            if let Ok(before) = placed {
+                self.add_live(self.current, u64::from(location.length));
+                if let Some(before) = before {
+                    self.sub_live(before.segment, u64::from(before.length));
+                }
+            }
+        }
+        // Until now a new segment would have had to name them.
+        for group in built.removed {
+            self.shared.groups.write().remove(&group);
+        }
+        for (sequence, bytes) in built.dropped.into_iter().flatten() {
+            self.sub_live(sequence, bytes);
+        }
+    }
+
+    fn add_live(&mut self, sequence: u64, bytes: u64) {
+        if let Some(segment) = self.segments.get_mut(&sequence) {
+            segment.live += bytes;
+        }
+    }
+
+    fn sub_live(&mut self, sequence: u64, bytes: u64) {
+        if let Some(segment) = self.segments.get_mut(&sequence) {
+            debug_assert!(segment.live >= bytes, "more bytes dropped than were live");
+            segment.live = segment.live.saturating_sub(bytes);
+        }
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let room = self.segments.get(&self.current).map_or(0, |segment| segment.length);
+        let end = self.tail.saturating_add(bytes.next_multiple_of(frame::ALIGN));
+        // Room for a mark too.
+        self.tail >= HEAD && (end + HEADER) as u64 <= room
+    }
+
+    fn write_synced(&self, at: usize) -> Result<(), StorageError> {
+        let Some(segment) = self.segments.get(&self.current) else {
+            return Err(StorageError::new("raft log has no segment"));
+        };
+        let name = slot_name(segment.slot);
+        let write = segment.file.write_at(at as u64, &self.buffer);
+        write.map_err(failed("write", &*self.disk, &name))?;
+        segment.file.sync().map_err(failed("sync", &*self.disk, &name))
+    }
+
+    /// Begins a segment in which a frame of `bytes` fits. It starts with everything about every
+    /// group besides entries, so that no older segment is needed for that.
+    fn begin_segment(&mut self, bytes: usize) -> Result<(), StorageError> {
+        let pending = std::mem::take(&mut self.buffer);
+        let sequence = self.current + 1;
+        let seal = Seal { nonce: self.manifest.nonce, sequence };
+
+        self.buffer.resize(HEAD, 0);
+        let start = frame::begin(&mut self.buffer);
+        let mut count = 0;
+        for group in self.shared.groups.read().values() {
+            let meta = group.index.lock().meta;
+            record::put(&mut self.buffer, group.id, &Record::Group(meta));
+            count += 1;
+        }
+        frame::finish(&mut self.buffer, start, seal, self.lsn, count);
+        let needed = self.buffer.len() + bytes.next_multiple_of(frame::ALIGN) + HEADER;
+        let length = (self.options.segment_bytes).max((needed as u64).next_multiple_of(4096));
+        let Spare { slot, file, length } = self.spares.take(&*self.disk, length)?;
+
+        self.release();
+        let oldest = self.segments.keys().next().copied().unwrap_or(sequence);
+        self.manifest = Manifest {
+            generation: self.manifest.generation + 1,
+            oldest,
+            highest: sequence,
+            slot,
+            slot_length: length,
+            ..self.manifest
+        };
+        let written = self.manifest.write(&self.manifest_file);
+        written.map_err(failed("write", &*self.disk, manifest::NAME))?;
+        for spare in std::mem::take(&mut self.released) {
+            self.spares.put(&*self.disk, spare, SPARES_MAX);
+        }
+
+        let mut head = Vec::with_capacity(HEAD);
+        Head { store: self.options.store.0, seal, lsn: self.lsn, length }.put(&mut head);
+        if let Some(target) = self.buffer.get_mut(..HEAD) {
+            target.copy_from_slice(&head);
+        }
+        self.shared.files.write().insert(sequence, Arc::clone(&file));
+        self.segments.insert(sequence, Segment { slot, file, length, live: 0 });
+        self.current = sequence;
+        self.write_synced(0)?;
+        self.tail = self.buffer.len();
+        self.lsn += count;
+        self.buffer = pending;
+        self.marked = false;
+        self.compaction_due = true;
+        self.count_segments();
+        self.spares.prepare(&self.disk, self.options.segment_bytes);
+        Ok(())
+    }
+
+    fn count_segments(&self) {
+        self.shared.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
+    }
+
+    /// Gives up the oldest segments as far as nothing in them is needed. Invariant: their files
+    /// are reused or removed only after a manifest that does not name them is on disk.
+    fn release(&mut self) {
+        while let Some((sequence, segment)) = self.segments.first_key_value() {
+            if segment.live > 0 || *sequence >= self.current {
+                return;
+            }
+            let sequence = *sequence;
+            self.shared.files.write().remove(&sequence);
+            if let Some(Segment { slot, file, length, .. }) = self.segments.remove(&sequence) {
+                self.released.push(Spare { slot, file, length });
+            }
+        }
+    }
+
+    /// Writes what is left in the oldest segments again while more than half of the log is dead,
+    /// so that a group that does nothing does not keep the segments of the others.
+    fn compact(&mut self) -> Result<(), StorageError> {
+        self.compaction_due = false;
+        while self.segments.len() > SEGMENTS_KEPT {
+            let used: u64 = self.segments.values().map(|segment| segment.length).sum();
+            let live: u64 = self.segments.values().map(|segment| segment.live).sum();
+            let Some(oldest) = self.segments.keys().next().copied() else { break };
+            if live * 2 > used || oldest == self.current {
+                break;
+            }
+            self.rewrite(oldest)?;
+            self.release();
+            if self.segments.contains_key(&oldest) {
+                break;
+            }
+        }
+        self.count_segments();
+        Ok(())
+    }
+
+    fn rewrite(&mut self, sequence: u64) -> Result<(), StorageError> {
+        let groups: Vec<_> = self.shared.groups.read().values().cloned().collect();
+        for group in groups {
+            let found = group.index.lock().in_segment(sequence);
+            for found in found {
+                let entry = match found {
+                    Found::Memory(entry) => entry,
+                    Found::Disk(position, location) => {
+                        self.shared.read_entry(group.id, position, location)?
+                    }
+                };
+                self.begin_frame();
+                let bytes = record::entry_length(&entry) as u64;
+                self.shared.stats.bytes_rewritten.fetch_add(bytes, Ordering::Relaxed);
+                self.put_entry(&group, &entry)?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Shows that the log ends here on purpose; not synced. Called when there is nothing to do.
+    pub(super) fn mark(&mut self) {
+        if self.marked {
+            return;
+        }
+        if let Some(segment) = self.segments.get(&self.current) {
+            let mark = frame::mark(self.seal(), self.lsn);
+            // A mark is only a help; should it fail, the next frame will too.
+            self.marked = segment.file.write_at(self.tail as u64, &mark).is_ok();
+        }
+    }
+}
