@@ -11,7 +11,6 @@ pub mod catalog;
 pub mod error;
 pub mod exec;
 pub mod parse;
-pub mod pg_catalog;
 pub mod plan;
 pub mod point;
 pub mod session;

@@ -1,0 +1,728 @@
+//! FROM: tables, views, subqueries, functions and joins.
+
+use std::sync::Arc;
+
+use sqlparser::ast::{
+    Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArgOperator, Ident, JoinConstraint,
+    JoinOperator, ObjectName, TableAlias, TableFactor, TableWithJoins,
+};
+
+use super::coerce::Context;
+use super::context::Binder;
+use super::names::{Clause, Level, NamedColumn, NamedTable, Namespace};
+use super::position_of;
+use super::resolve::Meaning;
+use super::tree::{Column, Expr, JoinKind, Rel};
+use crate::catalog::desc::{RelationKind, TableDesc};
+use crate::catalog::virtual_tables::VirtualTable;
+use crate::error::{SqlError, SqlState};
+use crate::types::registry::{FunctionBody, registry};
+use crate::types::{Datum, Oid, PgType};
+
+/// Views within views, at most.
+const VIEWS_MAX: usize = 60;
+
+/// What a name in FROM means.
+pub(crate) enum Relation {
+    Table(Arc<TableDesc>),
+    Virtual(&'static VirtualTable),
+}
+
+type Item = (Rel, Namespace);
+
+/// Column id, the schema and last part of a name.
+pub(crate) fn name_parts(name: &ObjectName) -> Result<(Option<&str>, &Ident), SqlError> {
+    let parts: Vec<&Ident> = name.0.iter().filter_map(|p| p.as_ident()).collect();
+    match parts.as_slice() {
+        [t] => Ok((None, t)),
+        [s, t] => Ok((Some(&s.value), t)),
+        [_, s, t] => Ok((Some(&s.value), t)),
+        _ => Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            "improper qualified name (too many dotted names)",
+        )),
+    }
+}
+
+/// The level that a query that is not LATERAL sees outside.
+fn outside<'p, 'q>(level: &'q Level<'p>) -> Option<&'q Level<'p>> {
+    let mut at = level;
+    while at.lateral {
+        at = at.parent?;
+    }
+    Some(at)
+}
+
+impl Binder<'_> {
+    /// The items of FROM, joined.
+    pub(crate) fn from_list(
+        &mut self,
+        items: &[TableWithJoins],
+        parent: Option<&Level<'_>>,
+    ) -> Result<Item, SqlError> {
+        let mut acc: Option<Item> = None;
+        for item in items {
+            let (left_rel, left_ns) = match acc.take() {
+                Some((r, n)) => (Some(r), n),
+                None => (None, Namespace::default()),
+            };
+            let mut lateral = Level::new(left_ns.clone(), parent);
+            lateral.lateral = true;
+            lateral.clause.set(Clause::Plain("functions in FROM"));
+            let (rel, ns) = self.joined(item, &lateral)?;
+            acc = Some(match left_rel {
+                None => (rel, ns),
+                Some(left) => {
+                    let mut all = left_ns;
+                    all.add(ns)?;
+                    let rel = Rel::Join {
+                        kind: JoinKind::Inner,
+                        left: Box::new(left),
+                        right: Box::new(rel),
+                        on: None,
+                        lateral: lateral.used.get(),
+                    };
+                    (rel, all)
+                }
+            });
+        }
+        Ok(acc.unwrap_or((Rel::Unit, Namespace::default())))
+    }
+
+    fn joined(&mut self, item: &TableWithJoins, outer: &Level<'_>) -> Result<Item, SqlError> {
+        let TableWithJoins { relation, joins } = item;
+        let (mut rel, mut ns) = self.factor(relation, outer)?;
+        for join in joins {
+            let (kind, constraint) = match &join.join_operator {
+                JoinOperator::Inner(c) | JoinOperator::CrossJoin(c) => (JoinKind::Inner, c),
+                JoinOperator::LeftOuter(c) => (JoinKind::Left, c),
+                JoinOperator::RightOuter(c) => (JoinKind::Right, c),
+                JoinOperator::FullOuter(c) => (JoinKind::Full, c),
+                _ => return Err(SqlError::unsupported("this kind of join")),
+            };
+            let mut lateral = Level::new(ns.clone(), Some(outer));
+            lateral.lateral = true;
+            lateral.clause.set(Clause::Plain("functions in FROM"));
+            let (right, right_ns) = self.factor(&join.relation, &lateral)?;
+            let used = lateral.used.get();
+            if used && matches!(kind, JoinKind::Right | JoinKind::Full) {
+                return Err(SqlError::new(
+                    SqlState::UNDEFINED_TABLE,
+                    "invalid reference to FROM-clause entry in a LATERAL item",
+                )
+                .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."));
+            }
+            let (on, merged) =
+                self.constraint(constraint, kind, &ns, right_ns, outer)?;
+            rel = Rel::Join {
+                kind,
+                left: Box::new(rel),
+                right: Box::new(right),
+                on,
+                lateral: used,
+            };
+            ns = merged;
+        }
+        Ok((rel, ns))
+    }
+
+    fn constraint(
+        &mut self,
+        constraint: &JoinConstraint,
+        kind: JoinKind,
+        left: &Namespace,
+        right: Namespace,
+        outer: &Level<'_>,
+    ) -> Result<(Option<Expr>, Namespace), SqlError> {
+        match constraint {
+            JoinConstraint::None => {
+                let mut ns = left.clone();
+                ns.add(right)?;
+                Ok((None, ns))
+            }
+            JoinConstraint::On(e) => {
+                let mut ns = left.clone();
+                ns.add(right)?;
+                let level = Level::new(ns, Some(outer));
+                level.clause.set(Clause::Plain("JOIN conditions"));
+                let bound = self.expr(e, &level)?;
+                let on = self.to_bool(bound, "JOIN/ON", position_of(e))?;
+                Ok((Some(on), level.ns))
+            }
+            JoinConstraint::Natural => {
+                let mut names: Vec<Ident> = Vec::new();
+                for c in &left.columns {
+                    if right.columns.iter().any(|r| r.name == c.name) {
+                        names.push(Ident::new(c.name.to_string()));
+                    }
+                }
+                self.using(&names, kind, left, right)
+            }
+            JoinConstraint::Using(names) => {
+                let names: Vec<Ident> = names
+                    .iter()
+                    .filter_map(|n| n.0.first().and_then(|p| p.as_ident()).cloned())
+                    .collect();
+                self.using(&names, kind, left, right)
+            }
+        }
+    }
+
+    fn using(
+        &mut self,
+        names: &[Ident],
+        kind: JoinKind,
+        left: &Namespace,
+        right: Namespace,
+    ) -> Result<(Option<Expr>, Namespace), SqlError> {
+        let find = |ns: &Namespace, name: &Ident, side: &str| -> Result<NamedColumn, SqlError> {
+            let at = name.span.start.line as usize;
+            let mut found = ns.columns.iter().filter(|c| *c.name == name.value);
+            match (found.next(), found.next()) {
+                (Some(c), None) => Ok(c.clone()),
+                (Some(_), Some(_)) => Err(SqlError::new(
+                    SqlState::AMBIGUOUS_COLUMN,
+                    format!(
+                        "common column name \"{}\" appears more than once in {side} table",
+                        name.value
+                    ),
+                )
+                .at(at)),
+                (None, _) => Err(SqlError::new(
+                    SqlState::UNDEFINED_COLUMN,
+                    format!(
+                        "column \"{}\" specified in USING clause does not exist in {side} table",
+                        name.value
+                    ),
+                )
+                .at(at)),
+            }
+        };
+        let mut tests = Vec::new();
+        let mut merged = Vec::new();
+        for (i, name) in names.iter().enumerate() {
+            let at = name.span.start.line as usize;
+            if names.iter().take(i).any(|n| n.value == name.value) {
+                return Err(SqlError::new(
+                    SqlState::DUPLICATE_COLUMN,
+                    format!("column name \"{}\" appears more than once in USING clause", name.value),
+                )
+                .at(at));
+            }
+            let l = find(left, name, "left")?;
+            let r = find(&right, name, "right")?;
+            tests.push(self.compare("=", l.expr.clone(), r.expr.clone(), at)?);
+            let (lt, rt) = (l.expr.ty(), r.expr.ty());
+            let common = if lt.oid == rt.oid {
+                lt
+            } else {
+                PgType::new(self.common_type(&[lt.oid, rt.oid], "JOIN/USING", at)?)
+            };
+            let le = self.coerce(l.expr, common, Context::Implicit, at)?;
+            let re = self.coerce(r.expr, common, Context::Implicit, at)?;
+            let (expr, origin) = match kind {
+                JoinKind::Inner | JoinKind::Left => (le, l.origin),
+                JoinKind::Right => (re, r.origin),
+                JoinKind::Full => (Expr::Coalesce(vec![le, re], common), None),
+            };
+            merged.push(NamedColumn { name: l.name, expr, origin });
+        }
+        let is_merged = |c: &NamedColumn| names.iter().any(|n| *c.name == n.value);
+        let mut columns = merged;
+        columns.extend(left.columns.iter().filter(|c| !is_merged(c)).cloned());
+        columns.extend(right.columns.iter().filter(|c| !is_merged(c)).cloned());
+        let mut ns = left.clone();
+        ns.add(right)?;
+        ns.columns = columns;
+        let on = match tests.len() {
+            0 => None,
+            1 => tests.pop(),
+            _ => Some(Expr::And(tests)),
+        };
+        Ok((on, ns))
+    }
+
+    fn factor(&mut self, factor: &TableFactor, outer: &Level<'_>) -> Result<Item, SqlError> {
+        crate::parse::depth::with_stack(|| match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                with_hints,
+                version: None,
+                with_ordinality: false,
+                partitions,
+                json_path: None,
+                sample: None,
+                index_hints,
+            } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
+                self.named_relation(name, alias.as_ref())
+            }
+            TableFactor::Derived { lateral, subquery, alias, sample: None } => {
+                let parent = if *lateral { Some(outer) } else { outside(outer) };
+                let before = std::mem::replace(&mut self.with_keys, false);
+                let bound = self.query_bound(subquery, parent, true);
+                self.with_keys = before;
+                let bound = bound?;
+                let columns = bound
+                    .columns
+                    .iter()
+                    .zip(&bound.origins)
+                    .map(|(c, origin)| NamedColumn {
+                        name: Arc::clone(&c.name),
+                        expr: Expr::Column(c.id, c.ty),
+                        origin: *origin,
+                    })
+                    .collect();
+                let ns = named(String::new(), None, columns, alias.as_ref(), false)?;
+                Ok((bound.rel, ns))
+            }
+            TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
+                self.function_item(name, args, *with_ordinality, alias.as_ref(), outer)
+            }
+            TableFactor::TableFunction { expr, alias } => {
+                let bound = self.expr(expr, outer)?;
+                let bound = self.settle_unknown(bound)?;
+                let name = super::output_name::of(expr);
+                self.scalar_item(bound, &name, false, alias.as_ref())
+            }
+            TableFactor::NestedJoin { table_with_joins, alias } => {
+                let (rel, ns) = self.joined(table_with_joins, outer)?;
+                match alias {
+                    None => Ok((rel, ns)),
+                    Some(a) => {
+                        Ok((rel, named(String::new(), None, ns.columns, Some(a), false)?))
+                    }
+                }
+            }
+            _ => Err(SqlError::unsupported("this item in FROM")),
+        })
+    }
+
+    /// The relation of that name on the search path.
+    pub(crate) fn relation(&self, name: &ObjectName) -> Result<Relation, SqlError> {
+        let (schema, table) = name_parts(name)?;
+        let at = table.span.start.line as usize;
+        let first_at = name
+            .0
+            .first()
+            .and_then(|p| p.as_ident())
+            .map_or(at, |i| i.span.start.line as usize);
+        let catalog = self.cx.catalog;
+        let look = |schema: &str| -> Option<Result<Relation, SqlError>> {
+            if let Some(v) = (self.cx.virtual_table)(schema, &table.value) {
+                return Some(Ok(Relation::Virtual(v)));
+            }
+            let schema_oid = catalog.schema_named(schema)?;
+            let oid = catalog.relation_in(schema_oid, &table.value)?;
+            if let Some(t) = catalog.tables.get(&oid) {
+                return Some(Ok(Relation::Table(Arc::clone(t))));
+            }
+            if catalog.sequences.contains_key(&oid) {
+                return Some(Err(
+                    SqlError::unsupported("a sequence as a table").at(first_at)
+                ));
+            }
+            Some(Err(SqlError::new(
+                SqlState::WRONG_OBJECT_TYPE,
+                format!("\"{}\" is an index", table.value),
+            )
+            .at(first_at)))
+        };
+        let shown = match schema {
+            Some(s) => format!("{s}.{}", table.value),
+            None => table.value.clone(),
+        };
+        let missing = || {
+            SqlError::new(
+                SqlState::UNDEFINED_TABLE,
+                format!("relation \"{shown}\" does not exist"),
+            )
+            .at(first_at)
+        };
+        if let Some(schema) = schema {
+            return look(schema).unwrap_or_else(|| Err(missing()));
+        }
+        if !self.cx.search_path.iter().any(|s| s == "pg_catalog")
+            && let Some(found) = look("pg_catalog")
+        {
+            return found;
+        }
+        for schema in self.cx.search_path {
+            if let Some(found) = look(schema) {
+                return found;
+            }
+        }
+        Err(missing())
+    }
+
+    fn named_relation(
+        &mut self,
+        name: &ObjectName,
+        alias: Option<&TableAlias>,
+    ) -> Result<Item, SqlError> {
+        let (schema, table) = name_parts(name)?;
+        let at = table.span.start.line as usize;
+        if schema.is_none()
+            && let Some((rel, columns)) = self.cte_use(&table.value, at)?
+        {
+            return Ok((rel, named(table.value.clone(), None, columns, alias, false)?));
+        }
+        match self.relation(name)? {
+            Relation::Virtual(v) => {
+                let columns: Vec<(usize, Column)> = v
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (n, t))| (i, self.new_column(*n, PgType::new(*t))))
+                    .collect();
+                let named_columns = columns
+                    .iter()
+                    .map(|(i, c)| NamedColumn {
+                        name: Arc::clone(&c.name),
+                        expr: Expr::Column(c.id, c.ty),
+                        origin: i16::try_from(i + 1).ok().map(|n| (v.oid, n)),
+                    })
+                    .collect();
+                let ns = named(
+                    v.name.to_owned(),
+                    Some(v.schema.to_owned()),
+                    named_columns,
+                    alias,
+                    false,
+                )?;
+                Ok((Rel::Virtual { table: v, columns }, ns))
+            }
+            Relation::Table(t) if t.kind == RelationKind::View => self.view(&t, alias),
+            Relation::Table(t) => {
+                let (rel, named_table) = self.scan(&t, self.with_keys);
+                let mut ns = named(
+                    t.name.clone(),
+                    Some(t.schema_name.clone()),
+                    named_table.columns,
+                    alias,
+                    false,
+                )?;
+                if let Some(first) = ns.tables.first_mut() {
+                    first.table = Some(t);
+                    first.key = named_table.key;
+                }
+                Ok((rel, ns))
+            }
+        }
+    }
+
+    /// A scan of a table, with its hidden row id if wanted.
+    pub(crate) fn scan(&mut self, t: &Arc<TableDesc>, with_row_id: bool) -> (Rel, NamedTable) {
+        let mut columns = Vec::with_capacity(t.columns.len());
+        let mut shown = Vec::with_capacity(t.columns.len());
+        for (i, c) in t.live_columns() {
+            let column = self.new_column(c.name.as_str(), c.ty);
+            shown.push(NamedColumn {
+                name: Arc::clone(&column.name),
+                expr: Expr::Column(column.id, column.ty),
+                origin: Some((t.oid, c.attnum)),
+            });
+            columns.push((i, column));
+        }
+        if with_row_id
+            && let Some(i) = t.row_id()
+            && let Some(c) = t.columns.get(i)
+        {
+            columns.push((i, self.new_column(c.name.as_str(), c.ty)));
+        }
+        let key = t
+            .storage_key
+            .iter()
+            .filter_map(|k| columns.iter().find(|(i, _)| i == k).map(|(_, c)| c.clone()))
+            .collect();
+        let named = NamedTable {
+            alias: t.name.clone(),
+            schema: Some(t.schema_name.clone()),
+            columns: shown,
+            table: Some(Arc::clone(t)),
+            key,
+            scalar: false,
+        };
+        (Rel::Scan { table: Arc::clone(t), columns }, named)
+    }
+
+    /// A view: its query in its place.
+    fn view(&mut self, t: &Arc<TableDesc>, alias: Option<&TableAlias>) -> Result<Item, SqlError> {
+        let Some(text) = &t.view else {
+            return Err(SqlError::internal("a view without a query"));
+        };
+        if self.views >= VIEWS_MAX {
+            return Err(crate::parse::depth::too_deep());
+        }
+        let query = crate::parse::query_text(text)?;
+        let ctes = std::mem::take(&mut self.ctes);
+        let keys = std::mem::replace(&mut self.with_keys, false);
+        self.views += 1;
+        let bound = self.query_bound(&query, None, true);
+        self.views -= 1;
+        self.ctes = ctes;
+        self.with_keys = keys;
+        let bound = bound.map_err(|mut e| {
+            e.0.position = None;
+            e
+        })?;
+        let mut columns = Vec::new();
+        for ((_, desc), c) in t.live_columns().zip(&bound.columns) {
+            columns.push(NamedColumn {
+                name: Arc::from(desc.name.as_str()),
+                expr: Expr::Column(c.id, c.ty),
+                origin: Some((t.oid, desc.attnum)),
+            });
+        }
+        let ns = named(t.name.clone(), Some(t.schema_name.clone()), columns, alias, false)?;
+        Ok((bound.rel, ns))
+    }
+
+    fn scalar_item(
+        &mut self,
+        value: Expr,
+        function: &str,
+        ordinality: bool,
+        alias: Option<&TableAlias>,
+    ) -> Result<Item, SqlError> {
+        let label = alias_name(alias).unwrap_or(function).to_owned();
+        let column = self.new_column(label.as_str(), value.ty());
+        let mut columns = vec![NamedColumn {
+            name: Arc::clone(&column.name),
+            expr: Expr::Column(column.id, column.ty),
+            origin: None,
+        }];
+        let mut exprs = vec![(value, column)];
+        if ordinality {
+            let ty = PgType::new(Oid::INT8);
+            let c = self.new_column("ordinality", ty);
+            columns.push(NamedColumn {
+                name: Arc::clone(&c.name),
+                expr: Expr::Column(c.id, c.ty),
+                origin: None,
+            });
+            exprs.push((Expr::Const(Datum::Int8(1), ty), c));
+        }
+        let ns = named(function.to_owned(), None, columns, alias, !ordinality)?;
+        Ok((Rel::Project { input: Box::new(Rel::Unit), exprs }, ns))
+    }
+
+    fn function_item(
+        &mut self,
+        name: &ObjectName,
+        args: &[FunctionArg],
+        ordinality: bool,
+        alias: Option<&TableAlias>,
+        outer: &Level<'_>,
+    ) -> Result<Item, SqlError> {
+        let (_, ident) = name_parts(name)?;
+        let position = ident.span.start.line as usize;
+        let function_name = ident.value.clone();
+        let mut asts = Vec::new();
+        for a in args {
+            match a {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => asts.push(e),
+                FunctionArg::Named {
+                    name: _,
+                    arg: FunctionArgExpr::Expr(_),
+                    operator: FunctionArgOperator::Value,
+                } => return Err(SqlError::unsupported("VARIADIC in FROM").at(position)),
+                _ => return Err(SqlError::unsupported("a named argument").at(position)),
+            }
+        }
+        if let Some(a) = alias
+            && a.columns.iter().any(|c| c.data_type.is_some())
+        {
+            return Err(SqlError::unsupported("a column definition list").at(position));
+        }
+        if function_name == "unnest" && asts.len() > 1 {
+            return self.unnest_all(&asts, ordinality, alias, outer, position);
+        }
+        let is_set = registry()
+            .functions_named(&function_name)
+            .iter()
+            .any(|f| matches!(f.body, FunctionBody::Set { .. }));
+        if !is_set {
+            let call = Ast::Function(sqlparser::ast::Function {
+                name: name.clone(),
+                uses_odbc_syntax: false,
+                parameters: sqlparser::ast::FunctionArguments::None,
+                args: if asts.is_empty() && !args.is_empty() || is_keyword(&function_name) {
+                    sqlparser::ast::FunctionArguments::None
+                } else {
+                    sqlparser::ast::FunctionArguments::List(sqlparser::ast::FunctionArgumentList {
+                        duplicate_treatment: None,
+                        args: args.to_vec(),
+                        clauses: Vec::new(),
+                    })
+                },
+                filter: None,
+                null_treatment: None,
+                over: None,
+                within_group: Vec::new(),
+            });
+            let bound = self.expr(&call, outer)?;
+            let bound = self.settle_unknown(bound)?;
+            return self.scalar_item(bound, &function_name, ordinality, alias);
+        }
+        let positions: Vec<usize> = asts.iter().map(|e| position_of(e)).collect();
+        let bound = self.bind_all(&asts, outer)?;
+        let (rel, columns, scalar) =
+            self.set_function(&function_name, bound, &positions, ordinality, alias, position)?;
+        let ns = named(function_name, None, columns, alias, scalar && !ordinality)?;
+        Ok((rel, ns))
+    }
+
+    fn set_function(
+        &mut self,
+        name: &str,
+        args: Vec<Expr>,
+        positions: &[usize],
+        ordinality: bool,
+        alias: Option<&TableAlias>,
+        position: usize,
+    ) -> Result<(Rel, Vec<NamedColumn>, bool), SqlError> {
+        let types: Vec<Oid> = args.iter().map(|a| a.ty().oid).collect();
+        let Meaning::Function(found) = self.function(name, &types, false, position)? else {
+            return Err(super::resolve::no_function(name, &types, position));
+        };
+        let (args, ty) = self.arguments(name, &found, args, positions, position)?;
+        let FunctionBody::Set { columns: declared, .. } = &found.function.body else {
+            return Err(SqlError::unsupported(format!("function {name} in FROM")).at(position));
+        };
+        let scalar = declared.len() <= 1;
+        let columns: Vec<Column> = if scalar {
+            let label = match declared {
+                [(label, _)] => *label,
+                _ => alias_name(alias).unwrap_or(name),
+            };
+            let ty = match declared {
+                [(_, t)] if !super::coerce::is_polymorphic(*t) => PgType::new(*t),
+                _ => ty,
+            };
+            vec![self.new_column(label, ty)]
+        } else {
+            declared.iter().map(|(n, t)| self.new_column(*n, PgType::new(*t))).collect()
+        };
+        let ordinality =
+            ordinality.then(|| self.new_column("ordinality", PgType::new(Oid::INT8)));
+        let shown = columns
+            .iter()
+            .chain(&ordinality)
+            .map(|c| NamedColumn {
+                name: Arc::clone(&c.name),
+                expr: Expr::Column(c.id, c.ty),
+                origin: None,
+            })
+            .collect();
+        let rel = Rel::FunctionScan { function: found.function, args, columns, ordinality };
+        Ok((rel, shown, scalar))
+    }
+
+    /// `unnest(a, b, ...)`: side by side, the shorter ones filled up with NULL.
+    fn unnest_all(
+        &mut self,
+        asts: &[&Ast],
+        ordinality: bool,
+        alias: Option<&TableAlias>,
+        outer: &Level<'_>,
+        position: usize,
+    ) -> Result<Item, SqlError> {
+        let mut acc: Option<(Rel, Vec<NamedColumn>, Expr)> = None;
+        for e in asts {
+            let bound = self.expr(e, outer)?;
+            let (rel, mut columns, _) =
+                self.set_function("unnest", vec![bound], &[position_of(e)], true, None, position)?;
+            let Some(number) = columns.pop() else {
+                return Err(SqlError::internal("unnest without ordinality"));
+            };
+            acc = Some(match acc {
+                None => (rel, columns, number.expr),
+                Some((left, mut all, n)) => {
+                    let on = self.compare("=", n.clone(), number.expr.clone(), position)?;
+                    all.extend(columns);
+                    let ty = n.ty();
+                    let rel = Rel::Join {
+                        kind: JoinKind::Full,
+                        left: Box::new(left),
+                        right: Box::new(rel),
+                        on: Some(on),
+                        lateral: false,
+                    };
+                    (rel, all, Expr::Coalesce(vec![n, number.expr], ty))
+                }
+            });
+        }
+        let Some((rel, mut columns, number)) = acc else {
+            return Err(SqlError::internal("unnest without arguments"));
+        };
+        if ordinality {
+            columns.push(NamedColumn { name: "ordinality".into(), expr: number, origin: None });
+        }
+        Ok((rel, named("unnest".to_owned(), None, columns, alias, false)?))
+    }
+
+    /// The columns that `name.*` shows.
+    pub(crate) fn star_columns(
+        &self,
+        name: &ObjectName,
+        level: &Level<'_>,
+    ) -> Result<Vec<NamedColumn>, SqlError> {
+        let (schema, table) = name_parts(name)?;
+        level.star(schema, table)
+    }
+}
+
+fn is_keyword(name: &str) -> bool {
+    matches!(
+        name,
+        "current_date"
+            | "current_user"
+            | "session_user"
+            | "user"
+            | "current_role"
+            | "current_catalog"
+            | "current_timestamp"
+            | "localtimestamp"
+    )
+}
+
+fn alias_name(alias: Option<&TableAlias>) -> Option<&str> {
+    alias.map(|a| a.name.value.as_str()).filter(|n| !n.is_empty())
+}
+
+/// One table of FROM under its alias.
+fn named(
+    name: String,
+    schema: Option<String>,
+    mut columns: Vec<NamedColumn>,
+    alias: Option<&TableAlias>,
+    scalar: bool,
+) -> Result<Namespace, SqlError> {
+    let mut out = NamedTable { alias: name, schema, columns: Vec::new(), table: None, key: Vec::new(), scalar };
+    if let Some(TableAlias { explicit: _, name, columns: names, at: _ }) = alias {
+        out.alias.clone_from(&name.value);
+        out.schema = None;
+        if names.len() > columns.len() {
+            return Err(SqlError::new(
+                SqlState::INVALID_COLUMN_REFERENCE,
+                format!(
+                    "table \"{}\" has {} columns available but {} columns specified",
+                    name.value,
+                    columns.len(),
+                    names.len()
+                ),
+            )
+            .at(name.span.start.line as usize));
+        }
+        for (c, n) in columns.iter_mut().zip(names) {
+            if n.data_type.is_some() {
+                return Err(SqlError::unsupported("a column definition list"));
+            }
+            c.name = Arc::from(n.name.value.as_str());
+        }
+    }
+    out.columns = columns;
+    Ok(Namespace::of_table(out))
+}
