@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod error;
 pub mod exec;
 pub mod parse;
+pub mod pg_catalog;
 pub mod plan;
 pub mod point;
 pub mod session;

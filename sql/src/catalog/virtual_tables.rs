@@ -15,6 +15,8 @@ pub struct VirtualTable {
     pub schema: &'static str,
     /// Its name.
     pub name: &'static str,
+    /// relkind in PostgreSQL: r for a table, v for a view.
+    pub kind: char,
     /// Names and types of its columns.
     pub columns: &'static [(&'static str, Oid)],
     /// Computes its rows.

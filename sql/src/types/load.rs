@@ -232,7 +232,9 @@ fn load_functions(comparisons: &HashMap<Oid, Comparison>) -> Vec<&'static Functi
                         Some(meaning) => functions::comparison(*meaning, args),
                         None => None,
                     };
-                    eval.or_else(|| scalars.get(source).copied()).map(|eval| {
+                    eval.or_else(|| scalars.get(source).copied())
+                        .or_else(|| functions::family(source))
+                        .map(|eval| {
                         FunctionBody::Scalar { eval, vector: vectors.get(source).copied() }
                     })
                 }

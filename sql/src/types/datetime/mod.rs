@@ -10,6 +10,8 @@ pub mod fields;
 mod interval_text;
 mod output;
 mod parse;
+pub mod template;
+mod template_in;
 mod words;
 pub mod zone;
 

@@ -1,12 +1,18 @@
 //! The bodies of scalar and set-returning functions, by the name of PostgreSQL's routine.
 
+mod array;
+mod array_sets;
 mod cast;
 mod comparison;
 mod datetime;
+mod datetime_more;
 mod float;
 mod integer;
+mod number_template;
 mod numeric;
 mod series;
+mod system;
+mod system_catalog;
 
 pub(super) use comparison::comparison;
 
@@ -15,19 +21,23 @@ use super::body::{Scalar, Set};
 /// All scalar bodies of this module.
 pub(super) fn scalars() -> Vec<Scalar> {
     [
+        array::SCALARS,
         cast::SCALARS,
         comparison::SCALARS,
         datetime::SCALARS,
+        datetime_more::SCALARS,
         float::SCALARS,
         integer::SCALARS,
         numeric::SCALARS,
+        system::SCALARS,
+        system_catalog::SCALARS,
     ]
     .concat()
 }
 
 /// All set-returning bodies of this module.
 pub(super) fn sets() -> Vec<Set> {
-    series::SETS.to_vec()
+    [series::SETS, array_sets::SETS].concat()
 }
 
 /// DataFusion's name of a window function of ours.
@@ -46,4 +56,9 @@ pub(super) fn window(source: &str) -> Option<&'static str> {
         "window_nth_value" => "nth_value",
         _ => return None,
     })
+}
+
+/// The body of a family of routines that are told by their name alone.
+pub(super) fn family(source: &str) -> Option<super::registry::ScalarFn> {
+    system_catalog::asks_privilege(source).then_some(system_catalog::privilege)
 }

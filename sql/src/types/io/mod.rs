@@ -6,7 +6,9 @@ mod output;
 mod scalar;
 
 pub use input::input;
+pub(crate) use output::type_of;
 pub use output::{output, quote_identifier, to_text};
+pub(crate) use scalar::push_hex;
 pub use scalar::{parse_bool, parse_bytea, parse_float, parse_integer, parse_uuid, write_bytea, write_float4, write_float8, write_uuid};
 
 pub use super::binary::{receive, send};

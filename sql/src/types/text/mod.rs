@@ -1,9 +1,14 @@
 //! Functions on text and bytes, pattern matching, regular expressions.
 
 mod basic;
+mod bytes;
+mod format;
 mod pad;
 mod pattern;
 mod regexp;
+mod regexp_find;
+mod sha;
+mod split;
 
 use super::body::{Scalar, Set};
 
@@ -11,6 +16,10 @@ use super::body::{Scalar, Set};
 pub(super) fn scalars() -> Vec<Scalar> {
     [
         basic::SCALARS,
+        bytes::SCALARS,
+        format::SCALARS,
+        regexp_find::SCALARS,
+        split::SCALARS,
         pad::SCALARS,
         pattern::SCALARS,
     ]
@@ -19,5 +28,5 @@ pub(super) fn scalars() -> Vec<Scalar> {
 
 /// All set-returning bodies of this module.
 pub(super) fn sets() -> Vec<Set> {
-    Vec::new()
+    [regexp_find::SETS, split::SETS].concat()
 }

@@ -180,7 +180,7 @@ fn similar(pattern: &str, escape: Option<char>) -> String {
     out
 }
 
-fn similar_to_escape(_: &dyn EvalContext, a: &[Datum]) -> Value {
+pub(super) fn similar_to_escape(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let escape = if a.len() > 1 {
         if a.datum(1).is_null() {
             return Ok(Datum::Null);

@@ -1,0 +1,362 @@
+//! SQL text of definitions, in PostgreSQL's layout.
+
+use crate::catalog::desc::{ColumnDesc, IndexDesc, IndexKind, TableDesc};
+
+/// Words that must be quoted as identifiers although their letters would not need it.
+const RESERVED: &[&str] = &[
+    "all",
+    "analyse",
+    "analyze",
+    "and",
+    "any",
+    "array",
+    "as",
+    "asc",
+    "asymmetric",
+    "authorization",
+    "between",
+    "bigint",
+    "binary",
+    "bit",
+    "boolean",
+    "both",
+    "case",
+    "cast",
+    "char",
+    "character",
+    "check",
+    "coalesce",
+    "collate",
+    "collation",
+    "column",
+    "concurrently",
+    "constraint",
+    "create",
+    "cross",
+    "current_catalog",
+    "current_date",
+    "current_role",
+    "current_schema",
+    "current_time",
+    "current_timestamp",
+    "current_user",
+    "dec",
+    "decimal",
+    "default",
+    "deferrable",
+    "desc",
+    "distinct",
+    "do",
+    "else",
+    "end",
+    "except",
+    "exists",
+    "extract",
+    "false",
+    "fetch",
+    "float",
+    "for",
+    "foreign",
+    "freeze",
+    "from",
+    "full",
+    "grant",
+    "greatest",
+    "group",
+    "grouping",
+    "having",
+    "ilike",
+    "in",
+    "initially",
+    "inner",
+    "inout",
+    "int",
+    "integer",
+    "intersect",
+    "interval",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "lateral",
+    "leading",
+    "least",
+    "left",
+    "like",
+    "limit",
+    "localtime",
+    "localtimestamp",
+    "national",
+    "natural",
+    "nchar",
+    "none",
+    "normalize",
+    "not",
+    "notnull",
+    "null",
+    "nullif",
+    "numeric",
+    "offset",
+    "on",
+    "only",
+    "or",
+    "order",
+    "out",
+    "outer",
+    "overlaps",
+    "overlay",
+    "placing",
+    "position",
+    "precision",
+    "primary",
+    "real",
+    "references",
+    "returning",
+    "right",
+    "row",
+    "select",
+    "session_user",
+    "setof",
+    "similar",
+    "smallint",
+    "some",
+    "substring",
+    "symmetric",
+    "table",
+    "tablesample",
+    "then",
+    "time",
+    "timestamp",
+    "to",
+    "trailing",
+    "treat",
+    "trim",
+    "true",
+    "union",
+    "unique",
+    "user",
+    "using",
+    "values",
+    "varchar",
+    "variadic",
+    "verbose",
+    "when",
+    "where",
+    "window",
+    "with",
+    "xmlattributes",
+    "xmlconcat",
+    "xmlelement",
+    "xmlexists",
+    "xmlforest",
+    "xmlnamespaces",
+    "xmlparse",
+    "xmlpi",
+    "xmlroot",
+    "xmlserialize",
+    "xmltable",
+];
+
+/// An identifier as PostgreSQL prints it.
+pub(super) fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && RESERVED.binary_search(&name).is_err();
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+/// `schema.name`.
+pub(super) fn qualified(schema: &str, name: &str) -> String {
+    format!("{}.{}", quoted(schema), quoted(name))
+}
+
+/// What pg_attrdef shows of a column: DEFAULT or the generation expression. An identity column has
+/// none.
+pub(super) fn default_text(column: &ColumnDesc) -> Option<&str> {
+    if column.identity.is_some() {
+        return None;
+    }
+    column.generated.as_deref().or(column.default.as_deref())
+}
+
+/// The query of a view as pg_get_viewdef gives it.
+pub(super) fn view_definition(view: &TableDesc) -> String {
+    let text = view.view.as_deref().unwrap_or("").trim();
+    let text = text.strip_suffix(';').unwrap_or(text);
+    format!(" {text};")
+}
+
+fn column_name(table: &TableDesc, position: usize) -> String {
+    table
+        .columns
+        .get(position)
+        .map(|c| quoted(&c.name))
+        .unwrap_or_default()
+}
+
+/// A key column of an index with what differs from the default.
+pub(super) fn index_column(table: &TableDesc, index: &IndexDesc, i: usize) -> Option<String> {
+    let Some(key) = index.columns.get(i) else {
+        let position = index.include.get(i.checked_sub(index.columns.len())?)?;
+        return Some(column_name(table, *position));
+    };
+    let mut text = column_name(table, key.column);
+    if key.descending {
+        text.push_str(" DESC");
+        if !key.nulls_first {
+            text.push_str(" NULLS LAST");
+        }
+    } else if key.nulls_first {
+        text.push_str(" NULLS FIRST");
+    }
+    Some(text)
+}
+
+fn included(table: &TableDesc, index: &IndexDesc) -> String {
+    if index.include.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = index
+        .include
+        .iter()
+        .map(|i| column_name(table, *i))
+        .collect();
+    format!(" INCLUDE ({})", names.join(", "))
+}
+
+/// CREATE INDEX.
+pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc) -> String {
+    let keys: Vec<String> = (0..index.columns.len())
+        .filter_map(|i| index_column(table, index, i))
+        .collect();
+    format!(
+        "CREATE {}INDEX {} ON {} USING btree ({}){}{}",
+        if index.is_unique() { "UNIQUE " } else { "" },
+        quoted(&index.name),
+        qualified(&table.schema_name, &table.name),
+        keys.join(", "),
+        included(table, index),
+        if index.nulls_not_distinct {
+            " NULLS NOT DISTINCT"
+        } else {
+            ""
+        },
+    )
+}
+
+/// The constraint that an index enforces.
+pub(super) fn key_constraint(table: &TableDesc, index: &IndexDesc) -> String {
+    let keys: Vec<String> = index
+        .columns
+        .iter()
+        .map(|c| column_name(table, c.column))
+        .collect();
+    let what = match (index.kind, index.nulls_not_distinct) {
+        (IndexKind::Primary, _) => "PRIMARY KEY",
+        (_, true) => "UNIQUE NULLS NOT DISTINCT",
+        (_, false) => "UNIQUE",
+    };
+    format!("{what} ({}){}", keys.join(", "), included(table, index))
+}
+
+/// The condition of a CHECK, in the one pair of parentheses that PostgreSQL prints.
+pub(super) fn check_constraint(expr: &str) -> String {
+    format!("CHECK ({})", parenthesized(expr))
+}
+
+/// `expr` with parentheses around it, unless they are there.
+pub(super) fn parenthesized(expr: &str) -> String {
+    if is_wrapped(expr) {
+        expr.to_owned()
+    } else {
+        format!("({expr})")
+    }
+}
+
+/// Whether the first parenthesis closes at the end.
+fn is_wrapped(expr: &str) -> bool {
+    if !expr.starts_with('(') || !expr.ends_with(')') {
+        return false;
+    }
+    let mut depth = 0usize;
+    let mut quote = None;
+    for (i, c) in expr.char_indices() {
+        match (quote, c) {
+            (Some(q), _) if c == q => quote = None,
+            (Some(_), _) => {}
+            (None, '\'' | '"') => quote = Some(c),
+            (None, '(') => depth += 1,
+            (None, ')') => {
+                depth = depth.saturating_sub(1);
+                if depth == 0 && i + 1 < expr.len() {
+                    return false;
+                }
+            }
+            (None, _) => {}
+        }
+    }
+    depth == 0
+}
+
+/// Positions of the columns that an expression names, in order of attnum. Works on the canonical
+/// text of an expression of one table: every identifier in it that is a column's name is that
+/// column.
+pub(super) fn columns_named(table: &TableDesc, expr: &str) -> Vec<usize> {
+    let mut names = Vec::new();
+    let mut chars = expr.char_indices().peekable();
+    while let Some((start, c)) = chars.next() {
+        match c {
+            '\'' => while chars.next_if(|(_, c)| *c != '\'').is_some() {},
+            '"' => {
+                let mut name = String::new();
+                while let Some((_, c)) = chars.next_if(|(_, c)| *c != '"') {
+                    name.push(c);
+                }
+                names.push(name);
+            }
+            c if c.is_alphabetic() || c == '_' => {
+                let mut end = start + c.len_utf8();
+                while let Some((i, c)) = chars.next_if(|(_, c)| c.is_alphanumeric() || *c == '_') {
+                    end = i + c.len_utf8();
+                }
+                names.push(expr.get(start..end).unwrap_or_default().to_owned());
+                continue;
+            }
+            _ => continue,
+        }
+        chars.next();
+    }
+    let named = |column: &ColumnDesc| names.iter().any(|n| *n == column.name);
+    table
+        .live_columns()
+        .filter(|(_, c)| named(c))
+        .map(|(i, _)| i)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers() {
+        assert!(RESERVED.is_sorted());
+        assert_eq!(quoted("a_1"), "a_1");
+        assert_eq!(quoted("Mixed \"Case\""), "\"Mixed \"\"Case\"\"\"");
+        assert_eq!(quoted("select"), "\"select\"");
+        assert_eq!(quoted("1a"), "\"1a\"");
+    }
+
+    #[test]
+    fn parentheses() {
+        assert_eq!(parenthesized("(a) > (b)"), "((a) > (b))");
+        assert_eq!(parenthesized("(a > ')')"), "(a > ')')");
+        assert_eq!(check_constraint("a > 0"), "CHECK ((a > 0))");
+    }
+}
