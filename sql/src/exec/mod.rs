@@ -49,3 +49,6 @@ pub async fn execute(statement: &Arc<BoundStatement>, cx: ExecContext) -> Result
     }
 }
 
+
+#[cfg(test)]
+mod tests;
