@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use pontoon_kv::{Key, LockWait};
 
-use crate::bind::tree::{BoundQuery, Column, RowLock};
+use crate::bind::tree::{BoundQuery, Column, Expr, RowLock};
 use crate::error::SqlError;
 use crate::plan::node::{Access, Op, Plan};
 use crate::plan::prune::children;
@@ -48,8 +48,26 @@ impl RowSource for Materialised {
 pub fn is_large(plan: &Plan) -> bool {
     match &plan.op {
         Op::Scan(scan) => matches!(scan.access, Access::Full),
+        // The first rows of a scan: the row engine stops when it has them.
+        Op::Limit { input, limit: Some(Expr::Const(n, _) ), .. }
+            if is_scan(input) && n.as_i64().is_some_and(|n| n <= SMALL_LIMIT) =>
+        {
+            false
+        }
+        Op::Limit { input, limit: Some(Expr::Param(..)), .. } if is_scan(input) => false,
         Op::Join { lateral: true, left, .. } => is_large(left),
         _ => children(plan).into_iter().any(is_large),
+    }
+}
+
+/// A LIMIT up to this many rows over a plain scan is run by the row engine.
+const SMALL_LIMIT: i64 = 1_000;
+
+fn is_scan(plan: &Plan) -> bool {
+    match &plan.op {
+        Op::Scan(_) => true,
+        Op::Project { input, .. } => is_scan(input),
+        _ => false,
     }
 }
 

@@ -20,6 +20,7 @@ pub fn plan(rel: &Rel, wanted: &[Column]) -> Plan {
     let mut plan = build(rel, Vec::new());
     let needed = wanted.iter().map(|c| c.id).collect();
     prune::prune(&mut plan, &needed);
+    super::order::remove_sorts(&mut plan);
     plan
 }
 

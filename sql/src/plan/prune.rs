@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::bind::tree::{ColId, Expr, FrameBound, SetOp, SortKey};
+use crate::bind::tree::{ColId, Expr, FrameBound, SortKey};
 
 use super::free;
 use super::node::{Access, KeyTerm, Op, Plan};
@@ -68,6 +68,34 @@ pub fn children(plan: &Plan) -> Vec<&Plan> {
         Op::With { query, recursive, body, .. } => {
             let mut out: Vec<&Plan> = vec![query];
             out.extend(recursive.iter().map(|(r, _)| r.as_ref()));
+            out.push(body);
+            out
+        }
+    }
+}
+
+/// The inputs of an operator, to be changed.
+pub fn children_mut(plan: &mut Plan) -> Vec<&mut Plan> {
+    match &mut plan.op {
+        Op::Unit
+        | Op::Empty
+        | Op::Scan(_)
+        | Op::Virtual { .. }
+        | Op::Values(_)
+        | Op::Function { .. }
+        | Op::CteRef { .. } => Vec::new(),
+        Op::Project { input, .. }
+        | Op::ProjectSet { input, .. }
+        | Op::Filter { input, .. }
+        | Op::Aggregate { input, .. }
+        | Op::Window { input, .. }
+        | Op::Distinct { input, .. }
+        | Op::Sort { input, .. }
+        | Op::Limit { input, .. } => vec![input],
+        Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
+        Op::With { query, recursive, body, .. } => {
+            let mut out: Vec<&mut Plan> = vec![query];
+            out.extend(recursive.iter_mut().map(|(r, _)| r.as_mut()));
             out.push(body);
             out
         }
@@ -159,9 +187,6 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
             columns.extend(own);
         }
         Op::Filter { input, .. } | Op::Sort { input, .. } | Op::Limit { input, .. } => {
-            if let Op::Limit { input, .. } = &mut input.op {
-                below.extend(input.columns.iter().map(|c| c.id));
-            }
             prune(input, &below);
             columns.clone_from(&input.columns);
         }
@@ -209,8 +234,7 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
             }
             prune(input, &used);
         }
-        Op::SetOp { op, all, left, right } => {
-            let _ = (op as &SetOp, all);
+        Op::SetOp { left, right, .. } => {
             for side in [left, right] {
                 let every = side.columns.iter().map(|c| c.id).collect();
                 prune(side, &every);

@@ -14,7 +14,7 @@ use super::executor::{Executor, Subqueries};
 use super::order::group_key;
 
 /// The aggregate's body of a function.
-pub fn body(function: &'static Function) -> Result<&'static AggregateImpl, SqlError> {
+pub(super) fn body(function: &'static Function) -> Result<&'static AggregateImpl, SqlError> {
     match &function.body {
         FunctionBody::Aggregate(body) => Ok(body),
         _ => Err(SqlError::internal(format!("{} is not an aggregate", function.name))),
@@ -34,41 +34,67 @@ struct Group {
     calls: Vec<Running>,
 }
 
-impl Executor {
-    pub(super) async fn aggregate(
-        &self,
-        plan: &Plan,
-        outer: Option<&Env<'_>>,
-    ) -> Result<Vec<Values>, SqlError> {
-        let Op::Aggregate { input, keys, sets, grouping, calls } = &plan.op else {
-            return Err(SqlError::internal("not an aggregate"));
+/// The groups of an aggregation while its input arrives.
+pub struct Grouper {
+    sets: Vec<Vec<usize>>,
+    /// For each set the position of each group by key.
+    index: Vec<HashMap<Vec<u8>, usize>>,
+    groups: Vec<Vec<Group>>,
+    slots: Slots,
+}
+
+/// The parts of an aggregation.
+fn parts(plan: &Plan) -> Result<(&Plan, &[Expr], &[Vec<usize>], &[AggCall]), SqlError> {
+    match &plan.op {
+        Op::Aggregate { input, keys, grouping, calls, .. } => Ok((input, keys, grouping, calls)),
+        _ => Err(SqlError::internal("not an aggregate")),
+    }
+}
+
+impl Grouper {
+    /// No groups yet. `plan` is the same in all calls.
+    pub fn new(plan: &Plan) -> Result<Self, SqlError> {
+        let (input, keys, ..) = parts(plan)?;
+        let sets = match &plan.op {
+            Op::Aggregate { sets: Some(sets), .. } => sets.clone(),
+            _ => vec![(0..keys.len()).collect()],
         };
-        let rows = self.run(input, outer, None).await?;
-        self.hold(rows.len(), input.columns.len())?;
-        let slots = Slots::new(&input.columns);
+        Ok(Self {
+            index: vec![HashMap::new(); sets.len()],
+            groups: sets.iter().map(|_| Vec::new()).collect(),
+            slots: Slots::new(&input.columns),
+            sets,
+        })
+    }
+
+    /// Takes rows of the input.
+    pub async fn feed(
+        &mut self,
+        plan: &Plan,
+        executor: &Executor,
+        rows: &[Values],
+        outer: Option<&Env<'_>>,
+    ) -> Result<(), SqlError> {
+        let (_, keys, _, calls) = parts(plan)?;
         let needed = Subqueries::of(keys.iter().chain(calls.iter().flat_map(|c| {
             c.args.iter().chain(&c.filter).chain(c.order.iter().map(|k| &k.expr))
         })));
-        let every: Vec<usize> = (0..keys.len()).collect();
-        let all_sets: Vec<&[usize]> = match sets {
-            None => vec![&every],
-            Some(sets) => sets.iter().map(Vec::as_slice).collect(),
-        };
-        let mut index: Vec<HashMap<Vec<u8>, usize>> = vec![HashMap::new(); all_sets.len()];
-        let mut groups: Vec<Vec<Group>> = all_sets.iter().map(|_| Vec::new()).collect();
         for (n, row) in rows.iter().enumerate() {
             if n % 1_024 == 0 {
-                self.cx.eval.check_cancelled()?;
+                executor.cx.eval.check_cancelled()?;
             }
-            let env = Env::new(&slots, row, outer);
+            let env = Env::new(&self.slots, row, outer);
             let results =
-                if needed.is_empty() { Vec::new() } else { needed.run(self, &env).await? };
+                if needed.is_empty() { Vec::new() } else { needed.run(executor, &env).await? };
             let env = env.with(&results);
-            let values = keys.iter().map(|k| self.eval(k, &env)).collect::<Result<Values, _>>()?;
-            let inputs = self.inputs(calls, &env)?;
-            for ((set, index), groups) in all_sets.iter().zip(&mut index).zip(&mut groups) {
+            let values =
+                keys.iter().map(|k| executor.eval(k, &env)).collect::<Result<Values, _>>()?;
+            let inputs = executor.inputs(calls, &env)?;
+            for ((set, index), groups) in
+                self.sets.iter().zip(&mut self.index).zip(&mut self.groups)
+            {
                 let mut bytes = Vec::with_capacity(set.len() * 9);
-                for at in *set {
+                for at in set {
                     if let (Some(value), Some(key)) = (values.get(*at), keys.get(*at)) {
                         group_key(value, key.ty().oid, &mut bytes);
                     }
@@ -77,7 +103,7 @@ impl Executor {
                     Some(at) => *at,
                     None => {
                         index.insert(bytes, groups.len());
-                        self.hold(1, keys.len() + calls.len() * 2)?;
+                        executor.hold(1, keys.len() + calls.len() * 2)?;
                         groups.push(Group { keys: values.clone(), calls: start(calls)? });
                         groups.len() - 1
                     }
@@ -87,8 +113,14 @@ impl Executor {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The rows of all groups.
+    pub fn finish(self, plan: &Plan) -> Result<Vec<Values>, SqlError> {
+        let (_, keys, grouping, calls) = parts(plan)?;
         let mut out = Vec::new();
-        for (set, mut groups) in all_sets.iter().zip(groups) {
+        for (set, mut groups) in self.sets.iter().zip(self.groups) {
             // Without keys there is a group even without rows.
             if groups.is_empty() && set.is_empty() {
                 groups.push(Group { keys: vec![Datum::Null; keys.len()], calls: start(calls)? });
@@ -113,6 +145,20 @@ impl Executor {
             }
         }
         Ok(out)
+    }
+}
+
+impl Executor {
+    pub(super) async fn aggregate(
+        &self,
+        plan: &Plan,
+        outer: Option<&Env<'_>>,
+    ) -> Result<Vec<Values>, SqlError> {
+        let (input, ..) = parts(plan)?;
+        let rows = self.run(input, outer, None).await?;
+        let mut grouper = Grouper::new(plan)?;
+        grouper.feed(plan, self, &rows, outer).await?;
+        grouper.finish(plan)
     }
 
     /// What each call takes of one row: nothing if FILTER says so, else order bytes and arguments.
@@ -149,7 +195,7 @@ impl Executor {
 }
 
 /// Types of the arguments of a call.
-pub fn argument_types(args: &[Expr]) -> Vec<PgType> {
+pub(super) fn argument_types(args: &[Expr]) -> Vec<PgType> {
     args.iter().map(Expr::ty).collect()
 }
 

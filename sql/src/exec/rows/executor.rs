@@ -342,12 +342,13 @@ impl Executor {
         let keys = self.keys_of(scan, outer)?;
         let exact = scan.filter.is_empty();
         let through_index = matches!(&scan.access, Access::Key(k) if k.index.is_some());
+        let most = usize::try_from(wanted.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let options = ScanOptions {
             reverse: scan.reverse,
             limit: wanted.filter(|_| exact),
-            ..ScanOptions::default()
+            batch_rows: most.saturating_mul(2).clamp(16, ScanOptions::default().batch_rows),
         };
-        let wanted = usize::try_from(wanted.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let wanted = most;
         let mut reader = RowReader::new(
             self.cx.txn.clone(),
             scan.table.storage,

@@ -14,6 +14,7 @@ mod order;
 mod sets;
 mod window;
 
+pub use aggregate::Grouper;
 pub use env::{Env, Slots};
 pub use executor::{Executor, keys_of};
 pub use order::{group_key, sort_rows};

@@ -206,3 +206,23 @@ async fn key_access_equals_full_scan() {
         }
     }
 }
+
+#[tokio::test]
+async fn order_of_keys_needs_no_sort() {
+    let (db, t) = filled().await;
+    let mut ids = Ids::new();
+    let (scan, c) = ids.scan(&t);
+    let mut key = asc(col(&c[0]));
+    key.descending = true;
+    key.nulls_first = true;
+    let top = Rel::Limit {
+        input: Box::new(sort(scan, vec![key])),
+        limit: Some(big(2)),
+        offset: None,
+        with_ties: None,
+    };
+    let plan = build::plan(&top, &c[..1]);
+    assert!(!format!("{plan:?}").contains("Sort"), "{plan:#?}");
+    let found = db.run(query(top, &c[..1])).await.expect("select");
+    assert_eq!(found.rows, ["4", "3"]);
+}

@@ -18,7 +18,7 @@ use futures::stream::try_unfold;
 use crate::bind::tree::Column;
 use crate::error::SqlError;
 use crate::exec::error::{from_arrow, from_datafusion, into_datafusion};
-use crate::exec::rows::{Executor, Values};
+use crate::exec::rows::{Executor, Grouper, Values};
 use crate::plan::node::{Op, Plan};
 use crate::types::Datum;
 use crate::types::arrow::build_array;
@@ -120,10 +120,22 @@ impl Running {
             let mut rows = Vec::with_capacity(batch.num_rows());
             rows_of(batch.columns(), batch.num_rows(), columns, &mut rows)?;
             self.executor.set_cte(*cte, rows);
-        } else {
-            if std::mem::replace(&mut self.started, true) {
-                return Ok(false);
+        } else if std::mem::replace(&mut self.started, true) {
+            return Ok(false);
+        } else if let (Op::Aggregate { .. }, [stream], [(_, columns)]) =
+            (&self.plan.op, self.streams.as_mut_slice(), self.names.as_slice())
+        {
+            // Groups need no more than one batch of the input at a time.
+            let mut grouper = Grouper::new(&self.plan)?;
+            while let Some(batch) = stream.next().await {
+                let batch = batch.map_err(from_datafusion)?;
+                let mut rows = Vec::with_capacity(batch.num_rows());
+                rows_of(batch.columns(), batch.num_rows(), columns, &mut rows)?;
+                grouper.feed(&self.plan, &self.executor, &rows, None).await?;
             }
+            self.out = grouper.finish(&self.plan)?.into_iter();
+            return Ok(true);
+        } else {
             for (stream, (cte, columns)) in self.streams.iter_mut().zip(self.names.iter()) {
                 let mut rows = Vec::new();
                 while let Some(batch) = stream.next().await {
