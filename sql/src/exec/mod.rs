@@ -51,4 +51,4 @@ pub async fn execute(statement: &Arc<BoundStatement>, cx: ExecContext) -> Result
 
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

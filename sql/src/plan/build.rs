@@ -13,7 +13,7 @@ use crate::types::registry::Comparison;
 use super::access::{self, UNKNOWN_ROWS};
 use super::free;
 use super::node::{Access, JoinKey, JoinType, Op, Plan, TableScan};
-use super::prune;
+use super::{prune, semi};
 
 /// Makes a plan that produces at least `wanted`.
 pub fn plan(rel: &Rel, wanted: &[Column]) -> Plan {
@@ -24,7 +24,57 @@ pub fn plan(rel: &Rel, wanted: &[Column]) -> Plan {
     plan
 }
 
-fn filter(input: Plan, conditions: Vec<Expr>) -> Plan {
+/// Applies conditions to rows: subqueries as semi joins where that is possible, the rest by a
+/// filter.
+fn filter(mut input: Plan, conditions: Vec<Expr>) -> Plan {
+    let mut kept = Vec::with_capacity(conditions.len());
+    let mut joins = Vec::new();
+    for condition in conditions {
+        match semi::semi_join(&condition, &input.columns).and_then(|s| hashed(s, &input)) {
+            Some(join) => joins.push(join),
+            None => kept.push(condition),
+        }
+    }
+    // Conditions without subqueries make the joins' input smaller.
+    let (subqueries, plain): (Vec<_>, Vec<_>) = kept.into_iter().partition(Expr::has_subquery);
+    let (first, last) = if joins.is_empty() {
+        ([plain, subqueries].concat(), Vec::new())
+    } else {
+        (plain, subqueries)
+    };
+    input = filtered(input, first);
+    for (kind, right, keys, residual) in joins {
+        let (columns, rows) = (input.columns.clone(), (input.rows * 0.5).max(1.0));
+        let op = Op::Join {
+            kind,
+            left: Box::new(input),
+            right: Box::new(right),
+            keys,
+            residual,
+            lateral: false,
+        };
+        input = Plan { op, columns, rows };
+    }
+    filtered(input, last)
+}
+
+type HashedSemi = (JoinType, Plan, Vec<JoinKey>, Vec<Expr>);
+
+/// The parts of a semi join if it has a key to hash.
+fn hashed(join: semi::SemiJoin, input: &Plan) -> Option<HashedSemi> {
+    let left = ids(&input.columns);
+    let right_ids = ids(&join.right.output());
+    let (mut keys, mut residual) = (Vec::new(), Vec::new());
+    for condition in join.conditions {
+        match equality(&condition, &left, &right_ids) {
+            Some(key) => keys.push(key),
+            None => residual.push(condition),
+        }
+    }
+    (!keys.is_empty()).then(|| (join.kind, build(&join.right, Vec::new()), keys, residual))
+}
+
+fn filtered(input: Plan, conditions: Vec<Expr>) -> Plan {
     if conditions.is_empty() {
         return input;
     }

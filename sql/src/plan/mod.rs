@@ -12,3 +12,4 @@ pub mod free;
 pub mod node;
 pub mod order;
 pub mod prune;
+pub mod semi;

@@ -13,3 +13,6 @@ mod stored;
 pub use layout::{Layout, RowView};
 pub use stored::Stored;
 
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,5 @@
 //! Statements built by hand, run end to end over the store in memory.
 
 mod queries;
-mod setup;
+pub(crate) mod setup;
 mod writes;

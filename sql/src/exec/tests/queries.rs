@@ -226,3 +226,29 @@ async fn order_of_keys_needs_no_sort() {
     let found = db.run(query(top, &c[..1])).await.expect("select");
     assert_eq!(found.rows, ["4", "3"]);
 }
+
+#[tokio::test]
+async fn correlated_exists_is_a_join() {
+    let (db, t, h) = two_tables().await;
+    for negated in [false, true] {
+        let mut ids = Ids::new();
+        let ((scan, c), (inner, ic)) = (ids.scan(&t), ids.scan(&h));
+        let on = op("=", col(&ic[0]), col(&c[0]));
+        let other = op("<>", col(&ic[1]), col(&c[1]));
+        let exists = Expr::Subquery(Box::new(Subquery {
+            rel: filter(inner, Expr::And(vec![on, other])),
+            columns: vec![ic[1].clone()],
+            kind: SubqueryKind::Exists,
+            ty: BOOL,
+        }));
+        let (condition, expected): (_, &[&str]) = if negated {
+            (Expr::Not(Box::new(exists)), &["1", "2", "4"])
+        } else {
+            (exists, &["3"])
+        };
+        let rel = filter(scan, condition);
+        let plan = format!("{:?}", build::plan(&rel, &c[..1]));
+        assert!(plan.contains(if negated { "Anti" } else { "Semi" }), "{plan}");
+        both(&db, rel, &c[..1], expected).await;
+    }
+}
