@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::bind::tree::{ColId, Column};
+use crate::bind::BindContext;
+use crate::bind::expression_text;
+use crate::bind::tree::{ColId, Column, Expr};
 use crate::catalog::desc::TableDesc;
 use crate::error::{SqlError, SqlState};
 use crate::exec::context::{BoundCheck, ExecContext};
@@ -21,7 +23,7 @@ impl Row for ByPosition<'_> {
 
 /// The columns of a table with their positions as numbers, as stored expressions are bound to
 /// them.
-pub fn position_columns(table: &TableDesc) -> Vec<(usize, Column)> {
+fn position_columns(table: &TableDesc) -> Vec<(usize, Column)> {
     table
         .live_columns()
         .map(|(p, c)| {
@@ -44,13 +46,16 @@ pub fn bind_checks(table: &Arc<TableDesc>, cx: &ExecContext) -> Result<Vec<Bound
 }
 
 /// Binds a stored expression to a table's columns.
-pub fn bind_text(
-    text: &str,
-    table: &Arc<TableDesc>,
-    cx: &ExecContext,
-) -> Result<crate::bind::tree::Expr, SqlError> {
-    let _ = (text, table, cx);
-    Err(SqlError::unsupported("a CHECK constraint"))
+fn bind_text(text: &str, table: &TableDesc, cx: &ExecContext) -> Result<Expr, SqlError> {
+    let columns: Vec<Column> = position_columns(table).into_iter().map(|(_, c)| c).collect();
+    let context = BindContext {
+        catalog: &cx.catalog,
+        search_path: &[],
+        params: &[],
+        eval: cx.eval.as_ref(),
+        virtual_table: |_, _| None,
+    };
+    expression_text(&context, text, &columns)
 }
 
 /// Fails if a row by position violates NOT NULL or CHECK.
