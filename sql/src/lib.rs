@@ -8,6 +8,8 @@
 
 pub mod bind;
 pub mod catalog;
+mod copy;
+mod ddl;
 pub mod error;
 pub mod exec;
 pub mod parse;

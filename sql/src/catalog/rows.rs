@@ -8,6 +8,7 @@
 //! catalog ‖ 's' ‖ oid (4)       sequence
 //! state   ‖ 's' ‖ storage (4)   position of a sequence
 //! state   ‖ 'd' ‖ storage (4)   storage of a dropped table or sequence that waits for removal
+//! state   ‖ 'd' ‖ storage (4) ‖ index (4)   the same of an index
 //! ```
 //!
 //! A descriptor is a format byte and JSON: readable, and a new field with a default needs no
@@ -28,6 +29,9 @@ const JSON: u8 = 1;
 pub(crate) const DROPPED_TABLE: u8 = 1;
 /// The same: a sequence's position.
 pub(crate) const DROPPED_SEQUENCE: u8 = 2;
+
+/// The same: the keys of one index.
+pub(crate) const DROPPED_INDEX: u8 = 3;
 
 /// A kind of descriptor rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +99,13 @@ pub(crate) fn dropped_key(storage: u32) -> Key {
     key.into()
 }
 
+/// Mark of the keys of an index that are to be removed.
+pub(crate) fn dropped_index_key(storage: u32, index: u32) -> Key {
+    let mut key = dropped_key(storage).to_vec();
+    key.extend_from_slice(&index.to_be_bytes());
+    key.into()
+}
+
 /// All marks of storages that are to be removed.
 pub(crate) fn dropped_span() -> Span {
     let mut prefix = keys::sql_state_prefix();
@@ -102,9 +113,12 @@ pub(crate) fn dropped_span() -> Span {
     Span::prefix(&prefix)
 }
 
-/// The storage number at the end of such a mark.
-pub(crate) fn dropped_storage(key: &[u8]) -> Option<u32> {
-    key.last_chunk::<4>().map(|b| u32::from_be_bytes(*b))
+/// Storage and index of such a mark.
+pub(crate) fn dropped_storage(key: &[u8]) -> Option<(u32, Option<u32>)> {
+    let prefix = keys::sql_state_prefix().len() + 1;
+    let (storage, rest) = key.get(prefix..)?.split_first_chunk::<4>()?;
+    let index = rest.first_chunk::<4>().map(|b| u32::from_be_bytes(*b));
+    Some((u32::from_be_bytes(*storage), index))
 }
 
 /// A damaged row of the catalog.

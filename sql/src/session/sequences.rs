@@ -34,7 +34,8 @@ pub(crate) struct Position {
 }
 
 impl Position {
-    fn encode(self) -> Bytes {
+    /// Its bytes in the store.
+    pub(crate) fn encode(self) -> Bytes {
         let mut bytes = self.last.to_be_bytes().to_vec();
         bytes.push(u8::from(self.called));
         bytes.into()
