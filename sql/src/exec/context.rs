@@ -9,7 +9,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pontoon_kv::Txn;
 
 use crate::bind::tree::{BoundStatement, Expr};
@@ -75,6 +75,8 @@ pub struct Runtime {
     config: SessionConfig,
     tables: Mutex<HashMap<Oid, Derived>>,
     prepared: Mutex<HashMap<usize, (Weak<BoundStatement>, Arc<Prepared>)>>,
+    /// Rows of each table, by storage, when it was last read whole, and what was inserted since.
+    sizes: RwLock<HashMap<u32, AtomicU64>>,
     node: u16,
     last_row_id: AtomicU64,
     memory_max: usize,
@@ -96,6 +98,7 @@ impl Runtime {
             config,
             tables: Mutex::default(),
             prepared: Mutex::default(),
+            sizes: RwLock::default(),
             node,
             last_row_id: AtomicU64::new(0),
             memory_max,
@@ -131,6 +134,32 @@ impl Runtime {
         let (millis, counter) = (own >> 12, own & 0xfff);
         let id = (millis << 22) | (u64::from(self.node & 0x3ff) << 12) | counter;
         (id & 0x7fff_ffff_ffff_ffff).cast_signed()
+    }
+
+    /// About how many rows a table has, if it was read whole before.
+    pub fn rows_of(&self, storage: u32) -> Option<f64> {
+        self.sizes.read().get(&storage).map(|n| n.load(Ordering::Relaxed) as f64)
+    }
+
+    /// A table was read whole.
+    pub fn set_rows_of(&self, storage: u32, rows: usize) {
+        let rows = rows as u64;
+        if let Some(known) = self.sizes.read().get(&storage) {
+            known.store(rows, Ordering::Relaxed);
+            return;
+        }
+        let mut sizes = self.sizes.write();
+        if sizes.len() >= CACHED_MAX {
+            sizes.clear();
+        }
+        sizes.insert(storage, AtomicU64::new(rows));
+    }
+
+    /// Rows were inserted.
+    pub fn add_rows_of(&self, storage: u32, rows: usize) {
+        if let Some(known) = self.sizes.read().get(&storage) {
+            known.fetch_add(rows as u64, Ordering::Relaxed);
+        }
     }
 
     /// The layout of a table's rows.

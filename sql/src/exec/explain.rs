@@ -48,7 +48,7 @@ pub async fn explain(
         BoundStatement::Update(u) => (Some("Update"), Some(&u.table), &u.source, u.source.output()),
         BoundStatement::Delete(d) => (Some("Delete"), Some(&d.table), &d.source, d.source.output()),
     };
-    let plan = build::plan(rel, &wanted);
+    let plan = build::plan(rel, &wanted, &|storage| cx.runtime.rows_of(storage));
     out.learn(&plan);
     let mut depth = 0;
     if let (Some(verb), Some(table)) = (verb, table) {
@@ -67,7 +67,7 @@ pub async fn explain(
         Some(PointPlan::Insert { .. }) => out.lines.push("Compiled: insert of values".to_owned()),
         Some(_) => out.lines.push("Compiled: access by key".to_owned()),
         None => {
-            if super::query::is_large(&plan) {
+            if super::query::is_large(&plan, &cx.runtime) {
                 out.lines.push("Engine: vectorized".to_owned());
             }
         }

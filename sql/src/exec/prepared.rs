@@ -7,6 +7,8 @@ use crate::plan::build;
 use crate::plan::node::Plan;
 use crate::point::PointPlan;
 
+use super::context::Runtime;
+
 /// A statement's compiled key access, if it has one, and its plan, made when first needed.
 pub struct Prepared {
     /// Compiled key access.
@@ -20,9 +22,10 @@ impl Prepared {
         Self { point: crate::point::compile(statement), plan: OnceLock::new() }
     }
 
-    /// The plan of what the statement reads; `make` gives the relation and the columns wanted.
-    pub fn plan(&self, statement: &StatementSource<'_>) -> Arc<Plan> {
-        let made = || Arc::new(build::plan(statement.rel, &statement.wanted));
+    /// The plan of what the statement reads.
+    pub fn plan(&self, statement: &StatementSource<'_>, runtime: &Runtime) -> Arc<Plan> {
+        let sizes = |storage| runtime.rows_of(storage);
+        let made = || Arc::new(build::plan(statement.rel, &statement.wanted, &sizes));
         Arc::clone(self.plan.get_or_init(made))
     }
 }

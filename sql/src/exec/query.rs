@@ -15,7 +15,7 @@ use crate::session::api::{Outcome, RowBatch, RowSource, RowsTag};
 use crate::table::key;
 use crate::types::Datum;
 
-use super::context::ExecContext;
+use super::context::{ExecContext, Runtime};
 use super::error::rerun;
 use super::prepared::{Prepared, StatementSource};
 use super::rows::{Executor, Slots};
@@ -44,10 +44,17 @@ impl RowSource for Materialised {
     }
 }
 
-/// Whether DataFusion is worth its set-up: the plan reads whole tables.
-pub fn is_large(plan: &Plan) -> bool {
+/// A table of up to this many rows is read whole by the row engine.
+const SMALL_TABLE: f64 = 500.0;
+
+/// Whether DataFusion is worth its set-up: the plan reads whole tables that are not known to be
+/// small.
+pub fn is_large(plan: &Plan, runtime: &Runtime) -> bool {
     match &plan.op {
-        Op::Scan(scan) => matches!(scan.access, Access::Full),
+        Op::Scan(scan) => match &scan.access {
+            Access::Full => runtime.rows_of(scan.table.storage).is_none_or(|n| n > SMALL_TABLE),
+            Access::Key(access) => !access.unique && plan.rows > SMALL_TABLE,
+        },
         // The first rows of a scan: the row engine stops when it has them.
         Op::Limit { input, limit: Some(Expr::Const(n, _) ), .. }
             if is_scan(input) && n.as_i64().is_some_and(|n| n <= SMALL_LIMIT) =>
@@ -55,8 +62,8 @@ pub fn is_large(plan: &Plan) -> bool {
             false
         }
         Op::Limit { input, limit: Some(Expr::Param(..)), .. } if is_scan(input) => false,
-        Op::Join { lateral: true, left, .. } => is_large(left),
-        _ => children(plan).into_iter().any(is_large),
+        Op::Join { lateral: true, left, .. } => is_large(left, runtime),
+        _ => children(plan).into_iter().any(|p| is_large(p, runtime)),
     }
 }
 
@@ -81,14 +88,15 @@ pub async fn run(
     for lock in &query.locks {
         wanted.extend(lock.key.iter().cloned());
     }
-    let plan = prepared.plan(&StatementSource { rel: &query.rel, wanted: wanted.clone() });
+    let plan = prepared
+        .plan(&StatementSource { rel: &query.rel, wanted: wanted.clone() }, &cx.runtime);
     let tag = RowsTag::Counted("SELECT");
     let columns = query.output.clone();
     if !query.locks.is_empty() {
         let rows = locked(query, &plan, &wanted, &cx).await?;
         return Ok(Outcome::Rows { columns, source: Box::new(Materialised::new(rows)), tag });
     }
-    if is_large(&plan) {
+    if is_large(&plan, &cx.runtime) {
         let executor = Executor::new(cx.clone());
         let source = vector::stream(&executor, &plan, &wanted).await?;
         return Ok(Outcome::Rows { columns, source, tag });
@@ -103,7 +111,7 @@ pub async fn collect(
     wanted: &[Column],
     cx: &ExecContext,
 ) -> Result<Vec<Vec<Datum>>, SqlError> {
-    if !is_large(&plan) {
+    if !is_large(&plan, &cx.runtime) {
         return collect_by_rows(&plan, wanted, cx).await;
     }
     let executor = Executor::new(cx.clone());

@@ -125,26 +125,28 @@ fn recognise(condition: &Expr, local: &BTreeMap<ColId, usize>) -> Option<(usize,
 }
 
 /// Chooses the access of a scan and takes the conditions that it stands for out of `conditions`.
-/// Also gives a guess of the number of rows before the remaining conditions.
+/// `total` is the number of rows of the table as far as known. Also gives a guess of the number
+/// of rows before the remaining conditions.
 pub fn choose(
     table: &Arc<TableDesc>,
     local: &BTreeMap<ColId, usize>,
     conditions: &mut Vec<Expr>,
+    total: f64,
 ) -> (Access, f64) {
     let bounds: Vec<Option<(usize, Bound)>> =
         conditions.iter().map(|c| recognise(c, local)).collect();
     let mut best: Option<(f64, f64, Candidate)> = None;
     let primary = std::iter::once(None);
     for index in primary.chain(table.indexes.iter().filter(|i| !key::is_primary(i)).map(Some)) {
-        let Some(candidate) = candidate(table, index, &bounds) else { continue };
+        let Some(candidate) = candidate(table, index, &bounds, total) else { continue };
         let fetch = if index.is_some() { 2.0 } else { 1.0 };
         let cost = candidate.rows * fetch;
         if best.as_ref().is_none_or(|(c, ..)| cost < *c) {
             best = Some((cost, candidate.rows, candidate));
         }
     }
-    let Some((_, rows, candidate)) = best.filter(|(cost, ..)| *cost < UNKNOWN_ROWS) else {
-        return (Access::Full, UNKNOWN_ROWS);
+    let Some((_, rows, candidate)) = best.filter(|(cost, ..)| *cost < total.max(4.0)) else {
+        return (Access::Full, total);
     };
     let mut kept = Vec::with_capacity(conditions.len());
     let mut consumed = Vec::new();
@@ -175,13 +177,14 @@ fn candidate(
     table: &TableDesc,
     index: Option<&Arc<IndexDesc>>,
     bounds: &[Option<(usize, Bound)>],
+    total: f64,
 ) -> Option<Candidate> {
     let columns: Vec<usize> = match index {
         Some(index) => index.columns.iter().map(|c| c.column).collect(),
         None => table.storage_key.clone(),
     };
     let (mut equal, mut consumed, mut range) = (Vec::new(), BTreeSet::new(), None);
-    let (mut rows, mut alternatives, mut nulls) = (UNKNOWN_ROWS, 1.0, false);
+    let (mut rows, mut alternatives, mut nulls) = (total, 1.0, false);
     for column in &columns {
         let term = bounds.iter().enumerate().find_map(|(i, b)| match b {
             Some((p, Bound::Term(term))) if p == column => Some((i, term)),
@@ -232,7 +235,7 @@ fn candidate(
         return None;
     }
     let unique = equal.len() == columns.len() && !nulls && index.is_none_or(|i| i.is_unique());
-    let rows = if unique { alternatives } else { (rows * alternatives).clamp(1.0, UNKNOWN_ROWS) };
+    let rows = if unique { alternatives } else { (rows * alternatives).clamp(1.0, total.max(1.0)) };
     Some(Candidate { index: index.cloned(), equal, range, unique, consumed, rows })
 }
 

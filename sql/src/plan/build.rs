@@ -15,9 +15,12 @@ use super::free;
 use super::node::{Access, JoinKey, JoinType, Op, Plan, TableScan};
 use super::{prune, semi};
 
+/// Number of rows of a table by its storage, if something is known of it.
+pub type Sizes<'a> = dyn Fn(u32) -> Option<f64> + Send + Sync + 'a;
+
 /// Makes a plan that produces at least `wanted`.
-pub fn plan(rel: &Rel, wanted: &[Column]) -> Plan {
-    let mut plan = build(rel, Vec::new());
+pub fn plan(rel: &Rel, wanted: &[Column], sizes: &Sizes<'_>) -> Plan {
+    let mut plan = build(rel, Vec::new(), sizes);
     let needed = wanted.iter().map(|c| c.id).collect();
     prune::prune(&mut plan, &needed);
     super::order::remove_sorts(&mut plan);
@@ -26,11 +29,11 @@ pub fn plan(rel: &Rel, wanted: &[Column]) -> Plan {
 
 /// Applies conditions to rows: subqueries as semi joins where that is possible, the rest by a
 /// filter.
-fn filter(mut input: Plan, conditions: Vec<Expr>) -> Plan {
+fn filter(mut input: Plan, conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
     let mut kept = Vec::with_capacity(conditions.len());
     let mut joins = Vec::new();
     for condition in conditions {
-        match semi::semi_join(&condition, &input.columns).and_then(|s| hashed(s, &input)) {
+        match semi::semi_join(&condition, &input.columns).and_then(|s| hashed(s, &input, sizes)) {
             Some(join) => joins.push(join),
             None => kept.push(condition),
         }
@@ -61,7 +64,7 @@ fn filter(mut input: Plan, conditions: Vec<Expr>) -> Plan {
 type HashedSemi = (JoinType, Plan, Vec<JoinKey>, Vec<Expr>);
 
 /// The parts of a semi join if it has a key to hash.
-fn hashed(join: semi::SemiJoin, input: &Plan) -> Option<HashedSemi> {
+fn hashed(join: semi::SemiJoin, input: &Plan, sizes: &Sizes<'_>) -> Option<HashedSemi> {
     let left = ids(&input.columns);
     let right_ids = ids(&join.right.output());
     let (mut keys, mut residual) = (Vec::new(), Vec::new());
@@ -71,7 +74,7 @@ fn hashed(join: semi::SemiJoin, input: &Plan) -> Option<HashedSemi> {
             None => residual.push(condition),
         }
     }
-    (!keys.is_empty()).then(|| (join.kind, build(&join.right, Vec::new()), keys, residual))
+    (!keys.is_empty()).then(|| (join.kind, build(&join.right, Vec::new(), sizes), keys, residual))
 }
 
 fn filtered(input: Plan, conditions: Vec<Expr>) -> Plan {
@@ -84,9 +87,9 @@ fn filtered(input: Plan, conditions: Vec<Expr>) -> Plan {
 }
 
 /// Builds a relation whose columns are taken by position.
-fn in_order(rel: &Rel) -> Plan {
+fn in_order(rel: &Rel, sizes: &Sizes<'_>) -> Plan {
     let wanted = rel.output();
-    let plan = build(rel, Vec::new());
+    let plan = build(rel, Vec::new(), sizes);
     if plan.columns.iter().map(|c| c.id).eq(wanted.iter().map(|c| c.id)) {
         return plan;
     }
@@ -107,15 +110,16 @@ fn extract(from: &mut Vec<Expr>, mut f: impl FnMut(&Expr) -> bool) -> Vec<Expr> 
 }
 
 /// Builds `rel` with `conditions` applied; they name columns of `rel` or of enclosing rows.
-fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
+fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
     match rel {
         Rel::Unit => {
-            filter(Plan { op: Op::Unit, columns: Vec::new(), rows: 1.0 }, conditions)
+            filter(Plan { op: Op::Unit, columns: Vec::new(), rows: 1.0 }, conditions, sizes)
         }
         Rel::Scan { table, columns } => {
             let local: BTreeMap<_, _> = columns.iter().map(|(p, c)| (c.id, *p)).collect();
+            let total = sizes(table.storage).unwrap_or(UNKNOWN_ROWS).max(1.0);
             let above = extract(&mut conditions, |c| c.has_subquery() || free::is_volatile(c));
-            let (access, rows) = access::choose(table, &local, &mut conditions);
+            let (access, rows) = access::choose(table, &local, &mut conditions, total);
             let rows = (rows * 0.3_f64.powi(i32::try_from(conditions.len()).unwrap_or(3))).max(1.0);
             let scan = TableScan {
                 table: table.clone(),
@@ -125,17 +129,17 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
                 reverse: false,
             };
             let columns = columns.iter().map(|(_, c)| c.clone()).collect();
-            filter(Plan { op: Op::Scan(Box::new(scan)), columns, rows }, above)
+            filter(Plan { op: Op::Scan(Box::new(scan)), columns, rows }, above, sizes)
         }
         Rel::Virtual { table, columns } => {
             let op = Op::Virtual { table, positions: columns.iter().map(|(p, _)| *p).collect() };
             let columns = columns.iter().map(|(_, c)| c.clone()).collect();
-            filter(Plan { op, columns, rows: 200.0 }, conditions)
+            filter(Plan { op, columns, rows: 200.0 }, conditions, sizes)
         }
         Rel::Values { rows, columns } => {
             let guess = rows.len() as f64;
             let op = Op::Values(rows.clone());
-            filter(Plan { op, columns: columns.clone(), rows: guess }, conditions)
+            filter(Plan { op, columns: columns.clone(), rows: guess }, conditions, sizes)
         }
         Rel::FunctionScan { function, args, columns, ordinality } => {
             let op = Op::Function {
@@ -144,25 +148,25 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
                 ordinality: ordinality.is_some(),
             };
             let columns = columns.iter().chain(ordinality).cloned().collect();
-            filter(Plan { op, columns, rows: 100.0 }, conditions)
+            filter(Plan { op, columns, rows: 100.0 }, conditions, sizes)
         }
-        Rel::Project { input, exprs } => project(input, exprs, conditions),
+        Rel::Project { input, exprs } => project(input, exprs, conditions, sizes),
         Rel::ProjectSet { input, sets } => {
             let produced: BTreeSet<_> = sets.iter().map(|(_, _, c)| c.id).collect();
             let below = extract(&mut conditions, |c| {
                 free::of_expr(c).is_disjoint(&produced) && !free::is_volatile(c)
             });
-            let input = build(input, below);
+            let input = build(input, below, sizes);
             let mut columns = input.columns.clone();
             columns.extend(sets.iter().map(|(_, _, c)| c.clone()));
             let rows = input.rows * 10.0;
             let sets = sets.iter().map(|(f, a, _)| (*f, a.clone())).collect();
-            filter(Plan { op: Op::ProjectSet { input: Box::new(input), sets }, columns, rows }, conditions)
+            filter(Plan { op: Op::ProjectSet { input: Box::new(input), sets }, columns, rows }, conditions, sizes)
         }
-        Rel::Filter { .. } => group(rel, conditions),
-        Rel::Join { kind: JoinKind::Inner, lateral: false, .. } => group(rel, conditions),
+        Rel::Filter { .. } => group(rel, conditions, sizes),
+        Rel::Join { kind: JoinKind::Inner, lateral: false, .. } => group(rel, conditions, sizes),
         Rel::Join { kind, left, right, on, lateral } => {
-            join(*kind, left, right, on.as_ref(), *lateral, conditions)
+            join(*kind, left, right, on.as_ref(), *lateral, conditions, sizes)
         }
         Rel::Aggregate { input, keys, sets, grouping, calls } => {
             let by_key: BTreeMap<_, _> = keys.iter().map(|(e, c)| (c.id, e)).collect();
@@ -186,7 +190,7 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
                     }
                 });
             }
-            let input = build(input, below);
+            let input = build(input, below, sizes);
             let rows = if keys.is_empty() { 1.0 } else { (input.rows / 3.0).max(1.0) };
             let op = Op::Aggregate {
                 input: Box::new(input),
@@ -195,14 +199,14 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
                 grouping: grouping.iter().map(|(g, _)| g.clone()).collect(),
                 calls: calls.iter().map(|(c, _)| c.clone()).collect(),
             };
-            filter(Plan { op, columns: rel.output(), rows }, conditions)
+            filter(Plan { op, columns: rel.output(), rows }, conditions, sizes)
         }
         Rel::Window { input, calls } => {
-            let input = build(input, Vec::new());
+            let input = build(input, Vec::new(), sizes);
             let (mut columns, rows) = (input.columns.clone(), input.rows);
             columns.extend(calls.iter().map(|(_, c)| c.clone()));
             let calls = calls.iter().map(|(c, _)| c.clone()).collect();
-            filter(Plan { op: Op::Window { input: Box::new(input), calls }, columns, rows }, conditions)
+            filter(Plan { op: Op::Window { input: Box::new(input), calls }, columns, rows }, conditions, sizes)
         }
         Rel::Distinct { input, on } => {
             let below = if on.is_empty() {
@@ -210,18 +214,18 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
             } else {
                 Vec::new()
             };
-            let input = build(input, below);
+            let input = build(input, below, sizes);
             let (columns, rows) = (input.columns.clone(), input.rows);
             let op = Op::Distinct { input: Box::new(input), on: on.clone() };
-            filter(Plan { op, columns, rows }, conditions)
+            filter(Plan { op, columns, rows }, conditions, sizes)
         }
         Rel::Sort { input, keys } => {
-            let input = build(input, conditions);
+            let input = build(input, conditions, sizes);
             let (columns, rows) = (input.columns.clone(), input.rows);
             Plan { op: Op::Sort { input: Box::new(input), keys: keys.clone() }, columns, rows }
         }
         Rel::Limit { input, limit, offset, with_ties } => {
-            let input = build(input, Vec::new());
+            let input = build(input, Vec::new(), sizes);
             let (columns, mut rows) = (input.columns.clone(), input.rows);
             if let Some(Expr::Const(n, _)) = limit {
                 rows = rows.min(n.as_i64().unwrap_or(i64::MAX) as f64);
@@ -232,19 +236,19 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
                 offset: offset.clone(),
                 with_ties: with_ties.clone(),
             };
-            filter(Plan { op, columns, rows }, conditions)
+            filter(Plan { op, columns, rows }, conditions, sizes)
         }
         Rel::SetOp { op, all, left, right, columns } => {
-            let (left, right) = (in_order(left), in_order(right));
+            let (left, right) = (in_order(left, sizes), in_order(right, sizes));
             let rows = left.rows + right.rows;
             let op =
                 Op::SetOp { op: *op, all: *all, left: Box::new(left), right: Box::new(right) };
-            filter(Plan { op, columns: columns.clone(), rows }, conditions)
+            filter(Plan { op, columns: columns.clone(), rows }, conditions, sizes)
         }
         Rel::With { cte, query, recursive, columns, body } => {
-            let query = in_order(query);
-            let body = build(body, conditions);
-            let recursive = recursive.as_ref().map(|(r, all)| (Box::new(in_order(r)), *all));
+            let query = in_order(query, sizes);
+            let body = build(body, conditions, sizes);
+            let recursive = recursive.as_ref().map(|(r, all)| (Box::new(in_order(r, sizes)), *all));
             let (out, rows) = (body.columns.clone(), body.rows);
             let op = Op::With {
                 cte: *cte,
@@ -257,12 +261,17 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
         }
         Rel::CteRef { cte, columns } => {
             let op = Op::CteRef { cte: *cte, positions: (0..columns.len()).collect() };
-            filter(Plan { op, columns: columns.clone(), rows: UNKNOWN_ROWS }, conditions)
+            filter(Plan { op, columns: columns.clone(), rows: UNKNOWN_ROWS }, conditions, sizes)
         }
     }
 }
 
-fn project(input: &Rel, exprs: &[(Expr, Column)], mut conditions: Vec<Expr>) -> Plan {
+fn project(
+    input: &Rel,
+    exprs: &[(Expr, Column)],
+    mut conditions: Vec<Expr>,
+    sizes: &Sizes<'_>,
+) -> Plan {
     let by: BTreeMap<_, _> = exprs.iter().map(|(e, c)| (c.id, e)).collect();
     let mut below = Vec::new();
     conditions.retain(|c| {
@@ -282,18 +291,18 @@ fn project(input: &Rel, exprs: &[(Expr, Column)], mut conditions: Vec<Expr>) -> 
             None => true,
         }
     });
-    let input = build(input, below);
+    let input = build(input, below, sizes);
     let rows = input.rows;
     let op = Op::Project {
         input: Box::new(input),
         exprs: exprs.iter().map(|(e, _)| e.clone()).collect(),
     };
     let columns = exprs.iter().map(|(_, c)| c.clone()).collect();
-    filter(Plan { op, columns, rows }, conditions)
+    filter(Plan { op, columns, rows }, conditions, sizes)
 }
 
 /// A group of inner joins and filters.
-fn group(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
+fn group(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
     let mut leaves = Vec::new();
     flatten(rel, &mut leaves, &mut conditions);
     let outputs: Vec<BTreeSet<ColId>> = leaves.iter().map(|l| ids(&l.output())).collect();
@@ -308,7 +317,7 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
         .collect();
     add_transitive(&mut pending);
     if let [leaf] = leaves.as_slice() {
-        return build(leaf, pending.into_iter().map(|(c, _)| c).collect());
+        return build(leaf, pending.into_iter().map(|(c, _)| c).collect(), sizes);
     }
     // Volatile conditions and those with subqueries over several leaves stay on top.
     let mut own: Vec<Vec<Expr>> = vec![Vec::new(); leaves.len()];
@@ -329,7 +338,7 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
     let mut left: Vec<Option<(&Rel, Vec<Expr>, Plan)>> = leaves
         .iter()
         .zip(own)
-        .map(|(rel, own)| Some((*rel, own.clone(), build(rel, own))))
+        .map(|(rel, own)| Some((*rel, own.clone(), build(rel, own, sizes))))
         .collect();
     let rows = |entry: &Option<(&Rel, Vec<Expr>, Plan)>| {
         entry.as_ref().map_or(f64::MAX, |(_, _, p)| p.rows)
@@ -380,10 +389,10 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>) -> Plan {
             }
             !now
         });
-        current = combine(current, &have, rel, own, right, &output, usable);
+        current = combine(current, &have, rel, own, right, &output, usable, sizes);
         have = both;
     }
-    filter(current, pending.into_iter().map(|(c, _)| c).collect())
+    filter(current, pending.into_iter().map(|(c, _)| c).collect(), sizes)
 }
 
 /// From `a = b` and `a = constant` follows `b = constant`.
@@ -471,11 +480,12 @@ fn combine(
     right: Plan,
     output: &BTreeSet<ColId>,
     usable: Vec<Expr>,
+    sizes: &Sizes<'_>,
 ) -> Plan {
     // Look-up: the right side's scan takes its key from the left row.
     if matches!(rel, Rel::Scan { .. }) && !usable.is_empty() && current.rows <= 100.0 {
         own.extend(usable.iter().cloned());
-        let lookup = build(rel, own);
+        let lookup = build(rel, own, sizes);
         if is_lookup(&lookup) && lookup.rows * current.rows < right.rows {
             let columns = [current.columns.as_slice(), &lookup.columns].concat();
             let rows = (current.rows * lookup.rows).max(1.0);
@@ -522,6 +532,7 @@ fn join(
     on: Option<&Expr>,
     lateral: bool,
     mut conditions: Vec<Expr>,
+    sizes: &Sizes<'_>,
 ) -> Plan {
     let (left_ids, right_ids) = (ids(&left.output()), ids(&right.output()));
     let mut on_conditions = Vec::new();
@@ -546,8 +557,8 @@ fn join(
     if kind == JoinKind::Inner {
         on_conditions.append(&mut conditions);
     }
-    let left_plan = build(left, left_own);
-    let mut right_plan = build(right, right_own.clone());
+    let left_plan = build(left, left_own, sizes);
+    let mut right_plan = build(right, right_own.clone(), sizes);
     let mut lateral = lateral;
     if kind == JoinKind::Left
         && !lateral
@@ -556,7 +567,7 @@ fn join(
         && on_conditions.iter().all(|c| !c.has_subquery() && !free::is_volatile(c))
     {
         let own = right_own.into_iter().chain(on_conditions.iter().cloned()).collect();
-        let lookup = build(right, own);
+        let lookup = build(right, own, sizes);
         if is_lookup(&lookup) && lookup.rows * left_plan.rows < right_plan.rows {
             right_plan = lookup;
             on_conditions.clear();
@@ -585,7 +596,7 @@ fn join(
         residual,
         lateral,
     };
-    filter(Plan { op, columns, rows }, conditions)
+    filter(Plan { op, columns, rows }, conditions, sizes)
 }
 
 fn is_lookup(plan: &Plan) -> bool {

@@ -86,7 +86,7 @@ impl Shape<'_> {
     ) -> Option<PointRead> {
         let local: BTreeMap<ColId, usize> =
             self.columns.iter().map(|(p, c)| (c.id, *p)).collect();
-        let (access, _) = access::choose(self.table, &local, &mut self.conditions);
+        let (access, _) = access::choose(self.table, &local, &mut self.conditions, access::UNKNOWN_ROWS);
         let Access::Key(access) = access else { return None };
         let small = access.unique
             && access.equal.iter().all(|t| match t {

@@ -358,8 +358,10 @@ impl Executor {
         );
         let slots = Slots::new(&plan.columns);
         let mut out = Vec::new();
+        let mut read = 0;
         while let Some(block) = reader.next().await? {
             self.cx.eval.check_cancelled()?;
+            read += block.len();
             let before = out.len();
             for i in 0..block.len() {
                 let view = layout.view(block.value(i))?;
@@ -377,6 +379,9 @@ impl Executor {
             }
             self.hold(out.len() - before, plan.columns.len())?;
         }
+        if matches!(scan.access, Access::Full) && (wanted == usize::MAX || !exact) {
+            self.cx.runtime.set_rows_of(scan.table.storage, read);
+        }
         self.let_go(out.len(), plan.columns.len());
         Ok(out)
     }
@@ -392,7 +397,7 @@ impl Executor {
         let subplan = match known {
             Some(known) => known,
             None => {
-                let made = Arc::new(SubPlan::new(query)?);
+                let made = Arc::new(SubPlan::new(query, &self.cx)?);
                 self.subplans.lock().insert(address, Arc::clone(&made));
                 made
             }
@@ -433,8 +438,9 @@ impl Executor {
 }
 
 impl SubPlan {
-    fn new(query: &Subquery) -> Result<Self, SqlError> {
-        let plan = build::plan(&query.rel, &query.columns);
+    fn new(query: &Subquery, cx: &ExecContext) -> Result<Self, SqlError> {
+        let sizes = |storage| cx.runtime.rows_of(storage);
+        let plan = build::plan(&query.rel, &query.columns, &sizes);
         let slots = Slots::new(&plan.columns);
         let order = query
             .columns

@@ -55,7 +55,7 @@ pub fn lower<'a>(
     plan: &'a Plan,
 ) -> BoxFuture<'a, Result<Lowered, SqlError>> {
     async move {
-        if !is_large(plan) {
+        if !is_large(plan, &executor.cx.runtime) {
             return Ok(by_rows(executor, plan.clone(), Vec::new(), false));
         }
         match &plan.op {

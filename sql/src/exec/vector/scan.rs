@@ -54,6 +54,8 @@ pub fn scan(
             scan: Arc::clone(&scan),
             evaluator: Arc::clone(&evaluator),
             schema: Arc::clone(&start_schema),
+            read: 0,
+            whole: limit.is_none() && matches!(scan.access, Access::Full),
         };
         let batches = try_unfold(running, |mut running| async move {
             let batch = running.next().await.map_err(into_datafusion)?;
@@ -71,12 +73,22 @@ struct Running {
     scan: Arc<TableScan>,
     evaluator: Arc<Evaluator>,
     schema: arrow::datatypes::SchemaRef,
+    /// Rows read so far.
+    read: usize,
+    /// All rows of the table are read.
+    whole: bool,
 }
 
 impl Running {
     async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
         loop {
-            let Some(block) = self.reader.next().await? else { return Ok(None) };
+            let Some(block) = self.reader.next().await? else {
+                if self.whole {
+                    self.evaluator.cx.runtime.set_rows_of(self.scan.table.storage, self.read);
+                }
+                return Ok(None);
+            };
+            self.read += block.len();
             self.evaluator.cx.eval.check_cancelled()?;
             let batch = self.decoded(&block)?;
             if batch.num_rows() > 0 {

@@ -123,6 +123,10 @@ pub async fn apply(
     for (k, _) in removed {
         cx.txn.delete(k)?;
     }
+    let inserted = changes.iter().filter(|c| c.old.is_none() && c.new.is_some()).count();
+    if inserted > 0 {
+        cx.runtime.add_rows_of(table.storage, inserted);
+    }
     Ok(())
 }
 

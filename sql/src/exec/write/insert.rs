@@ -29,7 +29,7 @@ pub async fn insert(
 ) -> Result<Outcome, SqlError> {
     let wanted: Vec<_> = insert.columns.iter().map(|(_, c)| c.clone()).collect();
     let source = StatementSource { rel: &insert.source, wanted: wanted.clone() };
-    let plan = prepared.plan(&source);
+    let plan = prepared.plan(&source, &cx.runtime);
     let sources = query::collect(plan, &wanted, &cx).await?;
     let returned = insert_all(insert, sources, &cx).await?;
     outcome(returned, insert.returning.as_ref(), "INSERT 0")

@@ -39,7 +39,7 @@ pub async fn update(
     let table = &update.table;
     let wanted = update.source.output();
     let source = StatementSource { rel: &update.source, wanted: wanted.clone() };
-    let sources = query::collect(prepared.plan(&source), &wanted, &cx).await?;
+    let sources = query::collect(prepared.plan(&source, &cx.runtime), &wanted, &cx).await?;
     let slots = Slots::new(&wanted);
     let checks = cx.runtime.checks(table, &cx)?;
     let mut seen = HashSet::with_capacity(sources.len());
@@ -91,7 +91,7 @@ pub async fn delete(
     let table = &delete.table;
     let wanted = delete.source.output();
     let source = StatementSource { rel: &delete.source, wanted: wanted.clone() };
-    let sources = query::collect(prepared.plan(&source), &wanted, &cx).await?;
+    let sources = query::collect(prepared.plan(&source, &cx.runtime), &wanted, &cx).await?;
     let slots = Slots::new(&wanted);
     let mut seen = HashSet::with_capacity(sources.len());
     let (mut changes, mut returned) = (Vec::with_capacity(sources.len()), Returned::default());
