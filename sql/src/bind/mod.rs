@@ -34,3 +34,6 @@ pub(crate) fn position_of(e: &sqlparser::ast::Expr) -> usize {
 }
 
 mod position;
+
+#[cfg(test)]
+mod tests;
