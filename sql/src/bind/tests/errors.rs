@@ -49,7 +49,7 @@ fn errors_are_postgresqls() {
         ("insert into v values (1)", "0A000", "INSERT into view \"v\" is not supported", 0),
         ("select ctid from t", "0A000", "system column \"ctid\" is not supported", 8),
         ("select '1'::nosuch", "42704", "type \"nosuch\" does not exist", 13),
-        ("select array[]", "42P18", "cannot determine type of empty array", 8),
+        ("select array[]", "42P18", "cannot determine type of empty array", 0),
         ("with recursive r as (select 1 union all select n from r) select * from r", "42703", "column \"n\" does not exist", 48),
     ];
     for (sql, state, message, position) in cases {

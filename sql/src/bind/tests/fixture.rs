@@ -193,6 +193,8 @@ impl Fixture {
                     cycle: false,
                     owned_by: None,
                     owner: Oid(10),
+                    storage: oid.0,
+                    comment: None,
                 };
                 self.catalog.sequences.insert(oid, Arc::new(desc));
                 Ok(())
@@ -318,6 +320,7 @@ impl Fixture {
             checks: Vec::new(),
             owner: Oid(10),
             view,
+            depends: Default::default(),
             comment: None,
         };
         self.catalog.tables.insert(oid, Arc::new(desc));
