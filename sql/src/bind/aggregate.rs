@@ -104,13 +104,30 @@ impl Binder<'_> {
             Err(SqlError::new(SqlState::GROUPING_ERROR, message).at(position))
         };
         match clause {
-            Clause::Target | Clause::Having | Clause::Window => {}
-            Clause::Aggregate => {
-                return refuse("aggregate function calls cannot be nested".to_owned());
-            }
+            // Within another aggregate: that one refuses it, once it is known to exist.
+            Clause::Target | Clause::Having | Clause::Window | Clause::Aggregate => {}
             Clause::Plain(what) => {
                 return refuse(format!("aggregate functions are not allowed in {what}"));
             }
+        }
+        let nested = home
+            .collected
+            .borrow()
+            .aggregates
+            .iter()
+            .any(|(_, c)| columns.contains(&c.id));
+        if nested {
+            let at = parts
+                .args
+                .iter()
+                .map(|a| position_of(a))
+                .find(|p| *p > 0)
+                .unwrap_or(position);
+            return Err(SqlError::new(
+                SqlState::GROUPING_ERROR,
+                "aggregate function calls cannot be nested",
+            )
+            .at(at));
         }
         let ty = call.ty;
         // The same call is computed once.
@@ -145,13 +162,26 @@ impl Binder<'_> {
                 parts.name
             )));
         }
+        if parts.distinct && !parts.within.is_empty() {
+            return Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                "cannot use DISTINCT with WITHIN GROUP",
+            )
+            .at(position));
+        }
         if !ordered_set && !parts.within.is_empty() {
+            let args = self.bind_all(&parts.args, level)?;
+            let keys = self.plain_order(parts.within, level)?;
+            let types: Vec<Oid> =
+                args.iter().chain(keys.iter().map(|k| &k.expr)).map(|e| e.ty().oid).collect();
+            self.function(&parts.name, &types, false, position)?;
             return Err(wrong(format!(
                 "{} is not an ordered-set aggregate, so it cannot have WITHIN GROUP",
                 parts.name
             )));
         }
         if parts.args.is_empty() && !parts.star && !ordered_set {
+            self.function(&parts.name, &[], false, position)?;
             return Err(wrong(format!(
                 "{}(*) must be used to call a parameterless aggregate function",
                 parts.name

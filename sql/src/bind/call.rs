@@ -34,8 +34,15 @@ pub(crate) fn check_collation(name: &ObjectName) -> Result<(), SqlError> {
     let last = name.0.last().and_then(|p| p.as_ident());
     match last.map(|i| i.value.as_str()) {
         Some("C" | "POSIX" | "default" | "ucs_basic" | "C.UTF-8" | "C.utf8") => Ok(()),
-        Some(other) => Err(SqlError::unsupported(format!("collation \"{other}\""))
-            .at(last.map_or(0, |i| i.span.start.line as usize))),
+        Some(other) if other.ends_with("-x-icu") || other.starts_with("en_") => {
+            Err(SqlError::unsupported(format!("collation \"{other}\""))
+                .at(last.map_or(0, |i| i.span.start.line as usize)))
+        }
+        Some(other) => Err(SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("collation \"{other}\" for encoding \"UTF8\" does not exist"),
+        )
+        .at(last.map_or(0, |i| i.span.start.line as usize))),
         None => Err(SqlError::unsupported("this collation")),
     }
 }

@@ -77,8 +77,10 @@ fn pathway(from: Oid, to: Oid, context: Context) -> Option<CastKind> {
             CastMethod::InOut => CastKind::InOut,
         });
     }
+    // Never to oidvector and int2vector, though they have elements too.
     if category(from) == 'A'
         && category(to) == 'A'
+        && !matches!(to, Oid::OIDVECTOR | Oid::INT2VECTOR)
         && let (Some(f), Some(t)) = (element_of(from), element_of(to))
     {
         return pathway(f, t, context).map(|k| CastKind::Array(Box::new(k)));

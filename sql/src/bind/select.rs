@@ -267,6 +267,13 @@ impl Binder<'_> {
             }
             _ => Vec::new(),
         };
+        if fields.is_empty() && value.ty().oid != Oid::RECORD {
+            return Err(SqlError::new(
+                SqlState::WRONG_OBJECT_TYPE,
+                format!("type {} is not composite", crate::types::format_type(value.ty())),
+            )
+            .at(position));
+        }
         if fields.is_empty() {
             return Err(SqlError::unsupported("the expansion of this row").at(position));
         }

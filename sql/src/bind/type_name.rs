@@ -92,8 +92,8 @@ fn modifier(oid: Oid, modifiers: &[String]) -> Result<i32, SqlError> {
             .map(|m| {
                 m.parse().map_err(|_| {
                     SqlError::new(
-                        SqlState::SYNTAX_ERROR,
-                        "type modifiers must be simple constants or identifiers",
+                        SqlState::INVALID_TEXT_REPRESENTATION,
+                        format!("invalid input syntax for type integer: \"{m}\""),
                     )
                 })
             })

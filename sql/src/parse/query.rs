@@ -25,13 +25,18 @@ pub(crate) fn starts_query(p: &Parser<'_>) -> bool {
     match p.word() {
         Some("select" | "values" | "with") => true,
         Some("table") => !matches!(p.ahead(1), Token::LParen | Token::Comma | Token::RParen),
-        _ => paren_is_query(p),
+        _ => paren_query(p, true),
     }
 }
 
-/// Whether the parenthesis that comes next holds a query rather than an expression or a join:
-/// looks through further parentheses to SELECT, then from the inside out at what follows each.
+/// Whether the parenthesis that comes next holds a query rather than an expression or a join.
 pub(crate) fn paren_is_query(p: &Parser<'_>) -> bool {
+    paren_query(p, false)
+}
+
+/// Looks through further parentheses to SELECT, then from the inside out at what follows each;
+/// at what follows the first one too if `after`.
+fn paren_query(p: &Parser<'_>, after: bool) -> bool {
     let start = p.index();
     let mut inner = start;
     while matches!(p.token_at(inner).token, Token::LParen) {
@@ -56,11 +61,11 @@ pub(crate) fn paren_is_query(p: &Parser<'_>) -> bool {
             Token::RParen if depth > 0 => depth -= 1,
             Token::RParen => {
                 open -= 1;
-                if open == 0 {
+                if open == 0 && !after {
                     return true;
                 }
                 let goes_on = match &p.token_at(at + 1).token {
-                    Token::RParen => true,
+                    Token::RParen | Token::EOF | Token::SemiColon => true,
                     Token::Word(w) if w.quote_style.is_none() => matches!(
                         w.value.as_str(),
                         "union" | "except" | "intersect" | "order" | "limit" | "offset" | "fetch"
@@ -68,8 +73,8 @@ pub(crate) fn paren_is_query(p: &Parser<'_>) -> bool {
                     ),
                     _ => false,
                 };
-                if !goes_on {
-                    return false;
+                if !goes_on || open == 0 {
+                    return goes_on;
                 }
             }
             Token::EOF | Token::SemiColon => return true,

@@ -70,9 +70,11 @@ fn corpus() {
         let mut f = Fixture::new("");
         for r in all {
             total += 1;
-            let result = crate::parse::split(&r.sql).and_then(|parsed| {
-                parsed.iter().try_for_each(|p| f.run(&p.statement))
-            });
+            let attempt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                crate::parse::split(&r.sql)
+                    .and_then(|parsed| parsed.iter().try_for_each(|p| f.run(&p.statement)))
+            }));
+            let result = attempt.unwrap_or_else(|_| Err(crate::SqlError::internal("panic")));
             match (result, &r.error) {
                 (Ok(()), _) => good += 1,
                 (Err(e), Some(state)) if e.state.code() == state => good += 1,

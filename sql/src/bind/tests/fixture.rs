@@ -141,6 +141,14 @@ impl Fixture {
         Ok(out)
     }
 
+    fn schema_of(&self, name: &Name) -> Oid {
+        let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).collect();
+        match parts.as_slice() {
+            [s, _] => self.catalog.schema_named(&s.value).unwrap_or(PUBLIC),
+            _ => PUBLIC,
+        }
+    }
+
     fn oid(&mut self) -> Oid {
         self.next += 1;
         Oid(self.next)
@@ -172,7 +180,7 @@ impl Fixture {
                         None => (col.name.to_string(), col.ty),
                     })
                     .collect();
-                self.add(last(&c.name), RelationKind::Table, columns, None)
+                self.add(&c.name, RelationKind::Table, columns, None)
             }
             Statement::CreateView(v) => self.create_view(v),
             Statement::CreateSequence(q) => {
@@ -199,9 +207,16 @@ impl Fixture {
                 self.catalog.sequences.insert(oid, Arc::new(desc));
                 Ok(())
             }
+            Statement::CreateSchema(c) => {
+                let oid = self.oid();
+                let name = c.name.clone();
+                let schema = SchemaDesc { oid, name, owner: Oid(10), comment: None };
+                self.catalog.schemas.insert(oid, Arc::new(schema));
+                Ok(())
+            }
             Statement::Drop(d) if d.kind != ObjectKind::Schema => {
                 for n in &d.names {
-                    if let Some(oid) = self.catalog.names.remove(&(PUBLIC, last(n))) {
+                    if let Some(oid) = self.catalog.names.remove(&(self.schema_of(n), last(n))) {
                         self.catalog.tables.remove(&oid);
                         self.catalog.sequences.remove(&oid);
                     }
@@ -210,7 +225,7 @@ impl Fixture {
             }
             Statement::AlterTable(a) => {
                 for action in &a.actions {
-                    self.alter(&last(&a.name), action)?;
+                    self.alter(self.schema_of(&a.name), &last(&a.name), action)?;
                 }
                 Ok(())
             }
@@ -228,8 +243,8 @@ impl Fixture {
         }
     }
 
-    fn alter(&mut self, table: &str, action: &AlterAction) -> Result<(), SqlError> {
-        let Some(oid) = self.catalog.names.get(&(PUBLIC, table.to_owned())).copied() else {
+    fn alter(&mut self, schema: Oid, table: &str, action: &AlterAction) -> Result<(), SqlError> {
+        let Some(oid) = self.catalog.names.get(&(schema, table.to_owned())).copied() else {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, "no such table"));
         };
         let Some(desc) = self.catalog.tables.get(&oid) else { return Ok(()) };
@@ -261,8 +276,8 @@ impl Fixture {
                 }
             }
             AlterAction::Rename(to) => {
-                self.catalog.names.remove(&(PUBLIC, table.to_owned()));
-                self.catalog.names.insert((PUBLIC, to.value.clone()), oid);
+                self.catalog.names.remove(&(schema, table.to_owned()));
+                self.catalog.names.insert((schema, to.value.clone()), oid);
                 desc.name.clone_from(&to.value);
             }
             _ => {}
@@ -283,17 +298,21 @@ impl Fixture {
                 None => (c.name.to_string(), c.ty),
             })
             .collect();
-        self.add(last(&v.name), RelationKind::View, columns, Some(v.query_text.clone()))
+        self.add(&v.name, RelationKind::View, columns, Some(v.query_text.clone()))
     }
 
     fn add(
         &mut self,
-        name: String,
+        name: &Name,
         kind: RelationKind,
         columns: Vec<(String, PgType)>,
         view: Option<String>,
     ) -> Result<(), SqlError> {
         let oid = self.oid();
+        let schema = self.schema_of(name);
+        let schema_name =
+            self.catalog.schemas.get(&schema).map_or_else(String::new, |s| s.name.clone());
+        let name = last(name);
         let mut columns: Vec<ColumnDesc> = columns
             .into_iter()
             .enumerate()
@@ -304,12 +323,12 @@ impl Fixture {
             storage_key.push(columns.len());
             columns.push(plain_column(0, "row_id", PgType::new(Oid::INT8)));
         }
-        self.catalog.names.insert((PUBLIC, name.clone()), oid);
+        self.catalog.names.insert((schema, name.clone()), oid);
         let desc = TableDesc {
             oid,
             name,
-            schema: PUBLIC,
-            schema_name: "public".into(),
+            schema,
+            schema_name,
             kind,
             version: 1,
             columns,
@@ -343,8 +362,10 @@ impl Fixture {
                 columns.iter().map(|i| i.value.clone()).collect(),
                 name,
             )),
-            ConstraintKind::ForeignKey { .. } => unsupported = Some("FOREIGN KEY"),
-            _ => {}
+            ConstraintKind::ForeignKey { .. } | ConstraintKind::Check(_) => {}
+            ConstraintKind::Exclude | ConstraintKind::UsingIndex { .. } => {
+                unsupported = Some("EXCLUDE");
+            }
         };
         for e in &c.elements {
             match e {
@@ -401,8 +422,9 @@ impl Fixture {
             }
         }
         let pairs = columns.iter().map(|d| (d.name.clone(), d.ty)).collect();
-        self.add(table.clone(), RelationKind::Table, pairs, None)?;
-        let Some(oid) = self.catalog.names.get(&(PUBLIC, table.clone())).copied() else {
+        self.add(&c.name, RelationKind::Table, pairs, None)?;
+        let schema = self.schema_of(&c.name);
+        let Some(oid) = self.catalog.names.get(&(schema, table.clone())).copied() else {
             return Ok(());
         };
         let Some(old) = self.catalog.tables.get(&oid) else { return Ok(()) };
