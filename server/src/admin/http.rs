@@ -1,0 +1,132 @@
+//! The few pages of a node, over a small HTTP/1.1 of our own: one request a connection.
+//!
+//! `/health` (200 while the node serves), `/metrics` (Prometheus text), `/` (a page for people).
+//! It reads at most [`REQUEST_BYTES_MAX`] within [`REQUEST_TIME_MAX`] and answers GET and HEAD only.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::metrics::{Metrics, resident_bytes};
+
+/// Longest request head.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
+/// Longest time for a request and its answer.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What the pages show beside the counters.
+pub(crate) struct NodeFacts {
+    /// Where SQL clients connect.
+    pub(crate) sql_address: String,
+    /// Where the data lies.
+    pub(crate) data_dir: String,
+}
+
+/// Serves until shutdown.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    metrics: Arc<Metrics>,
+    facts: NodeFacts,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let facts = Arc::new(facts);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|down| *down) => return,
+        };
+        let socket = match accepted {
+            Ok((socket, _)) => socket,
+            Err(e) => {
+                tracing::warn!(error = %e, "could not accept an admin connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (metrics, facts) = (Arc::clone(&metrics), Arc::clone(&facts));
+        tokio::spawn(async move {
+            // A slow or broken client concerns nobody else.
+            let _ = tokio::time::timeout(REQUEST_TIME_MAX, answer(socket, &metrics, &facts)).await;
+        });
+    }
+}
+
+async fn answer(mut socket: TcpStream, metrics: &Metrics, facts: &NodeFacts) -> std::io::Result<()> {
+    let mut request = Vec::with_capacity(512);
+    while !request.windows(4).any(|w| w == b"\r\n\r\n") {
+        if request.len() > REQUEST_BYTES_MAX {
+            return respond(&mut socket, "431 Request Header Fields Too Large", "text/plain", "", true)
+                .await;
+        }
+        if socket.read_buf(&mut request).await? == 0 {
+            return Ok(());
+        }
+    }
+    let head = String::from_utf8_lossy(&request);
+    let mut words = head.split_ascii_whitespace();
+    let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+    if !matches!(method, "GET" | "HEAD") {
+        return respond(&mut socket, "405 Method Not Allowed", "text/plain", "only GET\n", true).await;
+    }
+    let with_body = method == "GET";
+    let path = target.split('?').next().unwrap_or("");
+    match path {
+        "/health" => respond(&mut socket, "200 OK", "text/plain", "ok\n", with_body).await,
+        "/metrics" => {
+            let text = metrics.prometheus();
+            respond(&mut socket, "200 OK", "text/plain; version=0.0.4", &text, with_body).await
+        }
+        "/" => {
+            let page = page(metrics, facts);
+            respond(&mut socket, "200 OK", "text/html; charset=utf-8", &page, with_body).await
+        }
+        _ => respond(&mut socket, "404 Not Found", "text/plain", "no such page\n", with_body).await,
+    }
+}
+
+async fn respond(
+    socket: &mut TcpStream,
+    status: &str,
+    kind: &str,
+    body: &str,
+    with_body: bool,
+) -> std::io::Result<()> {
+    let mut text = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    if with_body {
+        text.push_str(body);
+    }
+    socket.write_all(text.as_bytes()).await?;
+    socket.shutdown().await
+}
+
+fn page(metrics: &Metrics, facts: &NodeFacts) -> String {
+    let escape = |s: &str| s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let memory =
+        resident_bytes().map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
+    let rows = [
+        ("Version", crate::cli::VERSION.to_owned()),
+        ("SQL address", facts.sql_address.clone()),
+        ("Data directory", facts.data_dir.clone()),
+        ("Up for", format!("{} s", metrics.uptime_s())),
+        ("Sessions", metrics.sessions().to_string()),
+        ("Statements", metrics.statements.value().to_string()),
+        ("Errors sent", metrics.errors.value().to_string()),
+        ("Memory", memory),
+    ];
+    let mut table = String::new();
+    for (name, value) in rows {
+        table.push_str(&format!("<tr><th>{name}<td>{}", escape(&value)));
+    }
+    format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Pontoon</title>\
+         <style>body{{font:16px system-ui;margin:3em auto;max-width:40em}}\
+         th{{text-align:left;padding:.2em 2em .2em 0;font-weight:normal;color:#666}}</style>\
+         <h1>Pontoon</h1><table>{table}</table><p><a href=/metrics>metrics</a>"
+    )
+}

@@ -1,0 +1,4 @@
+//! What operators see: health, metrics and a page about the node, over plain HTTP.
+
+pub(crate) mod http;
+pub(crate) mod metrics;

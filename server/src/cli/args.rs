@@ -1,0 +1,69 @@
+//! The arguments as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A PostgreSQL-compatible distributed SQL database.
+#[derive(Parser, Debug)]
+#[command(name = "pontoon", version)]
+pub(crate) struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Run a node.
+    Start(NodeArguments),
+    /// Run a node with two small tables to try: inventory and books.
+    Demo(NodeArguments),
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Flags of a node. What is not given is taken from the configuration file, then from defaults.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct NodeArguments {
+    /// Directory of the node's data; made when it does not exist.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address for SQL clients [default: 127.0.0.1:5432].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen_sql: Option<String>,
+    /// Address for other nodes [default: 127.0.0.1:26257].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen_rpc: Option<String>,
+    /// Address of the health, metrics and status pages [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen_admin: Option<String>,
+    /// Lets other machines connect without a password.
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    /// TLS certificate chain for SQL clients (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Key of the TLS certificate (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// SQL sessions at one time [default: 20000].
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<usize>,
+    /// How log lines look [default: text].
+    #[arg(long, value_enum)]
+    pub(crate) log_format: Option<LogFormat>,
+    /// Configuration file (TOML) with the same names: data_dir, listen_sql ...
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}

@@ -1,0 +1,111 @@
+//! Flags over configuration file over defaults.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::args::{LogFormat, NodeArguments};
+
+/// The configuration file. A name that does not exist is an error, so that a typing mistake is
+/// seen.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen_sql: Option<String>,
+    listen_rpc: Option<String>,
+    listen_admin: Option<String>,
+    insecure: Option<bool>,
+    tls_cert: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
+    max_connections: Option<usize>,
+    log_format: Option<LogFormat>,
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeConfig {
+    /// Where the data lies.
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Address for SQL clients, and whether the user chose it.
+    pub(crate) listen_sql: (String, bool),
+    /// Address for other nodes.
+    pub(crate) listen_rpc: String,
+    /// Address of the admin pages, and whether the user chose it.
+    pub(crate) listen_admin: (String, bool),
+    /// Other machines may connect without a password.
+    pub(crate) insecure: bool,
+    /// Certificate and key.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Sessions at one time.
+    pub(crate) sessions_max: usize,
+    /// How log lines look.
+    pub(crate) log_format: LogFormat,
+}
+
+const SESSIONS_MAX_DEFAULT: usize = 20_000;
+
+impl NodeConfig {
+    /// From the arguments and the file they name. The error is a sentence for the user.
+    pub(crate) fn new(args: &NodeArguments) -> Result<Self, String> {
+        let file = match &args.config {
+            None => File::default(),
+            Some(path) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| format!("cannot read the configuration file {shown}: {e}"))?;
+                toml::from_str(&text)
+                    .map_err(|e| format!("the configuration file {shown} is not valid: {e}"))?
+            }
+        };
+        let or = |flag: &Option<String>, file: Option<String>, default: &str| {
+            let chosen = flag.clone().or(file);
+            let by_user = chosen.is_some();
+            (chosen.unwrap_or_else(|| default.to_owned()), by_user)
+        };
+        let cert = args.tls_cert.clone().or(file.tls_cert);
+        let key = args.tls_key.clone().or(file.tls_key);
+        let tls = match (cert, key) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err("TLS needs both tls_cert and tls_key".to_owned()),
+        };
+        Ok(Self {
+            data_dir: args.data_dir.clone().or(file.data_dir),
+            listen_sql: or(&args.listen_sql, file.listen_sql, "127.0.0.1:5432"),
+            listen_rpc: or(&args.listen_rpc, file.listen_rpc, "127.0.0.1:26257").0,
+            listen_admin: or(&args.listen_admin, file.listen_admin, "127.0.0.1:8080"),
+            insecure: args.insecure || file.insecure.unwrap_or(false),
+            tls,
+            sessions_max: args
+                .max_connections
+                .or(file.max_connections)
+                .unwrap_or(SESSIONS_MAX_DEFAULT),
+            log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pontoon.toml");
+        std::fs::write(&path, "listen_sql = \"a:1\"\nlisten_admin = \"b:2\"\ninsecure = true\n")
+            .unwrap();
+        let args = NodeArguments {
+            listen_sql: Some("c:3".to_owned()),
+            config: Some(path.clone()),
+            ..NodeArguments::default()
+        };
+        let config = NodeConfig::new(&args).unwrap();
+        assert_eq!(config.listen_sql, ("c:3".to_owned(), true));
+        assert_eq!(config.listen_admin, ("b:2".to_owned(), true));
+        assert!(config.insecure);
+        std::fs::write(&path, "listen_sqll = \"a:1\"\n").unwrap();
+        assert!(NodeConfig::new(&args).unwrap_err().contains("listen_sqll"));
+    }
+}

@@ -1,0 +1,12 @@
+//! The command line: `pontoon start`, `pontoon demo`, `pontoon --version`.
+
+mod args;
+mod config;
+mod demo;
+mod run;
+
+pub(crate) use config::NodeConfig;
+pub(crate) use run::run;
+
+/// The version of this binary.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

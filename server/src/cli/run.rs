@@ -1,0 +1,88 @@
+//! From the command line to a running node, and to the exit code.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Arguments, Command, LogFormat};
+use super::config::NodeConfig;
+use super::demo;
+use crate::node::{Failure, Node};
+
+/// Runs the command of the process.
+pub(crate) fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    match execute(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("pontoon: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> Result<(), Failure> {
+    let (args, is_demo) = match &command {
+        Command::Start(args) => (args, false),
+        Command::Demo(args) => (args, true),
+    };
+    let config = NodeConfig::new(args).map_err(Failure::Usage)?;
+    logging(config.log_format, is_demo);
+    let data_dir = match (&config.data_dir, is_demo) {
+        (Some(dir), _) => dir.clone(),
+        (None, true) => demo_dir()?,
+        (None, false) => {
+            return Err(Failure::Usage(
+                "say where the data shall lie: --data-dir DIR (the directory is made when it \
+                 does not exist)"
+                    .to_owned(),
+            ));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("pontoon")
+        .build()
+        .map_err(|e| Failure::Usage(format!("cannot start threads: {e}")))?;
+    let done = runtime.block_on(serve(config, &data_dir, is_demo));
+    // Nothing durable depends on tasks that are still there.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    done
+}
+
+async fn serve(config: NodeConfig, data_dir: &Path, is_demo: bool) -> Result<(), Failure> {
+    let node = Node::start(&config, data_dir, is_demo).await?;
+    if is_demo {
+        demo::load(node.engine()).await.map_err(Failure::Demo)?;
+        demo::greet(&node, data_dir, &config);
+    }
+    tracing::info!(
+        sql = %node.sql_address(),
+        admin = %node.admin_address(),
+        data_dir = %data_dir.display(),
+        version = super::VERSION,
+        "ready"
+    );
+    node.run_until_signal().await
+}
+
+fn logging(format: LogFormat, quiet: bool) {
+    let default = if quiet { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_env("PONTOON_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// The per-user directory of the demo.
+fn demo_dir() -> Result<PathBuf, Failure> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
+    state.or_else(home).map(|dir| dir.join("pontoon/demo")).ok_or_else(|| {
+        Failure::Usage("HOME is not set; say where the data shall lie: --data-dir DIR".to_owned())
+    })
+}

@@ -1,0 +1,9 @@
+//! A node: opening its data directory and listeners, and shutting them down in order.
+
+mod data_dir;
+mod failure;
+mod limits;
+mod start;
+
+pub(crate) use failure::Failure;
+pub(crate) use start::Node;
