@@ -54,12 +54,22 @@ pub(crate) async fn serve(
     }
 }
 
-async fn answer(mut socket: TcpStream, metrics: &Metrics, facts: &NodeFacts) -> std::io::Result<()> {
+async fn answer(
+    mut socket: TcpStream,
+    metrics: &Metrics,
+    facts: &NodeFacts,
+) -> std::io::Result<()> {
     let mut request = Vec::with_capacity(512);
     while !request.windows(4).any(|w| w == b"\r\n\r\n") {
         if request.len() > REQUEST_BYTES_MAX {
-            return respond(&mut socket, "431 Request Header Fields Too Large", "text/plain", "", true)
-                .await;
+            return respond(
+                &mut socket,
+                "431 Request Header Fields Too Large",
+                "text/plain",
+                "",
+                true,
+            )
+            .await;
         }
         if socket.read_buf(&mut request).await? == 0 {
             return Ok(());
@@ -69,7 +79,14 @@ async fn answer(mut socket: TcpStream, metrics: &Metrics, facts: &NodeFacts) -> 
     let mut words = head.split_ascii_whitespace();
     let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
     if !matches!(method, "GET" | "HEAD") {
-        return respond(&mut socket, "405 Method Not Allowed", "text/plain", "only GET\n", true).await;
+        return respond(
+            &mut socket,
+            "405 Method Not Allowed",
+            "text/plain",
+            "only GET\n",
+            true,
+        )
+        .await;
     }
     let with_body = method == "GET";
     let path = target.split('?').next().unwrap_or("");
@@ -77,13 +94,36 @@ async fn answer(mut socket: TcpStream, metrics: &Metrics, facts: &NodeFacts) -> 
         "/health" => respond(&mut socket, "200 OK", "text/plain", "ok\n", with_body).await,
         "/metrics" => {
             let text = metrics.prometheus();
-            respond(&mut socket, "200 OK", "text/plain; version=0.0.4", &text, with_body).await
+            respond(
+                &mut socket,
+                "200 OK",
+                "text/plain; version=0.0.4",
+                &text,
+                with_body,
+            )
+            .await
         }
         "/" => {
             let page = page(metrics, facts);
-            respond(&mut socket, "200 OK", "text/html; charset=utf-8", &page, with_body).await
+            respond(
+                &mut socket,
+                "200 OK",
+                "text/html; charset=utf-8",
+                &page,
+                with_body,
+            )
+            .await
         }
-        _ => respond(&mut socket, "404 Not Found", "text/plain", "no such page\n", with_body).await,
+        _ => {
+            respond(
+                &mut socket,
+                "404 Not Found",
+                "text/plain",
+                "no such page\n",
+                with_body,
+            )
+            .await
+        }
     }
 }
 
@@ -106,7 +146,11 @@ async fn respond(
 }
 
 fn page(metrics: &Metrics, facts: &NodeFacts) -> String {
-    let escape = |s: &str| s.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let escape = |s: &str| {
+        s.replace('&', "&amp;")
+            .replace('<', "&lt;")
+            .replace('>', "&gt;")
+    };
     let memory =
         resident_bytes().map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
     let rows = [

@@ -50,7 +50,9 @@ impl Metrics {
 
     /// Sessions that live now.
     pub(crate) fn sessions(&self) -> u64 {
-        self.sessions_started.value().saturating_sub(self.sessions_ended.value())
+        self.sessions_started
+            .value()
+            .saturating_sub(self.sessions_ended.value())
     }
 
     /// Seconds since the node started.
@@ -68,18 +70,43 @@ impl Metrics {
                 "# HELP pontoon_{name} {help}\n# TYPE pontoon_{name} {kind}\npontoon_{name} {value}\n"
             );
         };
-        metric("uptime_seconds", "gauge", "Seconds since start.", self.uptime_s());
-        metric("sessions", "gauge", "Sessions that live now.", self.sessions());
+        metric(
+            "uptime_seconds",
+            "gauge",
+            "Seconds since start.",
+            self.uptime_s(),
+        );
+        metric(
+            "sessions",
+            "gauge",
+            "Sessions that live now.",
+            self.sessions(),
+        );
         metric(
             "connections_total",
             "counter",
             "Connections accepted.",
             self.connections.value(),
         );
-        metric("statements_total", "counter", "Statements run.", self.statements.value());
-        metric("errors_total", "counter", "Errors sent to clients.", self.errors.value());
+        metric(
+            "statements_total",
+            "counter",
+            "Statements run.",
+            self.statements.value(),
+        );
+        metric(
+            "errors_total",
+            "counter",
+            "Errors sent to clients.",
+            self.errors.value(),
+        );
         if let Some(bytes) = resident_bytes() {
-            metric("resident_memory_bytes", "gauge", "Memory of the process.", bytes);
+            metric(
+                "resident_memory_bytes",
+                "gauge",
+                "Memory of the process.",
+                bytes,
+            );
         }
         text
     }
@@ -89,7 +116,11 @@ impl Metrics {
 pub(crate) fn resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+    line.split_whitespace()
+        .next()?
+        .parse::<u64>()
+        .ok()
+        .map(|kib| kib * 1024)
 }
 
 #[cfg(test)]

@@ -94,8 +94,11 @@ mod tests {
     fn flags_win_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pontoon.toml");
-        std::fs::write(&path, "listen_sql = \"a:1\"\nlisten_admin = \"b:2\"\ninsecure = true\n")
-            .unwrap();
+        std::fs::write(
+            &path,
+            "listen_sql = \"a:1\"\nlisten_admin = \"b:2\"\ninsecure = true\n",
+        )
+        .unwrap();
         let args = NodeArguments {
             listen_sql: Some("c:3".to_owned()),
             config: Some(path.clone()),

@@ -94,7 +94,9 @@ pub(crate) fn greet(node: &Node, data_dir: &Path, config: &NodeConfig) {
     let wanted = &config.listen_sql.0;
     let mut text = String::new();
     if address.port().to_string() != wanted.rsplit(':').next().unwrap_or("") {
-        text.push_str(&format!("{wanted} is taken by another program; another port was chosen.\n"));
+        text.push_str(&format!(
+            "{wanted} is taken by another program; another port was chosen.\n"
+        ));
     }
     let host = if address.ip().is_unspecified() {
         "127.0.0.1".to_owned()

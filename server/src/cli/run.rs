@@ -72,20 +72,32 @@ async fn serve(config: NodeConfig, data_dir: &Path, is_demo: bool) -> Result<(),
 fn logging(format: LogFormat, quiet: bool) {
     let default = if quiet { "warn" } else { "info" };
     let filter = EnvFilter::try_from_env("PONTOON_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
-            builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
-        },
+            builder
+                .with_target(false)
+                .with_ansi(std::io::stderr().is_terminal())
+                .init();
+        }
         LogFormat::Json => builder.json().init(),
     }
 }
 
 /// The per-user directory of the demo.
 fn demo_dir() -> Result<PathBuf, Failure> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute());
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".local/state"));
-    state.or_else(home).map(|dir| dir.join("pontoon/demo")).ok_or_else(|| {
-        Failure::Usage("HOME is not set; say where the data shall lie: --data-dir DIR".to_owned())
-    })
+    state
+        .or_else(home)
+        .map(|dir| dir.join("pontoon/demo"))
+        .ok_or_else(|| {
+            Failure::Usage(
+                "HOME is not set; say where the data shall lie: --data-dir DIR".to_owned(),
+            )
+        })
 }

@@ -20,22 +20,28 @@ pub(crate) struct DataDir {
 impl DataDir {
     /// Makes the directory if there is none, and takes it.
     pub(crate) fn take(path: &Path) -> Result<Self, Failure> {
-        let fail = |reason: String, advice| {
-            Failure::DataDir { path: PathBuf::from(path), reason, advice }
+        let fail = |reason: String, advice| Failure::DataDir {
+            path: PathBuf::from(path),
+            reason,
+            advice,
         };
         let io_fail = |e: io::Error| match e.kind() {
             io::ErrorKind::PermissionDenied => fail(
                 "permission denied".to_owned(),
                 "Run as the user that owns it, or choose another with --data-dir DIR.",
             ),
-            io::ErrorKind::StorageFull => {
-                fail("the disk is full".to_owned(), "Make room on the disk and start again.")
-            }
+            io::ErrorKind::StorageFull => fail(
+                "the disk is full".to_owned(),
+                "Make room on the disk and start again.",
+            ),
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => fail(
                 "it is not a directory".to_owned(),
                 "Choose another with --data-dir DIR.",
             ),
-            _ => fail(e.to_string(), "Check the path, or choose another with --data-dir DIR."),
+            _ => fail(
+                e.to_string(),
+                "Check the path, or choose another with --data-dir DIR.",
+            ),
         };
         make_private(path).map_err(io_fail)?;
         if !path.join("FORMAT").exists() && !is_fresh(path).map_err(io_fail)? {
@@ -84,7 +90,10 @@ fn make_private(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
 }
 
 /// Whether nothing lies in the directory but what an interrupted first start leaves.
@@ -113,7 +122,10 @@ mod tests {
     use super::*;
 
     fn refusal(path: &Path) -> String {
-        DataDir::take(path).err().map(|e| e.to_string()).unwrap_or_default()
+        DataDir::take(path)
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default()
     }
 
     #[test]

@@ -7,7 +7,9 @@ pub(crate) fn open_files() -> Option<usize> {
 }
 
 fn parse(text: &str) -> Option<usize> {
-    let line = text.lines().find_map(|l| l.strip_prefix("Max open files"))?;
+    let line = text
+        .lines()
+        .find_map(|l| l.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -15,7 +17,8 @@ fn parse(text: &str) -> Option<usize> {
 mod tests {
     #[test]
     fn reads_the_soft_limit() {
-        let text = "Limit   Soft Limit  Hard Limit  Units\nMax open files    1024    4096    files\n";
+        let text =
+            "Limit   Soft Limit  Hard Limit  Units\nMax open files    1024    4096    files\n";
         assert_eq!(super::parse(text), Some(1024));
     }
 }

@@ -59,12 +59,17 @@ impl Node {
         };
         warn_of_limits(config, sql_address);
 
-        let store_fail =
-            |source| Failure::Store { path: data_dir.to_path_buf(), source };
+        let store_fail = |source| Failure::Store {
+            path: data_dir.to_path_buf(),
+            source,
+        };
         let db = open_store(data_dir).await.map_err(store_fail)?;
         let engine = Engine::open(db.clone(), EngineConfig::default())
             .await
-            .map_err(|source| Failure::Catalog { path: data_dir.to_path_buf(), source })?;
+            .map_err(|source| Failure::Catalog {
+                path: data_dir.to_path_buf(),
+                source,
+            })?;
 
         let (shutdown, watched) = watch::channel(false);
         let (alive, sessions) = mpsc::channel(1);
@@ -132,7 +137,10 @@ impl Node {
     async fn stop(mut self) -> Result<(), Failure> {
         // Nobody may be left to hear it.
         let _ = self.shutdown.send(true);
-        if tokio::time::timeout(SHUTDOWN_TIME_MAX, self.sessions.recv()).await.is_err() {
+        if tokio::time::timeout(SHUTDOWN_TIME_MAX, self.sessions.recv())
+            .await
+            .is_err()
+        {
             tracing::warn!("some sessions did not end in time");
         }
         close_store(&self.db).await;
@@ -160,11 +168,16 @@ fn warn_of_limits(config: &NodeConfig, sql: SocketAddr) {
     if !config.insecure && !sql.ip().is_loopback() {
         tracing::warn!("other machines are refused, as there are no passwords yet (--insecure)");
     }
-    tracing::debug!(rpc = config.listen_rpc, "not listening for other nodes: this is the only one");
+    tracing::debug!(
+        rpc = config.listen_rpc,
+        "not listening for other nodes: this is the only one"
+    );
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener.local_addr().map_err(|e| Failure::Usage(format!("cannot tell the own address: {e}")))
+    listener
+        .local_addr()
+        .map_err(|e| Failure::Usage(format!("cannot tell the own address: {e}")))
 }
 
 async fn listen(wanted: &str, flag: &str, or_free: bool) -> Result<TcpListener, Failure> {
@@ -192,7 +205,14 @@ async fn listen(wanted: &str, flag: &str, or_free: bool) -> Result<TcpListener, 
             "this is not an address".to_owned(),
             format!("Write host and port, as in {flag} 127.0.0.1:5432."),
         ),
-        _ => (error.to_string(), format!("Choose an address of this machine with {flag} HOST:PORT.")),
+        _ => (
+            error.to_string(),
+            format!("Choose an address of this machine with {flag} HOST:PORT."),
+        ),
     };
-    Err(Failure::Listen { address: wanted.to_owned(), reason, advice })
+    Err(Failure::Listen {
+        address: wanted.to_owned(),
+        reason,
+        advice,
+    })
 }

@@ -28,7 +28,10 @@ impl CancelRegistry {
     /// A backend number that no living session has.
     pub(crate) fn next_pid(&self) -> i32 {
         loop {
-            let pid = self.last_pid.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            let pid = self
+                .last_pid
+                .fetch_add(1, Ordering::Relaxed)
+                .wrapping_add(1);
             if pid <= 0 {
                 self.last_pid.store(0, Ordering::Relaxed);
             } else if !self.sessions.lock().contains_key(&pid) {
@@ -45,7 +48,10 @@ impl CancelRegistry {
         handle: CancelHandle,
     ) -> Registration<'_> {
         self.sessions.lock().insert(pid, Entry { secret, handle });
-        Registration { registry: self, pid }
+        Registration {
+            registry: self,
+            pid,
+        }
     }
 
     /// Cancels what the session runs, if the secret is right. As in PostgreSQL, nobody is told
@@ -53,7 +59,11 @@ impl CancelRegistry {
     pub(crate) fn cancel(&self, pid: i32, secret: &[u8]) {
         let sessions = self.sessions.lock();
         if let Some(entry) = sessions.get(&pid) {
-            let differing = entry.secret.iter().zip(secret).fold(0, |acc, (a, b)| acc | (a ^ b));
+            let differing = entry
+                .secret
+                .iter()
+                .zip(secret)
+                .fold(0, |acc, (a, b)| acc | (a ^ b));
             if entry.secret.len() == secret.len() && differing == 0 {
                 entry.handle.cancel();
             }

@@ -115,8 +115,14 @@ impl<S: Stream> Connection<S> {
     /// Waits for input, with the time limit of an idle transaction.
     async fn wait(&mut self) -> Woken {
         let idle = self.session.status() == TransactionStatus::Idle;
-        let limit = if idle { None } else { self.session.idle_in_transaction_timeout() };
-        let Some(limit) = limit else { return self.io.wait().await };
+        let limit = if idle {
+            None
+        } else {
+            self.session.idle_in_transaction_timeout()
+        };
+        let Some(limit) = limit else {
+            return self.io.wait().await;
+        };
         match tokio::time::timeout(limit, self.io.wait()).await {
             Ok(woken) => woken,
             Err(_) => {
@@ -183,9 +189,12 @@ impl<S: Stream> Connection<S> {
                 Ok(())
             }
             Frontend::Parse { name, sql, types } => self.parse(name, sql, &types).await,
-            Frontend::Bind { portal, statement, parameters, formats } => {
-                self.bind(portal, statement, parameters, formats).await
-            }
+            Frontend::Bind {
+                portal,
+                statement,
+                parameters,
+                formats,
+            } => self.bind(portal, statement, parameters, formats).await,
             Frontend::Describe(target, name) => self.describe(target, name),
             Frontend::Execute { portal, rows_max } => self.execute(portal, rows_max).await,
             Frontend::Close(target, name) => {

@@ -10,7 +10,10 @@ use super::out;
 
 impl<S: Stream> Connection<S> {
     /// Feeds the sink until the client ends the data; gives the tag.
-    pub(crate) async fn copy_in(&mut self, mut sink: Box<dyn CopySink>) -> Result<String, SqlError> {
+    pub(crate) async fn copy_in(
+        &mut self,
+        mut sink: Box<dyn CopySink>,
+    ) -> Result<String, SqlError> {
         let (columns, binary) = sink.shape();
         out::copy_response(&mut self.io.out, b'G', columns, binary);
         self.io.flush().await;

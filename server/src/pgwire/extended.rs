@@ -21,8 +21,14 @@ impl<S: Stream> Connection<S> {
         sql: &str,
         types: &[Oid],
     ) -> Result<(), SqlError> {
-        let Self { io, session, cancel, .. } = self;
-        io.watched(cancel, session.prepare(name, sql, types)).await?;
+        let Self {
+            io,
+            session,
+            cancel,
+            ..
+        } = self;
+        io.watched(cancel, session.prepare(name, sql, types))
+            .await?;
         self.io.out.extend_from_slice(out::PARSE_COMPLETE);
         Ok(())
     }
@@ -34,7 +40,12 @@ impl<S: Stream> Connection<S> {
         parameters: Vec<WireValue>,
         formats: Vec<Format>,
     ) -> Result<(), SqlError> {
-        let Self { io, session, cancel, .. } = self;
+        let Self {
+            io,
+            session,
+            cancel,
+            ..
+        } = self;
         let bound = session.bind(portal, statement, parameters, &formats);
         io.watched(cancel, bound).await?;
         self.put_portal(portal, Portal::Bound(formats));
@@ -103,13 +114,27 @@ impl<S: Stream> Connection<S> {
     ) -> Result<(), SqlError> {
         self.metrics.statements.add();
         let outcome = {
-            let Self { io, session, cancel, .. } = self;
+            let Self {
+                io,
+                session,
+                cancel,
+                ..
+            } = self;
             io.watched(cancel, session.execute(name)).await?
         };
         let tag = match outcome {
-            Outcome::Rows { columns, source, tag } => {
+            Outcome::Rows {
+                columns,
+                source,
+                tag,
+            } => {
                 let encoder = RowEncoder::new(&columns, formats, self.session.output_context());
-                let running = Box::new(Running { source, encoder, tag, pending: None });
+                let running = Box::new(Running {
+                    source,
+                    encoder,
+                    tag,
+                    pending: None,
+                });
                 return self.go_on(name, running, rows_max).await;
             }
             Outcome::Done(tag) => tag,
@@ -150,7 +175,12 @@ impl<S: Stream> Connection<S> {
     /// before it, so that a failed commit is reported instead of success.
     async fn complete(&mut self, tag: &str) -> Result<(), SqlError> {
         if frames::peek(&self.io.input) == Some(b'S') {
-            let Self { io, session, cancel, .. } = self;
+            let Self {
+                io,
+                session,
+                cancel,
+                ..
+            } = self;
             io.watched(cancel, session.finish()).await?;
         }
         self.side_messages();
@@ -160,7 +190,11 @@ impl<S: Stream> Connection<S> {
     }
 
     fn take_portal(&mut self, name: &str) -> Option<Portal> {
-        if name.is_empty() { self.unnamed.take() } else { self.portals.remove(name) }
+        if name.is_empty() {
+            self.unnamed.take()
+        } else {
+            self.portals.remove(name)
+        }
     }
 
     fn put_portal(&mut self, name: &str, portal: Portal) {

@@ -29,9 +29,18 @@ pub(crate) enum Frontend<'a> {
     /// A string of statements.
     Query(&'a str),
     /// Prepare.
-    Parse { name: &'a str, sql: &'a str, types: Vec<Oid> },
+    Parse {
+        name: &'a str,
+        sql: &'a str,
+        types: Vec<Oid>,
+    },
     /// Make a portal.
-    Bind { portal: &'a str, statement: &'a str, parameters: Vec<WireValue>, formats: Vec<Format> },
+    Bind {
+        portal: &'a str,
+        statement: &'a str,
+        parameters: Vec<WireValue>,
+        formats: Vec<Format>,
+    },
     /// Describe.
     Describe(Target, &'a str),
     /// Run a portal; 0 rows means all.
@@ -79,7 +88,9 @@ fn limit(kind: u8) -> Option<usize> {
 /// How many bytes the first frame of `input` has in all, `None` while its length is not there.
 /// An error is fatal to the connection: the stream cannot be followed any more.
 fn frame_bytes(input: &[u8]) -> Result<Option<usize>, SqlError> {
-    let Some(&kind) = input.first() else { return Ok(None) };
+    let Some(&kind) = input.first() else {
+        return Ok(None);
+    };
     let Some(limit) = limit(kind) else {
         return Err(violation(format!("invalid frontend message type {kind}")));
     };
@@ -121,7 +132,10 @@ pub(crate) fn peek(input: &[u8]) -> Option<u8> {
 impl Frame {
     /// Reads the frame. An error concerns this frame only.
     pub(crate) fn read(&self) -> Result<Frontend<'_>, SqlError> {
-        let mut r = Reader { frame: &self.body, rest: &self.body };
+        let mut r = Reader {
+            frame: &self.body,
+            rest: &self.body,
+        };
         let message = match self.kind {
             b'Q' => Frontend::Query(r.text()?),
             b'P' => r.parse()?,
@@ -136,7 +150,10 @@ impl Frame {
             }
             b'E' => {
                 let portal = r.text()?;
-                Frontend::Execute { portal, rows_max: usize::try_from(r.i32()?).unwrap_or(0) }
+                Frontend::Execute {
+                    portal,
+                    rows_max: usize::try_from(r.i32()?).unwrap_or(0),
+                }
             }
             b'H' => Frontend::Flush,
             b'S' => Frontend::Sync,
@@ -146,7 +163,11 @@ impl Frame {
             b'f' => Frontend::CopyFail(r.text()?),
             _ => return Ok(Frontend::FunctionCall),
         };
-        if r.rest.is_empty() { Ok(message) } else { Err(violation("invalid message format")) }
+        if r.rest.is_empty() {
+            Ok(message)
+        } else {
+            Err(violation("invalid message format"))
+        }
     }
 }
 
@@ -216,14 +237,16 @@ impl<'a> Reader<'a> {
         let n = usize::from(self.u16()?);
         self.bytes(n * 2)?
             .chunks_exact(2)
-            .map(|c| match i16::from_be_bytes(c.try_into().unwrap_or_default()) {
-                0 => Ok(Format::Text),
-                1 => Ok(Format::Binary),
-                other => Err(SqlError::new(
-                    SqlState::INVALID_PARAMETER_VALUE,
-                    format!("unsupported format code: {other}"),
-                )),
-            })
+            .map(
+                |c| match i16::from_be_bytes(c.try_into().unwrap_or_default()) {
+                    0 => Ok(Format::Text),
+                    1 => Ok(Format::Binary),
+                    other => Err(SqlError::new(
+                        SqlState::INVALID_PARAMETER_VALUE,
+                        format!("unsupported format code: {other}"),
+                    )),
+                },
+            )
             .collect()
     }
 
@@ -251,7 +274,12 @@ impl<'a> Reader<'a> {
             parameters.push(WireValue { bytes, format });
         }
         let formats = self.formats()?;
-        Ok(Frontend::Bind { portal, statement, parameters, formats })
+        Ok(Frontend::Bind {
+            portal,
+            statement,
+            parameters,
+            formats,
+        })
     }
 }
 
@@ -265,10 +293,17 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, SqlError> {
             0xf0..=0xf7 => 4,
             _ => 1,
         };
-        let shown: Vec<String> = bad.iter().take(length).map(|b| format!("0x{b:02x}")).collect();
+        let shown: Vec<String> = bad
+            .iter()
+            .take(length)
+            .map(|b| format!("0x{b:02x}"))
+            .collect();
         SqlError::new(
             SqlState::CHARACTER_NOT_IN_REPERTOIRE,
-            format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" ")),
+            format!(
+                "invalid byte sequence for encoding \"UTF8\": {}",
+                shown.join(" ")
+            ),
         )
     })
 }
@@ -287,7 +322,13 @@ mod tests {
 
     fn refused(kind: u8, body: &[u8]) -> String {
         let frame = take(&mut frame(kind, body)).unwrap().unwrap();
-        frame.read().map(|_| ()).unwrap_err().state.code().to_owned()
+        frame
+            .read()
+            .map(|_| ())
+            .unwrap_err()
+            .state
+            .code()
+            .to_owned()
     }
 
     #[test]
@@ -308,11 +349,22 @@ mod tests {
 
     #[test]
     fn lengths_are_checked_before_anything_is_reserved() {
-        for bad in [&b"Q\0\0\0\x03"[..], b"Q\xff\xff\xff\xff", b"Q\x7f\xff\xff\xff", b"S\0\0\x40\0"] {
+        for bad in [
+            &b"Q\0\0\0\x03"[..],
+            b"Q\xff\xff\xff\xff",
+            b"Q\x7f\xff\xff\xff",
+            b"S\0\0\x40\0",
+        ] {
             let e = take(&mut BytesMut::from(bad)).unwrap_err();
             assert_eq!(e.state.code(), "08P01");
         }
-        assert_eq!(take(&mut BytesMut::from(&b"?"[..])).unwrap_err().state.code(), "08P01");
+        assert_eq!(
+            take(&mut BytesMut::from(&b"?"[..]))
+                .unwrap_err()
+                .state
+                .code(),
+            "08P01"
+        );
         let mut large = BytesMut::from(&b"Q\x0f\xff\xff\xff"[..]);
         assert!(take(&mut large).unwrap().is_none());
         assert!(large.capacity() < 4 << 20);
@@ -326,8 +378,14 @@ mod tests {
         assert_eq!(refused(b'P', b"\0SELECT 1\0\xff\xff\0\0"), "08P01");
         assert_eq!(refused(b'B', b"\0\0\0\x01\0\x07\0\0\0\0"), "22023");
         assert_eq!(refused(b'B', b"\0\0\0\0\xff\xff\0\0\0\x01a"), "08P01");
-        assert_eq!(refused(b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffa\0\0"), "08P01");
-        assert_eq!(refused(b'B', b"\0\0\0\x02\0\0\0\0\0\x01\xff\xff\xff\xff\0\0"), "08P01");
+        assert_eq!(
+            refused(b'B', b"\0\0\0\0\0\x01\x7f\xff\xff\xffa\0\0"),
+            "08P01"
+        );
+        assert_eq!(
+            refused(b'B', b"\0\0\0\x02\0\0\0\0\0\x01\xff\xff\xff\xff\0\0"),
+            "08P01"
+        );
         assert_eq!(refused(b'D', b"Xname\0"), "08P01");
     }
 
@@ -335,7 +393,13 @@ mod tests {
     fn bind_reads_values() {
         let body = b"p\0s\0\0\x01\0\x01\0\x02\0\0\0\x02ab\xff\xff\xff\xff\0\x01\0\x01";
         let frame = take(&mut frame(b'B', body)).unwrap().unwrap();
-        let Frontend::Bind { portal, statement, parameters, formats } = frame.read().unwrap() else {
+        let Frontend::Bind {
+            portal,
+            statement,
+            parameters,
+            formats,
+        } = frame.read().unwrap()
+        else {
             panic!("not a bind")
         };
         assert_eq!((portal, statement), ("p", "s"));

@@ -51,7 +51,13 @@ pub(crate) struct Io<S> {
 impl<S: Stream> Io<S> {
     /// Over a socket, with what was read from it already.
     pub(crate) fn new(socket: S, input: BytesMut, shutdown: watch::Receiver<bool>) -> Self {
-        Self { socket, input, out: Vec::new(), shutdown, closed: false }
+        Self {
+            socket,
+            input,
+            out: Vec::new(),
+            shutdown,
+            closed: false,
+        }
     }
 
     /// Waits for more input.
@@ -110,11 +116,7 @@ impl<S: Stream> Io<S> {
     }
 
     /// Runs `work` to its end; cancels it when the client goes away, or the node shuts down.
-    pub(crate) async fn watched<F: Future>(
-        &mut self,
-        cancel: &CancelHandle,
-        work: F,
-    ) -> F::Output {
+    pub(crate) async fn watched<F: Future>(&mut self, cancel: &CancelHandle, work: F) -> F::Output {
         let mut work = pin!(work);
         // The usual case: the work needs no waiting, and neither socket nor clock is touched.
         if let std::task::Poll::Ready(done) = futures::poll!(work.as_mut()) {

@@ -100,7 +100,10 @@ fn configure(socket: &TcpStream) {
         .with_time(KEEPALIVE_IDLE)
         .with_interval(Duration::from_secs(10));
     let reference = socket2::SockRef::from(socket);
-    if let Err(e) = socket.set_nodelay(true).and_then(|()| reference.set_tcp_keepalive(&keepalive)) {
+    if let Err(e) = socket
+        .set_nodelay(true)
+        .and_then(|()| reference.set_tcp_keepalive(&keepalive))
+    {
         tracing::debug!(error = %e, "could not set socket options");
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! Every function here appends complete frames; nothing here writes to a socket.
 
+use pontoon_sql::SqlError;
 use pontoon_sql::bind::tree::OutputColumn;
 use pontoon_sql::error::Severity;
 use pontoon_sql::session::api::{Format, SideMessage, TransactionStatus};
 use pontoon_sql::types::Oid;
 use pontoon_sql::types::registry::registry;
-use pontoon_sql::SqlError;
 
 /// Appends a frame whose body `body` appends. A body over 2 GiB cannot be told to a client; its
 /// caller must have refused the value before (see [`super::rows`]).
@@ -21,7 +21,9 @@ pub(crate) fn frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)
 
 /// Fills in the length that lies at `at`.
 pub(crate) fn close_frame(out: &mut [u8], at: usize) {
-    let length = u32::try_from(out.len() - at).unwrap_or(u32::MAX).to_be_bytes();
+    let length = u32::try_from(out.len() - at)
+        .unwrap_or(u32::MAX)
+        .to_be_bytes();
     if let Some(place) = out.get_mut(at..at + 4) {
         place.copy_from_slice(&length);
     }
@@ -98,7 +100,9 @@ pub(crate) fn negotiate(out: &mut Vec<u8>, version: u32, unknown: &[&str]) {
 pub(crate) fn parameter_description(out: &mut Vec<u8>, types: &[Oid]) {
     frame(out, b't', |o| {
         count(o, types.len());
-        types.iter().for_each(|t| o.extend_from_slice(&t.0.to_be_bytes()));
+        types
+            .iter()
+            .for_each(|t| o.extend_from_slice(&t.0.to_be_bytes()));
     });
 }
 
@@ -200,7 +204,11 @@ mod tests {
     #[test]
     fn error_fields() {
         let mut out = Vec::new();
-        let e = SqlError::new(SqlState::UNDEFINED_TABLE, "relation \"a\0b\" does not exist").at(15);
+        let e = SqlError::new(
+            SqlState::UNDEFINED_TABLE,
+            "relation \"a\0b\" does not exist",
+        )
+        .at(15);
         error(&mut out, &e);
         assert_eq!(
             out,
@@ -208,7 +216,11 @@ mod tests {
                 .iter()
                 .copied()
                 .enumerate()
-                .map(|(i, b)| if i == 4 { u8::try_from(out.len() - 1).unwrap() } else { b })
+                .map(|(i, b)| if i == 4 {
+                    u8::try_from(out.len() - 1).unwrap()
+                } else {
+                    b
+                })
                 .collect::<Vec<u8>>()
         );
     }

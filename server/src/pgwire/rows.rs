@@ -147,7 +147,11 @@ impl RowEncoder {
         out.push(b'D');
         let at = out.len();
         out.extend_from_slice(&[0; 4]);
-        out.extend_from_slice(&u16::try_from(self.columns.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(
+            &u16::try_from(self.columns.len())
+                .unwrap_or(u16::MAX)
+                .to_be_bytes(),
+        );
         at
     }
 
@@ -193,7 +197,9 @@ impl RowEncoder {
                 (_, Way::Fixed | Way::Binary) => {
                     sized(out, |o| io::wire_binary_at(raw.as_ref(), row, ty, o))?;
                 }
-                _ => sized(out, |o| io::wire_text_at(raw.as_ref(), row, ty, &*self.context, o))?,
+                _ => sized(out, |o| {
+                    io::wire_text_at(raw.as_ref(), row, ty, &*self.context, o)
+                })?,
             }
         }
         end(out, at)
@@ -209,7 +215,10 @@ fn end(out: &mut [u8], at: usize) -> Result<(), SqlError> {
 }
 
 fn too_large() -> SqlError {
-    SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "row is too large to be sent")
+    SqlError::new(
+        SqlState::PROGRAM_LIMIT_EXCEEDED,
+        "row is too large to be sent",
+    )
 }
 
 fn truth(b: bool) -> &'static [u8] {

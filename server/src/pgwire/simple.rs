@@ -42,12 +42,22 @@ impl<S: Stream> Connection<S> {
             }
             self.metrics.statements.add();
             let outcome = {
-                let Self { io, session, cancel, .. } = self;
+                let Self {
+                    io,
+                    session,
+                    cancel,
+                    ..
+                } = self;
                 io.watched(cancel, session.run(statement, last)).await?
             };
             let closing = self.answer(outcome).await?;
             if last {
-                let Self { io, session, cancel, .. } = self;
+                let Self {
+                    io,
+                    session,
+                    cancel,
+                    ..
+                } = self;
                 io.watched(cancel, session.finish()).await?;
             }
             self.side_messages();
@@ -59,15 +69,21 @@ impl<S: Stream> Connection<S> {
         Ok(())
     }
 
-    async fn answer(
-        &mut self,
-        outcome: Outcome,
-    ) -> Result<Closing, SqlError> {
+    async fn answer(&mut self, outcome: Outcome) -> Result<Closing, SqlError> {
         Ok(match outcome {
-            Outcome::Rows { columns, source, tag } => {
+            Outcome::Rows {
+                columns,
+                source,
+                tag,
+            } => {
                 out::row_description(&mut self.io.out, &columns, &[]);
                 let encoder = RowEncoder::new(&columns, &[], self.session.output_context());
-                let mut running = Running { source, encoder, tag, pending: None };
+                let mut running = Running {
+                    source,
+                    encoder,
+                    tag,
+                    pending: None,
+                };
                 let (sent, _) = self.send_rows(&mut running, usize::MAX).await?;
                 Closing::Tag(rows_tag(&running.tag, sent))
             }
@@ -100,7 +116,9 @@ impl<S: Stream> Connection<S> {
             let mut at = from;
             while at < rows && sent < rows_max {
                 let until = rows.min(at.saturating_add(rows_max - sent));
-                let n = running.encoder.write(&batch, at..until, &mut self.io.out, FLUSH_BYTES)?;
+                let n = running
+                    .encoder
+                    .write(&batch, at..until, &mut self.io.out, FLUSH_BYTES)?;
                 at += n;
                 sent += n;
                 if self.io.out.len() >= FLUSH_BYTES {
@@ -121,7 +139,10 @@ impl<S: Stream> Connection<S> {
 }
 
 fn gone() -> SqlError {
-    SqlError::new(pontoon_sql::SqlState::CONNECTION_FAILURE, "connection to client lost")
+    SqlError::new(
+        pontoon_sql::SqlState::CONNECTION_FAILURE,
+        "connection to client lost",
+    )
 }
 
 /// The command tag after so many rows.

@@ -154,7 +154,9 @@ async fn session<S: Stream>(
         Ok((session, secret)) => {
             front.metrics.sessions_started.add();
             let connection = Connection::new(io, session, front.metrics.clone());
-            let registration = front.cancels.register(pid, secret, connection.cancel.clone());
+            let registration = front
+                .cancels
+                .register(pid, secret, connection.cancel.clone());
             connection.serve().await;
             drop(registration);
             front.metrics.sessions_ended.add();
@@ -176,7 +178,14 @@ fn open(
     front: &Front,
     answer: &mut Vec<u8>,
 ) -> Result<(pontoon_sql::session::Session, Vec<u8>), SqlError> {
-    let Startup { minor, negotiate, unknown, user, database, settings } = startup;
+    let Startup {
+        minor,
+        negotiate,
+        unknown,
+        user,
+        database,
+        settings,
+    } = startup;
     if !front.insecure && !peer.to_canonical().is_loopback() {
         return Err(SqlError::new(
             SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
@@ -201,7 +210,12 @@ fn open(
         let unknown: Vec<&str> = unknown.iter().map(String::as_str).collect();
         out::negotiate(answer, (3 << 16) | minor, &unknown);
     }
-    let session = front.engine.session(SessionStart { user, database, settings, pid })?;
+    let session = front.engine.session(SessionStart {
+        user,
+        database,
+        settings,
+        pid,
+    })?;
     answer.extend_from_slice(out::AUTHENTICATION_OK);
     for (name, value) in session.parameter_statuses() {
         out::parameter_status(answer, name, &value);
@@ -237,7 +251,9 @@ fn read_startup(packet: &Packet) -> Result<Startup, SqlError> {
     let (mut user, mut database) = (None, None);
     let (mut unknown, mut settings) = (Vec::new(), Vec::new());
     for pair in words.chunks(2) {
-        let [name, value] = pair else { return Err(invalid()) };
+        let [name, value] = pair else {
+            return Err(invalid());
+        };
         match *name {
             "user" => user = Some((*value).to_owned()),
             "database" => database = Some((*value).to_owned()),
@@ -256,7 +272,9 @@ fn read_startup(packet: &Packet) -> Result<Startup, SqlError> {
             "no PostgreSQL user name specified in startup packet",
         )
     })?;
-    let database = database.filter(|d| !d.is_empty()).unwrap_or_else(|| user.clone());
+    let database = database
+        .filter(|d| !d.is_empty())
+        .unwrap_or_else(|| user.clone());
     Ok(Startup {
         // 3.1 was never spoken by anyone.
         minor: if minor >= MINOR_MAX { MINOR_MAX } else { 0 },
@@ -281,7 +299,11 @@ fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
         if c.is_whitespace() {
             words.extend(word.take());
         } else {
-            let c = if c == '\\' { chars.next().unwrap_or('\\') } else { c };
+            let c = if c == '\\' {
+                chars.next().unwrap_or('\\')
+            } else {
+                c
+            };
             word.get_or_insert_default().push(c);
         }
     }
@@ -300,7 +322,10 @@ fn options(text: &str) -> Result<Vec<(String, String)>, SqlError> {
             ));
         };
         let Some((name, value)) = setting.split_once('=') else {
-            return Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("--{setting} requires a value")));
+            return Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("--{setting} requires a value"),
+            ));
         };
         settings.push((name.replace('-', "_"), value.to_owned()));
     }
@@ -312,27 +337,43 @@ mod tests {
     use super::*;
 
     fn read(code: u32, body: &'static [u8]) -> Result<Startup, SqlError> {
-        read_startup(&Packet { code, body: Bytes::from_static(body) })
+        read_startup(&Packet {
+            code,
+            body: Bytes::from_static(body),
+        })
     }
 
     #[test]
     fn user_database_and_settings() {
-        let s = read(196_608, b"user\0u\0application_name\0psql\0options\0-c a=1 --b-c=x\\ y\0\0");
+        let s = read(
+            196_608,
+            b"user\0u\0application_name\0psql\0options\0-c a=1 --b-c=x\\ y\0\0",
+        );
         let s = s.ok().unwrap();
         assert_eq!((s.user.as_str(), s.database.as_str()), ("u", "u"));
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
         assert_eq!(
             s.settings,
-            [pair("application_name", "psql"), pair("a", "1"), pair("b_c", "x y")]
+            [
+                pair("application_name", "psql"),
+                pair("a", "1"),
+                pair("b_c", "x y")
+            ]
         );
         assert!(!s.negotiate);
     }
 
     #[test]
     fn versions() {
-        let state = |code| read(code, b"user\0u\0\0").err().map(|e| e.state.code().to_owned());
+        let state = |code| {
+            read(code, b"user\0u\0\0")
+                .err()
+                .map(|e| e.state.code().to_owned())
+        };
         assert_eq!(state(4 << 16).as_deref(), Some("0A000"));
-        let s = read(196_608 + 9999, b"user\0u\0_pq_.x\0y\0\0").ok().unwrap();
+        let s = read(196_608 + 9999, b"user\0u\0_pq_.x\0y\0\0")
+            .ok()
+            .unwrap();
         assert!(s.negotiate && s.minor == 2);
         assert_eq!(s.unknown, ["_pq_.x"]);
         let s = read(196_610, b"user\0u\0\0").ok().unwrap();

@@ -242,7 +242,7 @@ impl Session {
     }
 
     /// Waits a little before the next attempt.
-    async fn pause(&self, attempt: u32) -> Result<(), SqlError> {
+    async fn pause(&mut self, attempt: u32) -> Result<(), SqlError> {
         if attempt < 2 {
             tokio::task::yield_now().await;
             return Ok(());
