@@ -26,6 +26,8 @@ struct Parser<'a> {
     cx: &'a dyn EvalContext,
     items: Vec<Datum>,
     lengths: Vec<Option<i32>>,
+    /// Depth at which elements lie.
+    leaf: Option<usize>,
 }
 
 /// Input of an array type.
@@ -37,7 +39,7 @@ pub(super) fn parse(
 ) -> Result<Datum, SqlError> {
     let element = PgType::with_typmod(ty.element, typmod);
     let mut parser =
-        Parser { text, at: 0, element, cx, items: Vec::new(), lengths: Vec::new() };
+        Parser { text, at: 0, element, cx, items: Vec::new(), lengths: Vec::new(), leaf: None };
     let lower = parser.bounds()?;
     parser.space();
     if parser.peek() != Some(b'{') {
@@ -144,17 +146,24 @@ impl Parser<'_> {
         let mut count = 0;
         self.space();
         if self.peek() == Some(b'}') {
+            if depth > 0 {
+                return Err(malformed(self.text, "Unexpected \"}\" character."));
+            }
             self.at += 1;
             return self.close(depth, 0);
         }
         loop {
             self.space();
             if self.peek() == Some(b'{') {
+                if self.leaf.is_some_and(|leaf| leaf <= depth) {
+                    return Err(self.ragged());
+                }
                 self.level(depth + 1)?;
             } else {
                 if self.lengths.len() > depth + 1 {
                     return Err(self.ragged());
                 }
+                self.leaf = Some(depth);
                 self.item()?;
             }
             count += 1;
@@ -318,7 +327,7 @@ pub(super) fn parse_vector(text: &str, ty: Oid, cx: &dyn EvalContext) -> Result<
         .split_ascii_whitespace()
         .map(|t| io::input(t, PgType::new(element), cx))
         .collect::<Result<Vec<_>, _>>()?;
-    let dims = vec![(items.len() as i32, 0)];
+    let dims = if items.is_empty() { Vec::new() } else { vec![(items.len() as i32, 0)] };
     Ok(Datum::Array(Arc::new(ArrayValue { element, dims, items })))
 }
 

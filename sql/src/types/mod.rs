@@ -28,6 +28,10 @@ mod regclass;
 pub mod registry;
 pub mod sort_key;
 mod text;
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod typmod;
 mod vector;
 pub mod wire;

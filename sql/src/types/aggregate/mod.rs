@@ -4,6 +4,8 @@
 mod collect;
 mod count;
 mod extreme;
+mod ordered;
+mod statistics;
 mod sums;
 
 use super::oid::Oid;
@@ -18,4 +20,6 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
         .or_else(|| sums::body(name, args))
         .or_else(|| extreme::body(name, args))
         .or_else(|| collect::body(name, args))
+        .or_else(|| statistics::body(name, args))
+        .or_else(|| ordered::body(name, args))
 }

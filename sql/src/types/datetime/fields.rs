@@ -184,6 +184,15 @@ pub fn extract_time(word: &str, micros: i64, offset: Option<i32>) -> Result<Nume
     }
 }
 
+/// Words that `extract` knows but that mean nothing without a calendar.
+fn is_calendar_word(word: &str) -> bool {
+    matches!(
+        word,
+        "dow" | "doy" | "isodow" | "isoyear" | "julian" | "timezone" | "timezone_hour"
+            | "timezone_minute"
+    )
+}
+
 /// A part of an interval.
 pub fn extract_interval(word: &str, span: Interval) -> Result<Numeric, SqlError> {
     let lower = word.to_ascii_lowercase();
@@ -195,7 +204,11 @@ pub fn extract_interval(word: &str, span: Interval) -> Result<Numeric, SqlError>
         return Ok(Numeric::new(days * 1_000_000 + i128::from(span.micros), 6));
     }
     let Some(unit) = unit(&lower) else {
-        return Err(unknown_unit(word, "interval"));
+        return Err(if is_calendar_word(&lower) {
+            unsupported_unit(word, "interval")
+        } else {
+            unknown_unit(word, "interval")
+        });
     };
     if let Some(time) = time_part(unit, span.micros) {
         return Ok(time);
@@ -214,17 +227,17 @@ pub fn extract_interval(word: &str, span: Interval) -> Result<Numeric, SqlError>
 
 /// `date_trunc` on a wall-clock time.
 pub fn truncate(word: &str, local: i64, ty: &str) -> Result<i64, SqlError> {
+    if local == INFINITY || local == NEG_INFINITY {
+        return Ok(local);
+    }
     let lower = word.to_ascii_lowercase();
     let Some(unit) = unit(&lower) else {
-        return Err(if matches!(lower.as_str(), "dow" | "doy" | "isodow" | "isoyear" | "epoch" | "timezone" | "julian") {
+        return Err(if lower.starts_with("timezone") {
             unsupported_unit(word, ty)
         } else {
             unknown_unit(word, ty)
         });
     };
-    if local == INFINITY || local == NEG_INFINITY {
-        return Ok(local);
-    }
     let mut civil = Civil::from_micros(local);
     let step = match unit {
         Unit::Microsecond => 1,
@@ -288,7 +301,11 @@ pub fn truncate_tz(word: &str, utc: i64, zone: Zone) -> Result<i64, SqlError> {
 pub fn truncate_interval(word: &str, span: Interval) -> Result<Interval, SqlError> {
     let lower = word.to_ascii_lowercase();
     let Some(unit) = unit(&lower) else {
-        return Err(unknown_unit(word, "interval"));
+        return Err(if lower.starts_with("timezone") {
+            unsupported_unit(word, "interval")
+        } else {
+            unknown_unit(word, "interval")
+        });
     };
     let step = match unit {
         Unit::Microsecond => 1,

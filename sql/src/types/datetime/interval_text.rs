@@ -165,7 +165,8 @@ pub fn parse_interval(text: &str, last: Option<Unit>) -> Result<Interval, SqlErr
                     if pending.is_some() {
                         return Err(bad());
                     }
-                    pending = Some(unit(word).ok_or_else(bad)?);
+                    pending =
+                        Some(unit(word).filter(|u| *u != Unit::Quarter).ok_or_else(bad)?);
                 }
             },
             Shape::Time => {

@@ -182,8 +182,8 @@ impl Read {
             return Err(Bad::Displacement);
         }
         match self.zone {
-            // "UTC+3": an abbreviation followed by an offset
-            Some(Zone::Fixed(base)) => self.zone = Some(Zone::Fixed(base + sign * seconds)),
+            // "UTC+3" is a zone of POSIX style: its offset counts westwards
+            Some(Zone::Fixed(base)) => self.zone = Some(Zone::Fixed(base - sign * seconds)),
             Some(Zone::Named(_)) => return Err(Bad::Format),
             None => self.zone = Some(Zone::Fixed(sign * seconds)),
         }
@@ -510,12 +510,20 @@ pub fn parse_timestamptz(text: &str, cx: &dyn EvalContext) -> Result<i64, SqlErr
 fn clock_text(text: &str, ty: &str, cx: &dyn EvalContext) -> Result<(i64, Option<i32>), SqlError> {
     let bad = |e: Bad| e.error(ty, text);
     let mut fields = split(text).ok_or_else(|| bad(Bad::Format))?;
+    // "040506-08": a time without separators and its zone
+    if let [(Shape::Date, both)] = fields.as_slice()
+        && let Some((time, zone)) = both.split_once('-')
+        && matches!(time.len(), 4 | 6)
+    {
+        let zone = format!("-{zone}");
+        fields = vec![(Shape::Number, time.to_owned()), (Shape::Signed, zone)];
+    }
     // "040506": digits alone are a time here
     let mut parsed = Read { iso_time: true, ..Read::default() };
     if let Some((shape @ Shape::Number, digits)) = fields.first_mut() {
         let (head, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let head = head.to_owned();
-        if matches!(head.len(), 2 | 4 | 6) || (head.len() == 1) {
+        if matches!(head.len(), 4 | 6) {
             let colons = match head.len() {
                 4 => format!("{}:{}", head.get(..2).unwrap_or(""), head.get(2..).unwrap_or("")),
                 6 => format!(
@@ -524,7 +532,7 @@ fn clock_text(text: &str, ty: &str, cx: &dyn EvalContext) -> Result<(i64, Option
                     head.get(2..4).unwrap_or(""),
                     head.get(4..).unwrap_or("")
                 ),
-                _ => format!("{head}:00"),
+                _ => head,
             };
             *digits = colons.trim_end_matches('.').to_owned();
             *shape = Shape::Time;

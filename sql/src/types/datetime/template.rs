@@ -3,10 +3,9 @@
 use super::civil::{Civil, day_of_year, iso_week, weekday};
 use super::words::{DAYS, MONTHS};
 use super::zone::write_offset;
-use super::{DAY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND, Zone};
+use super::{DAY, HOUR, MINUTE, SECOND, Zone};
 use crate::error::SqlError;
 use crate::types::Interval;
-use crate::types::fault::datetime_out_of_range;
 
 /// Keywords, longer ones before their beginnings.
 const KEYWORDS: &[&str] = &[
@@ -154,7 +153,6 @@ impl Parts {
         let civil = &self.civil;
         let upper = word.to_ascii_uppercase();
         let micros = civil.micros;
-        let fraction = micros.unsigned_abs() % SECOND as u64;
         let name = |list: &[&str], i: i64| -> String {
             usize::try_from(i).ok().and_then(|i| list.get(i)).map_or("", |n| n).to_owned()
         };
@@ -175,8 +173,8 @@ impl Parts {
             "HH24" => (self.hours, 2),
             "MI" => (micros % HOUR / MINUTE, 2),
             "SS" => (micros % MINUTE / SECOND, 2),
-            "MS" => ((fraction / 1000) as i64, 3),
-            "US" => (fraction as i64, 6),
+            "MS" => (micros % SECOND / 1000, 3),
+            "US" => (micros % SECOND, 6),
             "SSSS" | "SSSSS" => {
                 (self.hours * 3600 + micros % HOUR / SECOND, 0)
             }
@@ -214,8 +212,11 @@ impl Parts {
             }
             _ => return self.write_word(word, &upper, fill, out, &name, &short),
         };
-        let width = if fill { 0 } else { width };
+        let width: usize = if fill { 0 } else { width };
         let digits = if value < 0 {
+            // the sign counts for the width except in times and years
+            let signed = matches!(upper.as_str(), "DD" | "DDD" | "MM" | "MS" | "US");
+            let width = width.saturating_sub(usize::from(signed));
             format!("-{:0width$}", -value)
         } else {
             format!("{value:0width$}")
@@ -321,15 +322,12 @@ impl Parts {
     }
 }
 
-/// `to_char(timestamp, template)`; with a zone the moment is shown there.
+/// `to_char(timestamp, template)` of a finite timestamp; with a zone the moment is shown there.
 pub fn timestamp_to_char(
     micros: i64,
     zone: Option<Zone>,
     template: &str,
 ) -> Result<String, SqlError> {
-    if micros == INFINITY || micros == NEG_INFINITY {
-        return Err(datetime_out_of_range("timestamp"));
-    }
     let local = zone.map_or(micros, |z| z.to_local(micros));
     let civil = Civil::from_micros(local);
     Parts {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
 
-use super::civil::check_timestamp;
+use super::civil::{check_timestamp, civil_from_days, days_from_civil, is_leap, weekday};
 use super::{DAY, HOUR, INFINITY, NEG_INFINITY, SECOND};
 use crate::error::{SqlError, SqlState};
 
@@ -18,17 +18,27 @@ pub enum Zone {
     Fixed(i32),
 }
 
-/// Microseconds of 400 years, after which the calendar repeats.
-const CYCLE: i64 = 146_097 * DAY;
+/// Last year of which chrono's tables know the transitions.
+const LAST_YEAR: i64 = 2090;
 
-/// A moment that chrono can hold, with the same rules.
-fn chrono_micros(micros: i64) -> i64 {
-    const LIMIT: i64 = 200_000 * 365 * DAY;
-    if micros.abs() > LIMIT { micros.rem_euclid(CYCLE) + 5 * CYCLE } else { micros }
+/// The same moment in a year that the tables know and that has the same calendar.
+fn known_year(micros: i64) -> i64 {
+    if micros < days_from_civil(LAST_YEAR, 1, 1) * DAY {
+        return micros;
+    }
+    let (year, _, _) = civil_from_days(micros.div_euclid(DAY));
+    let start = days_from_civil(year, 1, 1);
+    let alike = (LAST_YEAR - 28..LAST_YEAR)
+        .find(|y| {
+            is_leap(*y) == is_leap(year)
+                && weekday(days_from_civil(*y, 1, 1)) == weekday(start)
+        })
+        .unwrap_or(LAST_YEAR - 1);
+    micros - (start - days_from_civil(alike, 1, 1)) * DAY
 }
 
 fn naive(micros: i64) -> Option<NaiveDateTime> {
-    DateTime::from_timestamp_micros(chrono_micros(micros)).map(|t| t.naive_utc())
+    DateTime::from_timestamp_micros(known_year(micros)).map(|t| t.naive_utc())
 }
 
 impl Zone {

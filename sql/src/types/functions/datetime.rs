@@ -261,13 +261,13 @@ fn at_zone(_: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn make_date(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (year, month, day) = (a.int(0)?, a.int(1)?, a.int(2)?);
+    let real = if year < 0 { year + 1 } else { year };
     let bad = || {
         SqlError::new(
             SqlState::DATETIME_FIELD_OVERFLOW,
-            format!("date field value out of range: {year}-{month:02}-{day:02}"),
+            format!("date field value out of range: {real}-{month:02}-{day:02}"),
         )
     };
-    let real = if year < 0 { year + 1 } else { year };
     if year == 0
         || !(1..=12).contains(&month)
         || !(1..=civil::days_in_month(real, month)).contains(&day)
@@ -327,7 +327,7 @@ fn make_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let days = int(2)? * 7 + int(3)?;
     let micros = (int(4)? * 3600 + int(5)? * 60) as i128 * 1_000_000;
     let fraction = (seconds * 1_000_000.0).round_ties_even();
-    if !fraction.is_finite() {
+    if !fraction.is_finite() || fraction.abs() > 9.3e18 {
         return Err(arith::interval_out_of_range());
     }
     let span = || {

@@ -2,16 +2,27 @@
 
 use crate::error::{SqlError, SqlState};
 use crate::types::body::{Args, Scalar, Value};
-use crate::types::datetime::{arith, civil, template};
+use crate::types::datetime::{INFINITY, NEG_INFINITY, arith, civil, template};
+use crate::types::fault::datetime_out_of_range;
 use crate::types::datum::Datum;
 use crate::types::registry::EvalContext;
 
 use super::number_template;
 
+fn endless(micros: i64) -> bool {
+    micros == INFINITY || micros == NEG_INFINITY
+}
+
 fn timestamp_to_char(_: &dyn EvalContext, a: &[Datum]) -> Value {
+    if endless(a.moment(0)?) {
+        return Ok(Datum::Null);
+    }
     template::timestamp_to_char(a.moment(0)?, None, a.text(1)?).map(Datum::text)
 }
 fn timestamptz_to_char(cx: &dyn EvalContext, a: &[Datum]) -> Value {
+    if endless(a.moment(0)?) {
+        return Ok(Datum::Null);
+    }
     template::timestamp_to_char(a.moment(0)?, Some(cx.time_zone()), a.text(1)?).map(Datum::text)
 }
 fn interval_to_char(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -29,7 +40,13 @@ fn to_timestamp(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 
 /// `date_bin(stride, source, origin)`
 fn date_bin(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    let stride = a.interval(0)?;
+    let (stride, source, origin) = (a.interval(0)?, a.moment(1)?, a.moment(2)?);
+    if endless(source) {
+        return Ok(a.datum(1).clone());
+    }
+    if endless(origin) {
+        return Err(datetime_out_of_range("origin"));
+    }
     if stride.months != 0 {
         return Err(SqlError::new(
             SqlState::FEATURE_NOT_SUPPORTED,
@@ -43,10 +60,9 @@ fn date_bin(_: &dyn EvalContext, a: &[Datum]) -> Value {
             "stride must be greater than zero",
         ));
     }
-    let (source, origin) = (a.moment(1)?, a.moment(2)?);
     let bin = source
         .checked_sub(origin)
-        .map(|d| origin + d.div_euclid(step) * step)
+        .and_then(|d| d.div_euclid(step).checked_mul(step)?.checked_add(origin))
         .ok_or_else(arith::interval_out_of_range)?;
     Ok(match a.datum(1) {
         Datum::Timestamptz(_) => Datum::Timestamptz(bin),

@@ -99,7 +99,7 @@ plain! {
     floor |v| v.floor();
     round |v| v.round_ties_even();
     trunc |v| v.trunc();
-    sign |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { v * 0.0 };
+    sign |v| if v > 0.0 { 1.0 } else if v < 0.0 { -1.0 } else { 0.0 };
     cbrt |v| v.cbrt();
     degrees |v| checked(v / (PI / 180.0), v.is_infinite(), true)?;
     radians |v| v * (PI / 180.0);
@@ -116,13 +116,21 @@ plain! {
     acos |v| within(v, -1.0, 1.0)?.acos();
     acosh |v| if v < 1.0 { return Err(input_range()) } else { v.acosh() };
     atanh |v| within(v, -1.0, 1.0)?.atanh();
-    sind |v| sin_degrees(finite(v)?);
-    cosd |v| cos_degrees(finite(v)?);
-    tand |v| { let c = cos_degrees(finite(v)?); let t = sin_degrees(v) / c; if t == 0.0 { 0.0 } else { t } };
-    cotd |v| { let s = sin_degrees(finite(v)?); let t = cos_degrees(v) / s; if t == 0.0 { 0.0 } else { t } };
-    asind |v| exact_degrees(within(v, -1.0, 1.0)?.asin());
-    acosd |v| exact_degrees(within(v, -1.0, 1.0)?.acos());
-    atand |v| exact_degrees(v.atan());
+    sind |v| { let q = Quadrant::of(finite(v)?); sin_first(q.angle) * q.sin };
+    cosd |v| { let q = Quadrant::of(finite(v)?); cos_first(q.angle) * q.cos };
+    tand |v| {
+        let q = Quadrant::of(finite(v)?);
+        let t = q.tan * (sin_first(q.angle) / cos_first(q.angle) / (sin_first(45.0) / cos_first(45.0)));
+        if t == 0.0 { 0.0 } else { t }
+    };
+    cotd |v| {
+        let q = Quadrant::of(finite(v)?);
+        let t = q.tan * (cos_first(q.angle) / sin_first(q.angle) / (cos_first(45.0) / sin_first(45.0)));
+        if t == 0.0 { 0.0 } else { t }
+    };
+    asind |v| { let x = within(v, -1.0, 1.0)?; if x >= 0.0 { asin_first(x) } else { -asin_first(-x) } };
+    acosd |v| { let x = within(v, -1.0, 1.0)?; if x >= 0.0 { acos_first(x) } else { 90.0 + asin_first(-x) } };
+    atand |v| v.atan() / 1f64.atan() * 45.0;
     exp |v| checked(v.exp(), v.is_infinite(), v == f64::NEG_INFINITY)?;
     ln |v| logarithm(v)?.ln();
     log10 |v| logarithm(v)?.log10();
@@ -149,42 +157,65 @@ fn logarithm(v: f64) -> Result<f64, SqlError> {
     }
 }
 
-/// Degrees of radians, exact where the result is a whole number.
-fn exact_degrees(v: f64) -> f64 {
-    let degrees = v / (PI / 180.0);
-    let whole = degrees.round();
-    if (degrees - whole).abs() < 1e-11 { whole } else { degrees }
+const RADIANS_PER_DEGREE: f64 = 0.017_453_292_519_943_295;
+
+/// An angle in degrees brought into the first quadrant, and the signs of its functions.
+struct Quadrant {
+    angle: f64,
+    sin: f64,
+    cos: f64,
+    tan: f64,
 }
 
-fn sin_degrees(v: f64) -> f64 {
-    let v = v % 360.0;
-    match v {
-        0.0 | 180.0 | -180.0 => 0.0,
-        30.0 | 150.0 | -210.0 | -330.0 => 0.5,
-        -30.0 | -150.0 | 210.0 | 330.0 => -0.5,
-        90.0 | -270.0 => 1.0,
-        -90.0 | 270.0 => -1.0,
-        v => (v * (PI / 180.0)).sin(),
+impl Quadrant {
+    fn of(degrees: f64) -> Self {
+        let mut q = Self { angle: degrees % 360.0, sin: 1.0, cos: 1.0, tan: 1.0 };
+        if q.angle < 0.0 {
+            q.angle = -q.angle;
+            q.sin = -q.sin;
+            q.tan = -q.tan;
+        }
+        if q.angle > 180.0 {
+            q.angle = 360.0 - q.angle;
+            q.sin = -q.sin;
+            q.tan = -q.tan;
+        }
+        if q.angle > 90.0 {
+            q.angle = 180.0 - q.angle;
+            q.cos = -q.cos;
+            q.tan = -q.tan;
+        }
+        q
     }
 }
 
-fn cos_degrees(v: f64) -> f64 {
-    let v = (v % 360.0).abs();
-    match v {
-        0.0 => 1.0,
-        60.0 | 300.0 => 0.5,
-        90.0 | 270.0 => 0.0,
-        120.0 | 240.0 => -0.5,
-        180.0 => -1.0,
-        v => (v * (PI / 180.0)).cos(),
-    }
+/// Sine up to 30 degrees, scaled so that 30 gives exactly 0.5.
+fn sin_to_30(x: f64) -> f64 {
+    (x * RADIANS_PER_DEGREE).sin() / (30.0 * RADIANS_PER_DEGREE).sin() / 2.0
+}
+/// Cosine up to 60 degrees, scaled so that 60 gives exactly 0.5.
+fn cos_to_60(x: f64) -> f64 {
+    let less = 1.0 - (x * RADIANS_PER_DEGREE).cos();
+    1.0 - less / (1.0 - (60.0 * RADIANS_PER_DEGREE).cos()) / 2.0
+}
+fn sin_first(x: f64) -> f64 {
+    if x <= 30.0 { sin_to_30(x) } else { cos_to_60(90.0 - x) }
+}
+fn cos_first(x: f64) -> f64 {
+    if x <= 60.0 { cos_to_60(x) } else { sin_to_30(90.0 - x) }
+}
+fn asin_first(x: f64) -> f64 {
+    if x <= 0.5 { x.asin() / 0.5f64.asin() * 30.0 } else { 90.0 - x.acos() / 0.5f64.acos() * 60.0 }
+}
+fn acos_first(x: f64) -> f64 {
+    if x <= 0.5 { 90.0 - x.asin() / 0.5f64.asin() * 30.0 } else { x.acos() / 0.5f64.acos() * 60.0 }
 }
 
 fn atan2(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Float8(a.float(0)?.atan2(a.float(1)?)))
 }
 fn atan2d(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Float8(exact_degrees(a.float(0)?.atan2(a.float(1)?))))
+    Ok(Datum::Float8(a.float(0)?.atan2(a.float(1)?) / 1f64.atan() * 45.0))
 }
 
 fn sqrt(_: &dyn EvalContext, a: &[Datum]) -> Value {

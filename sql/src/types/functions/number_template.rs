@@ -4,6 +4,8 @@ use crate::error::{SqlError, SqlState};
 use crate::types::body::Args;
 use crate::types::datum::Datum;
 use crate::types::numeric::Numeric;
+use crate::types::oid::{Oid, PgType};
+use crate::types::typmod;
 
 fn syntax(message: &str) -> SqlError {
     SqlError::new(SqlState::SYNTAX_ERROR, message.to_owned())
@@ -151,14 +153,21 @@ pub(super) fn write(value: &Datum, text: &str) -> Result<String, SqlError> {
     let template = cut(text)?;
     let number = numeric(value)?;
     if let Some(upper) = template.roman {
-        return Ok(roman(number.round(0).to_i64().unwrap_or(0), upper, template.fill));
+        let whole = match value {
+            Datum::Float4(v) => f64::from(*v).round_ties_even() as i64,
+            Datum::Float8(v) => v.round_ties_even() as i64,
+            _ => number.round(0).to_i64().unwrap_or(0),
+        };
+        return Ok(roman(whole, upper, template.fill));
     }
     if template.scientific {
         return Ok(scientific(&number, &template));
     }
     let shifted = number.scaled_by_ten(template.shift as i32);
     let rounded = shifted.rescale(template.fraction as u16);
-    let negative = number.signum() < 0 && rounded.signum() < 0;
+    // a float that rounds to zero keeps its sign, a numeric does not
+    let float = matches!(value, Datum::Float4(_) | Datum::Float8(_));
+    let negative = number.signum() < 0 && (float || rounded.signum() < 0);
     let mut digits = String::new();
     rounded.abs().write(&mut digits);
     let (integer, fraction) = match digits.split_once('.') {
@@ -278,7 +287,7 @@ fn lay_out(
             }
             Mark::Either => out.push(if negative { '-' } else { '+' }),
             Mark::Ordinal(upper) => {
-                if !negative && fraction.is_empty() {
+                if !negative && !overflow && fraction.is_empty() {
                     let text = if integer.is_empty() { "0" } else { integer };
                     out.push_str(ordinal(text, *upper));
                 }
@@ -369,14 +378,20 @@ pub(super) fn read(text: &str, template: &str) -> Result<Numeric, SqlError> {
     for mark in &template.marks {
         match mark {
             Mark::Nine | Mark::Zero => {
-                skip_sign(&mut chars, &mut negative);
+                // whatever stands in the place of a digit takes that place
                 match chars.peek().copied() {
-                    Some(c) if c.is_ascii_digit() => {
-                        digits.push(c);
+                    Some('.') if template.marks.contains(&Mark::Point) => {}
+                    Some('-' | '<') => {
+                        negative = true;
                         chars.next();
                     }
-                    // a point where the template still has digits: it comes later there
-                    _ => {}
+                    Some(c) => {
+                        if c.is_ascii_digit() {
+                            digits.push(c);
+                        }
+                        chars.next();
+                    }
+                    None => {}
                 }
             }
             Mark::Point => {
@@ -415,7 +430,15 @@ pub(super) fn read(text: &str, template: &str) -> Result<Numeric, SqlError> {
     if digits.is_empty() || digits == "." {
         return Err(crate::types::fault::invalid_input("numeric", text.trim()));
     }
-    let value = Numeric::parse(&digits)?;
+    let scale = digits.split_once('.').map_or(0, |(_, f)| f.len().min(template.fraction));
+    let ty = PgType::with_typmod(
+        Oid::NUMERIC,
+        typmod::numeric((template.integer + scale) as i32, scale as i32),
+    );
+    let value = match typmod::apply(Datum::Numeric(Numeric::parse(&digits)?), ty, true)? {
+        Datum::Numeric(v) => v,
+        _ => return Ok(Numeric::ZERO),
+    };
     let value = if template.shift > 0 { value.scaled_by_ten(-(template.shift as i32)) } else { value };
     Ok(if negative { value.neg() } else { value })
 }

@@ -1,5 +1,7 @@
 //! Session and system functions: version, settings, sequences, sizes, uuid, sleep.
 
+use num_traits::ToPrimitive;
+
 use crate::error::{SqlError, SqlState};
 use crate::types::array::ArrayValue;
 use crate::types::body::{Args, Scalar, Value};
@@ -100,19 +102,14 @@ fn sleep(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
 fn size_pretty(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    if let Datum::Numeric(v) = a.datum(0)
-        && v.to_i64().is_none()
-    {
-        let mut out = String::new();
-        v.round(0).write(&mut out);
-        return Ok(Datum::text(out + " bytes"));
-    }
-    let size = a.numeric(0)?.to_i64().unwrap_or(0);
-    let mut value = i128::from(size);
+    let size = a.numeric(0)?;
+    let Some(mut value) = size.trunc(0).unscaled().to_i128().filter(|_| size.is_finite()) else {
+        return Ok(Datum::text(format!("{size} PB")));
+    };
     let mut unit = 0;
     // half units are rounded from the unit below, as PostgreSQL does
     if value.abs() < 10 * 1024 {
-        return Ok(Datum::text(format!("{value} bytes")));
+        return Ok(Datum::text(format!("{size} bytes")));
     }
     value /= 512;
     unit += 1;

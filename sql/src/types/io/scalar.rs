@@ -141,7 +141,12 @@ pub fn parse_bytea(text: &str) -> Result<Vec<u8>, SqlError> {
                 out.push((a - b'0') * 64 + (b - b'0') * 8 + (c - b'0'));
                 i += 4;
             }
-            _ => return Err(invalid_input("bytea", text)),
+            _ => {
+                return Err(SqlError::new(
+                    SqlState::INVALID_TEXT_REPRESENTATION,
+                    "invalid input syntax for type bytea",
+                ));
+            }
         }
     }
     Ok(out)

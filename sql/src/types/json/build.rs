@@ -180,13 +180,24 @@ fn to_json_pretty(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let pretty = a.len() > 1 && a.bool(1)?;
     let mut out = String::new();
     match a.datum(0) {
-        Datum::Array(array) if pretty && array.dims.len() == 1 => {
+        Datum::Array(array) if pretty && !array.dims.is_empty() => {
             out.push('[');
-            for (i, item) in array.items.iter().enumerate() {
+            let rows = array.dims.first().map_or(1, |d| d.0.max(1)) as usize;
+            for (i, items) in array.items.chunks(array.items.len() / rows).enumerate() {
                 if i > 0 {
                     out.push_str(",\n ");
                 }
-                append_datum(item, &mut out)?;
+                match array.dims.get(1..) {
+                    Some(rest) if !rest.is_empty() => append_array(
+                        &ArrayValue {
+                            element: array.element,
+                            dims: rest.to_vec(),
+                            items: items.to_vec(),
+                        },
+                        &mut out,
+                    )?,
+                    _ => append_datum(items.datum(0), &mut out)?,
+                }
             }
             out.push(']');
         }

@@ -68,11 +68,20 @@ fn jsonb_field(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn jsonb_field_text(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(parsed(a, 0)?.get(a.text(1)?).map_or(Datum::Null, as_text))
 }
+/// The element of an array; a scalar counts as an array of itself.
+fn element_b(a: &[Datum]) -> Result<Option<Json>, SqlError> {
+    let value = parsed(a, 0)?;
+    let index = a.int(1)?;
+    if value.is_scalar() {
+        return Ok((index == 0 || index == -1).then_some(value));
+    }
+    Ok(value.at(index).cloned())
+}
 fn jsonb_element(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(parsed(a, 0)?.at(a.int(1)?).map_or(Datum::Null, |v| jsonb(v.clone())))
+    Ok(element_b(a)?.map_or(Datum::Null, jsonb))
 }
 fn jsonb_element_text(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(parsed(a, 0)?.at(a.int(1)?).map_or(Datum::Null, as_text))
+    Ok(element_b(a)?.as_ref().map_or(Datum::Null, as_text))
 }
 
 /// The steps of a path: an array argument or spread texts; `None` if one is NULL.
@@ -211,6 +220,12 @@ enum Change {
     Insert { value: Json, after: bool },
 }
 
+impl Change {
+    fn creates(&self) -> bool {
+        !matches!(self, Self::Delete | Self::Set { create: false, .. })
+    }
+}
+
 fn step_index(step: &str, depth: usize) -> Result<i64, SqlError> {
     step.trim().parse().map_err(|_| {
         SqlError::new(
@@ -220,9 +235,20 @@ fn step_index(step: &str, depth: usize) -> Result<i64, SqlError> {
     })
 }
 
-fn change(value: Json, path: &[String], depth: usize, what: &Change) -> Result<Json, SqlError> {
+fn change(
+    value: Json,
+    path: &[Option<String>],
+    depth: usize,
+    what: &Change,
+) -> Result<Json, SqlError> {
     let Some((step, rest)) = path.split_first() else {
         return Ok(value);
+    };
+    let Some(step) = step else {
+        return Err(SqlError::new(
+            SqlState::NULL_VALUE_NOT_ALLOWED,
+            format!("path element at position {depth} is null"),
+        ));
     };
     match value {
         Json::Object(mut pairs) => {
@@ -254,6 +280,7 @@ fn change(value: Json, path: &[String], depth: usize, what: &Change) -> Result<J
             }
             Ok(Json::Object(pairs))
         }
+        Json::Array(items) if items.is_empty() && !what.creates() => Ok(Json::Array(items)),
         Json::Array(mut items) => {
             let index = step_index(step, depth)?;
             let at = position(index, items.len());
@@ -290,12 +317,15 @@ fn change(value: Json, path: &[String], depth: usize, what: &Change) -> Result<J
 }
 
 fn change_at(a: &[Datum], verb: &str, what: &Change) -> Value {
-    let Some(path) = path(a.get(..2).unwrap_or(a), 1)? else {
+    let array = a.array(1)?;
+    if array.dims.len() > 1 {
         return Err(SqlError::new(
-            SqlState::NULL_VALUE_NOT_ALLOWED,
-            "path element at position 1 is null",
+            SqlState::ARRAY_SUBSCRIPT_ERROR,
+            "wrong number of array subscripts",
         ));
-    };
+    }
+    let path: Vec<Option<String>> =
+        array.items.iter().map(|i| i.as_str().map(str::to_owned)).collect();
     let value = parsed(a, 0)?;
     if value.is_scalar() {
         return Err(scalar_error(verb));

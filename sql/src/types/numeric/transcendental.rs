@@ -242,7 +242,7 @@ impl Numeric {
         let negative = self.signum() < 0 && !even;
         let base = self.abs();
         let local = (8 - base.ln_weight()).clamp(0, 1000) as u16;
-        let estimate = base.ln_to(local).to_f64() * exponent.to_f64();
+        let estimate = base.ln_to(local).mul(exponent)?.rescale(local).to_f64();
         if estimate.abs() > MAX_RESULT * 3.01 {
             if estimate > 0.0 {
                 return Err(overflow());

@@ -132,6 +132,9 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, new, start) = (a.text(0)?, a.text(1)?, a.int(2)?);
     let count = if a.len() > 3 { a.int(3)? } else { char_count(new) as i64 };
+    if start + count > i64::from(i32::MAX) {
+        return Err(crate::types::fault::out_of_range("integer"));
+    }
     if start <= 0 {
         return Err(SqlError::new(
             SqlState::SUBSTRING_ERROR,
@@ -200,7 +203,7 @@ fn chr(_: &dyn EvalContext, a: &[Datum]) -> Value {
     };
     match a.int(0)? {
         0 => error("null character not permitted".to_owned()),
-        n if n < 0 => error("character number must be positive".to_owned()),
+        n if n < 0 => Err(invalid_parameter("character number must be positive")),
         n => match u32::try_from(n).ok().and_then(char::from_u32) {
             Some(c) => Ok(Datum::text(c.to_string())),
             None => error(format!("requested character too large for encoding: {n}")),

@@ -171,6 +171,9 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, new, start) = (a.bytes(0)?, a.bytes(1)?, a.int(2)?);
     let count = if a.len() > 3 { a.int(3)? } else { new.len() as i64 };
+    if start + count > i64::from(i32::MAX) {
+        return Err(crate::types::fault::out_of_range("integer"));
+    }
     if start <= 0 {
         return Err(SqlError::new(
             SqlState::SUBSTRING_ERROR,

@@ -46,16 +46,15 @@ fn groups(regex: &Regex, found: &regex::Captures<'_>) -> Vec<Datum> {
 }
 
 /// The byte offset of a character position from 1.
-fn start_offset(text: &str, start: i64, function: &str) -> Result<usize, SqlError> {
-    positive(start, "start", function)?;
+fn start_offset(text: &str, start: i64) -> Result<usize, SqlError> {
+    positive(start, "start")?;
     Ok(text
         .char_indices()
         .nth((start - 1) as usize)
         .map_or(text.len() + usize::from(start as usize > char_count(text) + 1), |(i, _)| i))
 }
 
-fn positive(v: i64, name: &str, function: &str) -> Result<(), SqlError> {
-    let _ = function;
+fn positive(v: i64, name: &str) -> Result<(), SqlError> {
     if v < 1 {
         return Err(invalid_parameter(format!(
             "invalid value for parameter \"{name}\": {v}"
@@ -165,7 +164,7 @@ fn regexp_replace(_: &dyn EvalContext, a: &[Datum]) -> Value {
 /// `regexp_replace(text, pattern, replacement, start, n, flags)`
 fn regexp_replace_at(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
-    let from = start_offset(text, a.int(3)?, "regexp_replace")?;
+    let from = start_offset(text, a.int(3)?)?;
     let (flags, global) = flags(a, 5)?;
     let nth = if a.len() > 4 { a.int(4)? } else { i64::from(!global) };
     if nth < 0 {
@@ -227,12 +226,23 @@ fn regexp_like(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn regexp_count(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
-    let from = if a.len() > 2 { start_offset(text, a.int(2)?, "regexp_count")? } else { 0 };
+    let from = if a.len() > 2 { start_offset(text, a.int(2)?)? } else { 0 };
     let (flags, global) = flags(a, 3)?;
     no_global(global, "regexp_count")?;
     let regex = compile(a.text(1)?, &flags)?;
     let rest = text.get(from..);
     Ok(Datum::Int4(rest.map_or(0, |t| regex.find_iter(t).count()) as i32))
+}
+
+/// Checks the start and the number of the match, which come before the other arguments.
+fn positions(a: &[Datum]) -> Result<(), SqlError> {
+    if a.len() > 2 {
+        positive(a.int(2)?, "start")?;
+    }
+    if a.len() > 3 {
+        positive(a.int(3)?, "n")?;
+    }
+    Ok(())
 }
 
 /// The nth match from a position; the group's start and end.
@@ -243,9 +253,9 @@ fn nth_match(
     function: &str,
 ) -> Result<Option<(usize, usize)>, SqlError> {
     let text = a.text(0)?;
-    let from = if a.len() > 2 { start_offset(text, a.int(2)?, function)? } else { 0 };
+    let from = if a.len() > 2 { start_offset(text, a.int(2)?)? } else { 0 };
     let nth = if a.len() > 3 { a.int(3)? } else { 1 };
-    positive(nth, "n", function)?;
+    positive(nth, "n")?;
     let (flags, global) = flags(a, flag_at)?;
     no_global(global, function)?;
     let regex = compile(a.text(1)?, &flags)?;
@@ -258,6 +268,7 @@ fn nth_match(
         .and_then(|m| m.get(group).map(|g| (g.start() + from, g.end() + from))))
 }
 fn regexp_substr(_: &dyn EvalContext, a: &[Datum]) -> Value {
+    positions(a)?;
     let group = if a.len() > 5 { a.int(5)? } else { 0 };
     if group < 0 {
         return Err(invalid_parameter(format!(
@@ -271,6 +282,7 @@ fn regexp_substr(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn regexp_instr(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let end = if a.len() > 4 { a.int(4)? } else { 0 };
+    positions(a)?;
     if !(0..=1).contains(&end) {
         return Err(invalid_parameter(format!(
             "invalid value for parameter \"endoption\": {end}"
