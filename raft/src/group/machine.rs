@@ -210,8 +210,19 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> Result<(), io::Error> {
-        let SnapshotData::Staged(Staged { mut chunks, .. }) = data else {
-            return Err(io::Error::other("a snapshot without data cannot be installed"));
+        let mut chunks = match data {
+            SnapshotData::Staged(Staged { chunks, .. }) => chunks,
+            SnapshotData::Live(source) => {
+                let mut chunks = VecDeque::new();
+                source.write(&mut |chunk| {
+                    chunks.push_back(chunk);
+                    Ok(())
+                })?;
+                chunks
+            }
+            SnapshotData::Metadata => {
+                return Err(io::Error::other("a snapshot without data cannot be installed"));
+            }
         };
         let position = meta.last_log_id.as_ref().map(convert::position);
         let membership = convert::stored(&meta.last_membership);

@@ -16,8 +16,12 @@ mod life;
 mod log;
 mod machine;
 mod network;
+mod runtime;
 mod serve;
+#[cfg(test)]
+mod suite_test;
 mod types;
+mod watch;
 
 pub use handle::{Group, GroupStatus, Proposed};
 pub use leadership::Leadership;

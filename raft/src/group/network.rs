@@ -3,6 +3,7 @@
 //! Traps of openraft's defaults that this closes: a missing `pre_vote` grants, a missing
 //! `transfer_leader` fails, and the time limit of a call is for the network to enforce.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     VoteRequest as RaftVoteRequest, VoteResponse,
 };
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use super::convert;
@@ -24,7 +26,7 @@ use super::types::{RaftVote, Types};
 use crate::ids::{GroupId, ReplicaId};
 use crate::membership::{Peer, Place};
 use crate::snapshot::SnapshotData;
-use crate::state_machine::{AppliedState, StorageError};
+use crate::state_machine::{AppliedState, SnapshotSource, StorageError};
 use crate::transport::{
     AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
     Transport, TransportError, VoteRequest,
@@ -143,8 +145,7 @@ impl Connection {
             return Err(StreamingError::Network(error));
         };
         let AppliedState { position, membership } = source.state();
-        let (sender, mut pieces) = mpsc::channel::<Bytes>(SNAPSHOT_READ_AHEAD);
-        let reader = read_source(source, sender);
+        let mut pieces = Pieces::read(source);
         let mut next = SnapshotChunk {
             vote: convert::vote(&vote),
             transfer: self.transfers.fetch_add(1, Ordering::Relaxed),
@@ -155,16 +156,14 @@ impl Connection {
             checksum: 0,
             last: false,
         };
-        while let Some(data) = pieces.recv().await {
+        let broken = |error| StreamingError::Network(NetworkError::new(&error));
+        while let Some(data) = pieces.next().await.map_err(broken)? {
             next.checksum = crc32c::crc32c(&data);
             next.data = data;
             if let Some(vote) = self.send_chunk(next.clone(), ttl).await? {
                 return Ok(SnapshotResponse::new(vote));
             }
             next.sequence += 1;
-        }
-        if let Err(error) = reader.await {
-            return Err(StreamingError::Network(NetworkError::new(&error)));
         }
         next.data = Bytes::new();
         next.checksum = crc32c::crc32c(&[]);
@@ -176,19 +175,44 @@ impl Connection {
     }
 }
 
-/// Reads a view where blocking is allowed, as fast as `sender` takes it.
-async fn read_source(
-    source: Box<dyn crate::state_machine::SnapshotSource>,
-    sender: mpsc::Sender<Bytes>,
-) -> Result<(), StorageError> {
-    let reading = tokio::task::spawn_blocking(move || {
-        source.write(&mut |piece| {
-            sender.blocking_send(piece).map_err(|_| StorageError::new("snapshot was given up"))
-        })
-    });
-    match reading.await {
-        Ok(result) => result,
-        Err(_) => Err(StorageError::new("reading a snapshot failed")),
+/// The pieces of a snapshot while it is being read.
+enum Pieces {
+    /// Read as a whole: on a single-threaded runtime, where other threads would make runs differ.
+    Whole(VecDeque<Bytes>, Result<(), StorageError>),
+    /// Read by another thread, as fast as they are taken; closed when all are read.
+    Reading(mpsc::Receiver<Result<Bytes, StorageError>>),
+}
+
+impl Pieces {
+    fn read(source: Box<dyn SnapshotSource>) -> Self {
+        if Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+            let mut pieces = VecDeque::new();
+            let outcome = source.write(&mut |piece| {
+                pieces.push_back(piece);
+                Ok(())
+            });
+            return Self::Whole(pieces, outcome);
+        }
+        let (sender, pieces) = mpsc::channel(SNAPSHOT_READ_AHEAD);
+        tokio::task::spawn_blocking(move || {
+            let given_up = |_| StorageError::new("snapshot was given up");
+            let outcome =
+                source.write(&mut |piece| sender.blocking_send(Ok(piece)).map_err(given_up));
+            if let Err(error) = outcome {
+                let _ = sender.blocking_send(Err(error));
+            }
+        });
+        Self::Reading(pieces)
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>, StorageError> {
+        match self {
+            Self::Whole(pieces, outcome) => match pieces.pop_front() {
+                Some(piece) => Ok(Some(piece)),
+                None => std::mem::replace(outcome, Ok(())).map(|()| None),
+            },
+            Self::Reading(pieces) => pieces.recv().await.transpose(),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftTypeConfig};
 use openraft_rt::deterministic_rng::DeterministicRng;
 
+use super::runtime::OrderedTokio;
 use crate::membership::Place;
 
 /// A command as openraft carries it.
@@ -38,7 +39,7 @@ pub(crate) struct CommandReply(pub(crate) Bytes);
 /// two runs from one seed on a paused single-threaded runtime are equal.
 ///
 /// Invariant: whatever may spawn an openraft task runs inside [`seeded`].
-pub(crate) type Runtime = DeterministicRng<openraft::impls::TokioRuntime>;
+pub(crate) type Runtime = DeterministicRng<OrderedTokio>;
 
 /// openraft's types as used here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]

@@ -51,10 +51,11 @@ impl HostInner {
             self.try_reopen(group).await;
             return;
         };
-        let (running, applied) = {
+        let (running, applied, snapshot) = {
             let metrics = core.metrics.borrow_watched();
             let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index() + 1);
-            (metrics.running_state.clone(), applied)
+            let snapshot = metrics.snapshot.as_ref().map_or(0, |id| id.index() + 1);
+            (metrics.running_state.clone(), applied, snapshot)
         };
         match running {
             Ok(()) => {
@@ -63,7 +64,8 @@ impl HostInner {
                 }
                 let purged = core.log.state().purged.map_or(0, |position| position.index);
                 let kept = group.wiring.config.log_entries_kept;
-                if applied.saturating_sub(purged) > kept + kept / 4 {
+                let purgeable = applied.saturating_sub(purged) > kept + kept / 4;
+                if purgeable && applied.saturating_sub(snapshot) > kept / 4 {
                     let _ = core.raft.trigger().snapshot().await;
                 }
             }

@@ -18,6 +18,8 @@ mod file;
 mod frame;
 mod index;
 mod manifest;
+#[cfg(test)]
+mod model_test;
 mod record;
 mod recover;
 mod shared;

@@ -177,6 +177,12 @@ impl WalGroup {
         self.shared.push(Command::Note { group: self.id, record, dropped, done }, urgent);
     }
 
+    /// Lets an empty log begin at any index, as openraft's test suite does.
+    #[cfg(test)]
+    pub(super) fn begin_anywhere(&self) {
+        self.index.lock().begin_anywhere = true;
+    }
+
     fn is_removed(&self) -> StorageError {
         StorageError::new(format!("raft log of group {} has been removed", self.id))
     }

@@ -120,6 +120,16 @@ impl SimDisk {
         self.state.lock().files.insert(name.to_owned(), file);
     }
 
+    /// The names of all files, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.state.lock().files.keys().cloned().collect()
+    }
+
+    /// Removes a file, as damage would.
+    pub fn remove(&self, name: &str) {
+        self.state.lock().files.remove(name);
+    }
+
     /// A disk with the same files, for a test that damages one of many copies.
     pub fn duplicate(&self, seed: u64) -> Self {
         let copy = Self::new(seed);
@@ -130,10 +140,40 @@ impl SimDisk {
         copy
     }
 
-    fn file(&self, name: &str) -> Arc<dyn DiskFile> {
+    /// The disk as a log sees it from now until the next crash.
+    pub(super) fn attach(&self) -> Arc<Attached> {
         let epoch = self.state.lock().epoch;
-        Arc::new(SimFile { state: Arc::clone(&self.state), name: name.to_owned(), epoch })
+        Arc::new(Attached { state: Arc::clone(&self.state), epoch })
     }
+}
+
+/// A disk as one run of a process sees it; dead after a crash.
+pub(super) struct Attached {
+    state: Arc<Mutex<State>>,
+    epoch: u64,
+}
+
+impl Attached {
+    fn with<T>(&self, body: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        with(&self.state, self.epoch, body)
+    }
+
+    fn file(&self, name: &str) -> Arc<dyn DiskFile> {
+        let (state, epoch) = (Arc::clone(&self.state), self.epoch);
+        Arc::new(SimFile { state, name: name.to_owned(), epoch })
+    }
+}
+
+fn with<T>(
+    state: &Mutex<State>,
+    epoch: u64,
+    body: impl FnOnce(&mut State) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut state = state.lock();
+    if state.epoch != epoch {
+        return Err(io::Error::other("the simulated machine has crashed"));
+    }
+    body(&mut state)
 }
 
 fn survive(rng: &mut SmallRng, durable: &mut [u8], offset: usize, bytes: &[u8]) {
@@ -150,16 +190,15 @@ fn survive(rng: &mut SmallRng, durable: &mut [u8], offset: usize, bytes: &[u8]) 
     }
 }
 
-impl Disk for SimDisk {
+impl Disk for Attached {
     fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        let there = self.state.lock().files.contains_key(name);
+        let there = self.with(|state| Ok(state.files.contains_key(name)))?;
         Ok(there.then(|| self.file(name)))
     }
 
     fn create(&self, name: &str, length: u64) -> io::Result<Arc<dyn DiskFile>> {
         let bytes = usize::try_from(length).map_err(io::Error::other)?;
-        {
-            let mut state = self.state.lock();
+        self.with(|state| {
             state.space = state
                 .space
                 .checked_sub(length)
@@ -170,17 +209,20 @@ impl Disk for SimDisk {
                 pending: Vec::new(),
             };
             state.files.insert(name.to_owned(), file);
-        }
+            Ok(())
+        })?;
         Ok(self.file(name))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.state.lock().files.keys().cloned().collect())
+        self.with(|state| Ok(state.files.keys().cloned().collect()))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.state.lock().files.remove(name);
-        Ok(())
+        self.with(|state| {
+            state.files.remove(name);
+            Ok(())
+        })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -196,11 +238,7 @@ struct SimFile {
 
 impl SimFile {
     fn with<T>(&self, body: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.state.lock();
-        if state.epoch != self.epoch {
-            return Err(io::Error::other("the simulated machine has crashed"));
-        }
-        body(&mut state)
+        with(&self.state, self.epoch, body)
     }
 
     fn with_file<T>(&self, body: impl FnOnce(&mut FileState) -> io::Result<T>) -> io::Result<T> {

@@ -76,7 +76,7 @@ impl RaftLog {
         options: LogOptions,
         sync_time: Duration,
     ) -> Result<Arc<Self>, LogOpenError> {
-        let log = Self::on_disk(Arc::new(disk.clone()), options, 1, false, Box::new(|_| {}))?;
+        let log = Self::on_disk(disk.attach(), options, 1, false, Box::new(|_| {}))?;
         let (shared, writer) = (Arc::clone(&log.shared), Arc::clone(&log.writer));
         shared.queue.lock().asleep = true;
         crate::shell::spawn_task(async move {
@@ -122,6 +122,29 @@ impl RaftLog {
         let writer = Writer { store, on_failure: Some(on_failure) };
         let writer = Arc::new(Mutex::new(writer));
         Ok(Arc::new(Self { shared, writer, thread: Mutex::new(None) }))
+    }
+}
+
+#[cfg(test)]
+impl RaftLog {
+    /// Opens a log that writes when [`Self::pump`] is called.
+    pub(super) fn open_manual(
+        disk: &SimDisk,
+        options: LogOptions,
+    ) -> Result<Arc<Self>, LogOpenError> {
+        Self::on_disk(disk.attach(), options, 1, false, Box::new(|_| {}))
+    }
+
+    /// Lets the log of a group begin at any index, as openraft's test suite does.
+    pub(crate) fn begin_anywhere(&self, group: GroupId) {
+        if let Some(group) = self.shared.groups.read().get(&group) {
+            group.begin_anywhere();
+        }
+    }
+
+    /// Writes what is queued.
+    pub(super) fn pump(&self) {
+        write_queued(&self.shared, &mut self.writer.lock());
     }
 }
 
