@@ -120,7 +120,9 @@ impl Sequences {
     /// The next value.
     pub(crate) fn next(&self, db: &Db, sequence: &SequenceDesc) -> Result<i64, SqlError> {
         let block = self.block(sequence.storage);
-        match give(&mut block.ready.lock(), sequence) {
+        // The guard must be gone before the refill takes it.
+        let ready = give(&mut block.ready.lock(), sequence);
+        match ready {
             Some(value) => Ok(value),
             None => wait(refill(db, &block, sequence)),
         }
