@@ -155,7 +155,7 @@ pub static VARIABLES: &[Variable] = &[
     row("seq_page_cost", Kind::Real { min: 0.0, max: f64::MAX }, "", "1", Changeable::User, false, "Query Tuning / Planner Cost Constants", "Sets the planner's estimate of the cost of a sequentially fetched disk page."),
     row("server_encoding", Kind::Text, "", "UTF8", Changeable::Internal, true, "Preset Options", "Shows the server (database) character set encoding."),
     row("server_version", Kind::Text, "", concat!("15.0 (Pontoon ", env!("CARGO_PKG_VERSION"), ")"), Changeable::Internal, true, "Preset Options", "Shows the server version."),
-    row("server_version_num", int(150018, 150018), "", "150000", Changeable::Internal, false, "Preset Options", "Shows the server version as an integer."),
+    row("server_version_num", int(150000, 150000), "", "150000", Changeable::Internal, false, "Preset Options", "Shows the server version as an integer."),
     row("session_authorization", Kind::Text, "", "postgres", Changeable::Internal, true, "Client Connection Defaults / Statement Behavior", "Sets the session user name."),
     row("shared_buffers", int(16, 1073741823), "8kB", "16384", Changeable::Restart, false, "Resource Usage / Memory", "Sets the number of shared memory buffers used by the server."),
     row("ssl", Kind::Bool, "", "off", Changeable::Reload, false, "Connections and Authentication / SSL", "Enables SSL connections."),

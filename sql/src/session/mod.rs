@@ -23,3 +23,6 @@ pub use cancel::CancelHandle;
 pub use engine::{Engine, EngineConfig, SessionStart};
 pub use session::Session;
 pub(crate) use session::{Work, read_only};
+
+#[cfg(test)]
+mod tests;
