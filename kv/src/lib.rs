@@ -6,6 +6,8 @@
 
 pub mod error;
 pub mod keys;
+pub mod mvcc;
+pub mod storage;
 pub mod timestamp;
 pub mod txn;
 
