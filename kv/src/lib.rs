@@ -4,13 +4,19 @@
 //! The layer above holds a [`Db`] (one a node) and opens a [`Txn`] for each transaction. This crate
 //! knows nothing of SQL: keys and values are bytes.
 
+pub mod concurrency;
+pub mod db;
 pub mod error;
 pub mod keys;
 pub mod mvcc;
+pub mod oracle;
+pub mod range;
+pub mod shell;
 pub mod storage;
 pub mod timestamp;
 pub mod txn;
 
+pub use db::{DataStats, DbConfig};
 pub use error::Error;
 pub use timestamp::Timestamp;
 pub use txn::{

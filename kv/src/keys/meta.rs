@@ -6,6 +6,7 @@
 //! r ‖ range id (8) ‖ a  applied position and membership of the replica
 //! r ‖ range id (8) ‖ d  descriptor of the range as applied
 //! r ‖ range id (8) ‖ g  safe point of garbage collection
+//! r ‖ range id (8) ‖ w  bound of the timestamps that may be handed out
 //! ```
 
 /// Identity of the store.
@@ -32,4 +33,9 @@ pub fn descriptor(range_id: u64) -> Vec<u8> {
 /// Safe point of garbage collection of a range.
 pub fn safe_point(range_id: u64) -> Vec<u8> {
     range(range_id, b'g')
+}
+
+/// Bound of the timestamps that may be handed out (range 1).
+pub fn window(range_id: u64) -> Vec<u8> {
+    range(range_id, b'w')
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::error::Error;
 use crate::mvcc::read::newest;
-use crate::mvcc::version::{Header, decode_history_key, history_bound, history_end};
+use crate::mvcc::version::{Header, decode_history_key, history_bound};
 use crate::storage::{Engine, Space, WriteBatch};
 use crate::timestamp::Timestamp;
 
@@ -84,6 +84,6 @@ pub fn collect(
 pub(crate) fn history_span(key: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (
         crate::mvcc::history_key(key, Timestamp::MAX),
-        history_end(key),
+        crate::mvcc::version::history_end(key),
     )
 }

@@ -30,6 +30,7 @@ mod write;
 pub use gc::{GcProgress, collect};
 pub use read::{committed_by, get, newest, newest_in_span};
 pub use scan::VersionScan;
+pub(crate) use version::history_bound;
 pub use version::{HEADER_LEN, Header, Version, encode_version, history_key};
 pub use write::{Write, stage};
 

@@ -46,7 +46,7 @@ fn commit(engine: &dyn Engine, writes: &[(Vec<u8>, Option<u8>)], at: u64, start:
             stored: stored.into(),
             fresh,
         };
-        stage(engine, &write, &mut staged, &mut batch).unwrap();
+        stage(engine, &write, Some(&mut staged), &mut batch).unwrap();
     }
     engine.write(batch).unwrap();
 }
@@ -151,7 +151,7 @@ proptest! {
         let (left, right) = (history_key(&a, Timestamp(x)), history_key(&b, Timestamp(y)));
         prop_assert_eq!(left.cmp(&right), expected);
         prop_assert_eq!(version::decode_history_key(&left).unwrap(), (a.clone(), Timestamp(x)));
-        prop_assert_eq!(version::history_bound(&a) <= right, a <= b);
+        prop_assert_eq!(history_bound(&a) <= right, a <= b);
         let (from, to) = gc::history_span(&a);
         prop_assert_eq!(from <= right && right < to, a == b);
     }

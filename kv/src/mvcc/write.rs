@@ -7,7 +7,6 @@ use bytes::Bytes;
 use crate::error::Error;
 use crate::mvcc::version::{Header, history_key};
 use crate::storage::{Engine, Space, WriteBatch};
-use crate::timestamp::Timestamp;
 
 /// A new version of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,30 +21,29 @@ pub struct Write {
 
 /// Adds a new version to `batch`, moving the one it replaces to `history`.
 ///
-/// `staged` holds the keys written by `batch` before: their newest version is not in the engine
-/// yet. Returns the commit timestamp of the version that was replaced.
+/// `staged` holds the keys written by `batch` before, whose newest version is not in the engine
+/// yet; `None` when no key is written twice.
 ///
 /// Invariant: versions of a key are written in the order of their timestamps.
 pub fn stage(
     engine: &dyn Engine,
     write: &Write,
-    staged: &mut BTreeMap<Bytes, Bytes>,
+    staged: Option<&mut BTreeMap<Bytes, Bytes>>,
     batch: &mut WriteBatch,
-) -> Result<Option<Timestamp>, Error> {
+) -> Result<(), Error> {
     let new = Header::decode(&write.stored)?;
-    let old = match staged.get(&write.key) {
+    let before = staged.as_ref().and_then(|staged| staged.get(&write.key));
+    let old = match before {
         Some(old) => Some(old.clone()),
         None if write.fresh => None,
         None => engine.get(Space::Kv, &write.key)?,
     };
-    let mut replaced = None;
     if let Some(old) = old {
         let header = Header::decode(&old)?;
         debug_assert!(
             header.commit < new.commit,
             "Invariant: a new version is newer than the one it replaces"
         );
-        replaced = Some(header.commit);
         // This replaces the mark of a tombstone by the tombstone itself.
         batch.put(Space::History, history_key(&write.key, header.commit), old);
     }
@@ -55,6 +53,8 @@ pub fn stage(
         batch.put(Space::History, history_key(&write.key, new.commit), mark);
     }
     batch.put(Space::Kv, write.key.clone(), write.stored.clone());
-    staged.insert(write.key.clone(), write.stored.clone());
-    Ok(replaced)
+    if let Some(staged) = staged {
+        staged.insert(write.key.clone(), write.stored.clone());
+    }
+    Ok(())
 }

@@ -1,11 +1,27 @@
 //! The transaction that a client holds: snapshot reads merged with its own buffered writes,
 //! savepoints, locks and the commit.
+//!
+//! Life of a transaction: it begins with a timestamp, which is its identity and where it reads.
+//! Reads go to the leader of the range, see what was committed up to that timestamp, and are
+//! remembered as spans. Writes stay here. The commit sends both to the range, which checks, in one
+//! round and under latches, that nobody else has written what was written or read here since.
+//!
+//! Isolation: SERIALIZABLE validates reads; REPEATABLE READ does not; READ COMMITTED moves its read
+//! timestamp with every statement. Write conflicts are found at every level.
 
 mod api;
-mod memory;
+mod buffer;
+mod reads;
+mod scan;
+mod transaction;
 
+pub use crate::db::Db;
 pub use api::{
     CommitInfo, IsolationLevel, Key, KvBatch, LockStrength, LockWait, Savepoint, ScanOptions, Span,
     TxnOptions, Value,
 };
-pub use memory::{Db, Scan, Txn};
+pub use scan::Scan;
+pub use transaction::Txn;
+
+#[cfg(test)]
+mod tests;

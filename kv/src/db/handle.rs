@@ -1,0 +1,135 @@
+//! [`Db`]: what the layer above holds of the store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pontoon_raft::log_store::{LogOptions, RaftLog, SimDisk};
+use pontoon_raft::shell::SystemClock;
+use pontoon_raft::{HostEvents, NodeId, Peer, Place, ReplicaId, StorageError, StoreId};
+
+use crate::db::config::DbConfig;
+use crate::db::node::{DataStats, Node, NodeParts};
+use crate::db::open::{self, NoTransport};
+use crate::error::Error;
+use crate::shell::OwnRuntime;
+use crate::storage::MemoryEngine;
+use crate::timestamp::Timestamp;
+use crate::txn::{Txn, TxnOptions};
+
+/// The store as one node sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Db {
+    node: Arc<Node>,
+    /// The runtime of a store in memory.
+    _runtime: Option<Arc<OwnRuntime>>,
+}
+
+struct LogFailure;
+
+impl HostEvents for LogFailure {
+    fn fatal(&self, error: StorageError) {
+        tracing::error!(%error, "the store in memory has failed");
+    }
+}
+
+async fn start_in_memory(config: DbConfig) -> Result<Arc<Node>, Error> {
+    let place = Place {
+        node: NodeId(1),
+        store: StoreId(1),
+    };
+    let options = LogOptions::new(place.store);
+    let log = RaftLog::open_simulated(&SimDisk::new(1), options, Duration::ZERO);
+    let log = log.map_err(|error| Error::Storage {
+        message: error.to_string(),
+    })?;
+    let me = Peer {
+        replica: ReplicaId(1),
+        place,
+    };
+    let node = Node::start(NodeParts {
+        config,
+        engine: Arc::new(MemoryEngine::new()),
+        log,
+        transport: Arc::new(NoTransport),
+        clock: SystemClock::new(),
+        events: Arc::new(LogFailure),
+        seed: 1,
+        me,
+        found: Some(vec![me]),
+        timestamps: None,
+    })
+    .await?;
+    node.describe_ranges().await?;
+    Ok(node)
+}
+
+impl Db {
+    /// Opens the store in a directory, creating it when there is none, on the runtime of the
+    /// caller.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] when the directory is in use by another process, was written by another
+    /// version or is damaged; the message says what to do.
+    pub async fn open(path: &Path, config: DbConfig) -> Result<Self, Error> {
+        Ok(Self {
+            node: open::open(path, config).await?,
+            _runtime: None,
+        })
+    }
+
+    /// An empty store in memory, for tests: all layers, over an engine and a log in memory. It
+    /// runs on a thread of its own, so callers may be on any executor or none.
+    #[expect(
+        clippy::expect_used,
+        reason = "for tests; an empty store has nothing that fails"
+    )]
+    pub fn in_memory() -> Self {
+        Self::in_memory_with(DbConfig::default()).expect("an empty store in memory opens")
+    }
+
+    /// An empty store in memory with other settings.
+    pub fn in_memory_with(config: DbConfig) -> Result<Self, Error> {
+        let (runtime, node) = OwnRuntime::start(move || start_in_memory(config))?;
+        Ok(Self {
+            node,
+            _runtime: Some(Arc::new(runtime)),
+        })
+    }
+
+    /// A store over a node that was started by the caller.
+    pub fn over(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            _runtime: None,
+        }
+    }
+
+    /// Opens a transaction.
+    pub async fn begin(&self, options: TxnOptions) -> Result<Txn, Error> {
+        Txn::begin(&self.node, options).await
+    }
+
+    /// A timestamp not below any that was handed out before the call.
+    pub async fn now(&self) -> Result<Timestamp, Error> {
+        match self.node.timestamps.try_now() {
+            Some(now) => Ok(now),
+            None => self.node.timestamps.now().await,
+        }
+    }
+
+    /// Figures for monitoring.
+    pub fn stats(&self) -> DataStats {
+        self.node.stats()
+    }
+
+    /// The node below.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Stops the node in good order. Transactions that are still open fail.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        self.node.shutdown().await
+    }
+}

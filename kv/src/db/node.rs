@@ -1,0 +1,313 @@
+//! [`Node`]: assembly and life of what a node holds of the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use pontoon_raft::{
+    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, MembershipError, OpenError, Peer,
+    StateMachine, StorageError, Transport,
+};
+use tokio::task::JoinHandle;
+
+use crate::db::active::ActiveTxns;
+use crate::db::config::DbConfig;
+use crate::db::gc;
+use crate::db::oracle_service::OracleService;
+use crate::error::Error;
+use crate::keys;
+use crate::oracle::TimestampSource;
+use crate::range::{
+    CommitRequest, Descriptor, RangeMachine, RangeState, Replica, WriteEntry, Writes,
+};
+use crate::shell::{DataDirectory, Runtime};
+use crate::storage::Engine;
+use crate::timestamp::Timestamp;
+use crate::txn::Span;
+
+/// The range of cluster metadata.
+const SYSTEM_RANGE: u64 = 1;
+/// The range of everything that SQL transactions touch.
+const USER_RANGE: u64 = 2;
+
+/// What a node is made of.
+pub struct NodeParts {
+    /// Settings.
+    pub config: DbConfig,
+    /// Where data is kept.
+    pub engine: Arc<dyn Engine>,
+    /// Where Raft logs are kept.
+    pub log: Arc<dyn LogEngine>,
+    /// How other nodes are reached.
+    pub transport: Arc<dyn Transport>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The failure of the disk is told here.
+    pub events: Arc<dyn HostEvents>,
+    /// All randomness of the node comes from it.
+    pub seed: u64,
+    /// The replica on this node; the same for both ranges.
+    pub me: Peer,
+    /// The members to found new ranges with. Only one node of a new cluster has them; the others
+    /// wait to be told.
+    pub found: Option<Vec<Peer>>,
+    /// Timestamps from elsewhere, for a node that may not lead range 1. `None`: only its own.
+    pub timestamps:
+        Option<Arc<dyn Fn(Arc<OracleService>) -> Arc<dyn TimestampSource> + Send + Sync>>,
+}
+
+/// A node's part of the store.
+pub struct Node {
+    pub(crate) config: DbConfig,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) host: Host,
+    pub(crate) runtime: Runtime,
+    pub(crate) system: Replica,
+    pub(crate) user: Replica,
+    pub(crate) oracle: Arc<OracleService>,
+    pub(crate) timestamps: Arc<dyn TimestampSource>,
+    pub(crate) active: ActiveTxns,
+    pub(crate) events: Arc<dyn HostEvents>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// The directory this process has to itself, until shutdown.
+    pub(crate) directory: Mutex<Option<DataDirectory>>,
+}
+
+/// Figures for monitoring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DataStats {
+    /// Bytes of data on disk.
+    pub disk_bytes: u64,
+    /// Transactions open on this node.
+    pub active_txns: usize,
+    /// Rows locked or waited for.
+    pub locked_rows: usize,
+    /// Commits that wait or are under way.
+    pub latched_requests: usize,
+}
+
+pub(crate) fn open_error(error: &OpenError) -> Error {
+    Error::Storage {
+        message: error.to_string(),
+    }
+}
+
+async fn open_replica(
+    host: &Host,
+    parts: &NodeParts,
+    runtime: &Runtime,
+    range: u64,
+    span: Span,
+) -> Result<Replica, Error> {
+    let descriptor = Descriptor {
+        range,
+        generation: 1,
+        span,
+    };
+    let state = RangeState::open(Arc::clone(&parts.engine), descriptor)?;
+    let shared = Arc::clone(&state);
+    let machine = move || -> Result<Box<dyn StateMachine>, StorageError> {
+        Ok(Box::new(RangeMachine::new(Arc::clone(&shared))?))
+    };
+    let group = host
+        .open_group(GroupId(range), parts.me.replica, machine)
+        .await;
+    let group = group.map_err(|error| open_error(&error))?;
+    if let Some(members) = &parts.found {
+        match group.initialize(members.clone()).await {
+            Ok(()) | Err(MembershipError::Refused { .. }) => {}
+            Err(error) => {
+                return Err(Error::Unavailable {
+                    message: error.to_string(),
+                });
+            }
+        }
+    }
+    let patience = Duration::from_millis(parts.config.patience_ms);
+    Ok(Replica::new(group, state, runtime.clone(), patience))
+}
+
+impl Node {
+    /// Opens the ranges of a node and starts its tasks, on the runtime of the caller.
+    pub async fn start(parts: NodeParts) -> Result<Arc<Self>, Error> {
+        let runtime = Runtime::current()?;
+        let mut host_config = HostConfig::new(parts.me.place);
+        host_config.timing = parts.config.timing;
+        // Room for keys and headers beside the values that the limit counts.
+        host_config.command_bytes_max = parts.config.txn_bytes_max.saturating_mul(2).max(1 << 20);
+        let host = Host::open(
+            host_config,
+            Arc::clone(&parts.log),
+            Arc::clone(&parts.transport),
+            Arc::clone(&parts.clock),
+            Arc::clone(&parts.events),
+            parts.seed,
+        );
+        let host = host.map_err(|error| open_error(&error))?;
+        let system =
+            open_replica(&host, &parts, &runtime, SYSTEM_RANGE, keys::system_span()).await?;
+        let user = open_replica(&host, &parts, &runtime, USER_RANGE, keys::user_span()).await?;
+        let oracle = OracleService::new(system.clone(), Arc::clone(&parts.clock));
+        let timestamps: Arc<dyn TimestampSource> = match &parts.timestamps {
+            Some(wrap) => wrap(Arc::clone(&oracle)),
+            None => Arc::clone(&oracle) as Arc<dyn TimestampSource>,
+        };
+        let node = Arc::new(Self {
+            config: parts.config,
+            engine: parts.engine,
+            host,
+            runtime: runtime.clone(),
+            system,
+            user,
+            oracle: Arc::clone(&oracle),
+            timestamps,
+            active: ActiveTxns::default(),
+            events: parts.events,
+            tasks: Mutex::default(),
+            directory: Mutex::new(None),
+        });
+        let tasks = vec![
+            runtime.spawn(oracle.keep_filled()),
+            runtime.spawn(keep_durable(Arc::downgrade(&node))),
+            runtime.spawn(gc::keep_clean(Arc::downgrade(&node))),
+        ];
+        *node.tasks.lock() = tasks;
+        Ok(node)
+    }
+
+    /// The Raft host, to which the transport of other nodes delivers.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The oracle of this node; it answers while the node leads range 1.
+    pub fn oracle(&self) -> &Arc<OracleService> {
+        &self.oracle
+    }
+
+    /// The replicas on this node.
+    pub fn replicas(&self) -> [&Replica; 2] {
+        [&self.system, &self.user]
+    }
+
+    /// The replica that holds `key`.
+    pub(crate) fn route(&self, key: &[u8]) -> Result<&Replica, Error> {
+        let found = self
+            .replicas()
+            .into_iter()
+            .find(|replica| replica.state().contains(key));
+        found.ok_or_else(|| Error::Unavailable {
+            message: "no range holds the key".into(),
+        })
+    }
+
+    /// The replica that holds all of `span`.
+    pub(crate) fn route_span(&self, span: &Span) -> Result<&Replica, Error> {
+        let replica = self.route(&span.start)?;
+        if span.end > replica.state().descriptor().span.end {
+            let message = "a span over several ranges is not supported yet".into();
+            return Err(Error::Unavailable { message });
+        }
+        Ok(replica)
+    }
+
+    /// Makes what is applied survive a power failure, and says so to the Raft groups.
+    pub(crate) async fn persist(&self) -> Result<(), Error> {
+        let positions = self
+            .replicas()
+            .map(|replica| replica.state().applied().position);
+        let engine = Arc::clone(&self.engine);
+        let synced = self.runtime.blocking(move || engine.persist()).await;
+        synced.unwrap_or(Ok(()))?;
+        for (replica, position) in self.replicas().into_iter().zip(positions) {
+            replica.state().set_durable(position);
+        }
+        Ok(())
+    }
+
+    /// Writes the descriptors of the ranges into the system range, if they are not there.
+    pub(crate) async fn describe_ranges(&self) -> Result<(), Error> {
+        let now = self.timestamps.now().await?;
+        let mut writes = Writes::new();
+        for replica in self.replicas() {
+            let descriptor = replica.state().descriptor();
+            let key = Bytes::from(keys::range_key(descriptor.range));
+            if self.system.get(&key, now).await?.is_none() {
+                let value = Some(descriptor.encode());
+                writes.insert(key, WriteEntry { value, base: now });
+            }
+        }
+        if !writes.is_empty() {
+            let request = CommitRequest {
+                start: now,
+                writes: Arc::new(writes),
+                reads: Vec::new(),
+            };
+            self.system.commit(&request, &*self.timestamps).await?;
+        }
+        Ok(())
+    }
+
+    /// Figures for monitoring.
+    pub fn stats(&self) -> DataStats {
+        DataStats {
+            disk_bytes: self.engine.disk_bytes(),
+            active_txns: self.active.len(),
+            locked_rows: self.replicas().iter().map(|r| r.state().locks.len()).sum(),
+            latched_requests: self
+                .replicas()
+                .iter()
+                .map(|r| r.state().latches.len())
+                .sum(),
+        }
+    }
+
+    /// The oldest timestamp that a transaction of this node reads at, or now.
+    pub(crate) fn oldest_active(&self) -> Option<Timestamp> {
+        self.active.oldest(|| self.timestamps.try_now())
+    }
+
+    /// Stops the tasks and the Raft groups, and makes data durable. What was acknowledged is
+    /// durable in any case; this spares the next start a replay.
+    pub async fn shutdown(&self) -> Result<(), Error> {
+        for task in std::mem::take(&mut *self.tasks.lock()) {
+            task.abort();
+        }
+        let host = self.host.clone();
+        let _ = self.runtime.run(async move { host.shutdown().await }).await;
+        let persisted = self.persist().await;
+        self.directory.lock().take();
+        persisted
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        for task in std::mem::take(&mut *self.tasks.lock()) {
+            task.abort();
+        }
+    }
+}
+
+async fn keep_durable(node: std::sync::Weak<Node>) {
+    let mut last = [None, None];
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let (runtime, every) = (strong.runtime.clone(), strong.config.persist_interval_ms);
+        let now = strong
+            .replicas()
+            .map(|replica| replica.state().applied().position);
+        if now != last {
+            match strong.persist().await {
+                Ok(()) => last = now,
+                Err(error) => {
+                    strong.events.fatal(StorageError::new(error.to_string()));
+                    return;
+                }
+            }
+        }
+        drop(strong);
+        runtime.sleep(Duration::from_millis(every.max(1))).await;
+    }
+}

@@ -1,0 +1,223 @@
+//! Opening and reopening of a data directory, and garbage collection of a whole node.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::error::Error;
+use crate::keys;
+use crate::timestamp::Timestamp;
+use crate::txn::{IsolationLevel, Key, ScanOptions, TxnOptions};
+
+fn key(name: &str) -> Key {
+    let mut key = keys::table_prefix(7, 1);
+    key.extend_from_slice(name.as_bytes());
+    key.into()
+}
+
+async fn put(db: &Db, name: &str, value: Option<&str>) -> Timestamp {
+    let txn = db.begin(TxnOptions::default()).await.unwrap();
+    match value {
+        Some(value) => txn.put(key(name), value.to_owned().into()).unwrap(),
+        None => txn.delete(key(name)).unwrap(),
+    }
+    txn.commit().await.unwrap().timestamp
+}
+
+async fn get(db: &Db, name: &str) -> Option<String> {
+    let txn = db
+        .begin(TxnOptions {
+            read_only: true,
+            ..TxnOptions::default()
+        })
+        .await
+        .unwrap();
+    txn.get(&key(name))
+        .await
+        .unwrap()
+        .map(|value| String::from_utf8(value.to_vec()).unwrap())
+}
+
+async fn open(path: &Path) -> Result<Db, Error> {
+    Db::open(path, DbConfig::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_reopened_with_everything_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut last = Timestamp::ZERO;
+    for round in 0..4 {
+        let db = open(directory.path()).await.unwrap();
+        for before in 0..round {
+            assert_eq!(
+                get(&db, &format!("k{before}")).await.unwrap(),
+                format!("v{before}")
+            );
+        }
+        let at = put(&db, &format!("k{round}"), Some(&format!("v{round}"))).await;
+        assert!(at > last, "timestamps rise over restarts");
+        last = at;
+        if round % 2 == 0 {
+            db.shutdown().await.unwrap();
+        } else {
+            // As a killed process: nothing is flushed in good order.
+            db.node().host().shutdown().await;
+        }
+        drop(db);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_in_use_is_refused_with_the_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(directory.path()).await.unwrap();
+    let Err(Error::Storage { message }) = open(directory.path()).await else {
+        panic!("opened twice")
+    };
+    assert!(
+        message.contains("is in use by another process"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&std::process::id().to_string()),
+        "{message}"
+    );
+    db.shutdown().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_and_future_directories_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("letter.txt"), "dear").unwrap();
+    let Err(Error::Storage { message }) = open(directory.path()).await else {
+        panic!("opened")
+    };
+    assert!(message.contains("letter.txt"), "{message}");
+    std::fs::remove_file(directory.path().join("letter.txt")).unwrap();
+    std::fs::write(directory.path().join("VERSION"), "pontoon 99\n").unwrap();
+    let Err(Error::Storage { message }) = open(directory.path()).await else {
+        panic!("opened")
+    };
+    assert!(message.contains("\"pontoon 99\""), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_its_log_does_not_serve() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(directory.path()).await.unwrap();
+    put(&db, "k", Some("v")).await;
+    db.shutdown().await.unwrap();
+    drop(db);
+    let (log, aside) = (
+        directory.path().join("raftlog"),
+        directory.path().join("aside"),
+    );
+    std::fs::rename(&log, &aside).unwrap();
+    let Err(Error::Storage { message }) = open(directory.path()).await else {
+        panic!("opened")
+    };
+    assert!(message.contains("raftlog"), "{message}");
+    // An empty log in its place is no better.
+    std::fs::create_dir(&log).unwrap();
+    let Err(Error::Storage { message }) = open(directory.path()).await else {
+        panic!("opened")
+    };
+    assert!(message.contains("log"), "{message}");
+    std::fs::remove_dir_all(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    let db = open(directory.path()).await.unwrap();
+    assert_eq!(get(&db, "k").await.unwrap(), "v");
+}
+
+#[tokio::test]
+async fn ranges_are_described_in_the_system_range() {
+    let db = Db::in_memory();
+    let txn = db.begin(TxnOptions::default()).await.unwrap();
+    let stored = txn.get(&keys::range_key(2)).await.unwrap().unwrap();
+    let descriptor = crate::range::Descriptor::decode(&stored).unwrap();
+    assert_eq!((descriptor.range, descriptor.span), (2, keys::user_span()));
+}
+
+#[tokio::test]
+async fn garbage_goes_and_what_is_read_stays() {
+    let config = DbConfig {
+        retention_ms: 0,
+        ..DbConfig::default()
+    };
+    let db = Db::in_memory_with(config).unwrap();
+    for value in ["1", "2"] {
+        put(&db, "k", Some(value)).await;
+    }
+    let reader = db
+        .begin(TxnOptions {
+            isolation: IsolationLevel::RepeatableRead,
+            ..TxnOptions::default()
+        })
+        .await
+        .unwrap();
+    let past = put(&db, "k", Some("3")).await;
+    put(&db, "k", None).await;
+    let node = db.node();
+    let user = node.replicas()[1];
+    assert_eq!(
+        node.collect(user).await.unwrap(),
+        1,
+        "only the version below the reader's"
+    );
+    assert_eq!(reader.get(&key("k")).await.unwrap().unwrap(), "2");
+    reader.rollback().await;
+    drop(reader);
+    assert_eq!(
+        node.collect(user).await.unwrap(),
+        4,
+        "two versions, the tombstone and its mark"
+    );
+    let entries = crate::storage::Space::History;
+    let left = user
+        .state()
+        .engine
+        .snapshot()
+        .scan(entries, b"", b"\xff", false)
+        .next()
+        .unwrap();
+    assert_eq!(left, None);
+    let old = db
+        .begin(TxnOptions {
+            as_of: Some(past),
+            ..TxnOptions::default()
+        })
+        .await
+        .unwrap();
+    assert!(matches!(
+        old.get(&key("k")).await,
+        Err(Error::HistoryGone { .. })
+    ));
+    assert!(node.active.len() == 1 && user.state().changes.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test]
+async fn the_past_can_be_read() {
+    let db = Db::in_memory();
+    let at = put(&db, "a", Some("1")).await;
+    put(&db, "a", Some("2")).await;
+    put(&db, "b", Some("2")).await;
+    let txn = db
+        .begin(TxnOptions {
+            as_of: Some(at),
+            ..TxnOptions::default()
+        })
+        .await
+        .unwrap();
+    let mut scan = txn.scan(keys::table_span(7), ScanOptions::default());
+    let batch = scan.next_batch().await.unwrap().unwrap();
+    assert_eq!(batch.len(), 1);
+    assert_eq!(batch.row(0).1, b"1");
+    let future = Timestamp::from_millis(at.millis() + 3_600_000);
+    let ahead = db
+        .begin(TxnOptions {
+            as_of: Some(future),
+            ..TxnOptions::default()
+        })
+        .await;
+    assert!(ahead.is_err());
+}

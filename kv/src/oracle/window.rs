@@ -1,0 +1,134 @@
+//! [`Window`]: the numbers that this leader may hand out.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::timestamp::Timestamp;
+
+/// How far ahead of the wall clock a window reaches.
+pub const WINDOW_MS: u64 = 3_000;
+
+/// The window of the current leadership. All methods may be called at once.
+#[derive(Debug, Default)]
+pub struct Window {
+    /// The last timestamp handed out.
+    last: AtomicU64,
+    /// The replicated bound: everything handed out lies below.
+    limit: AtomicU64,
+    /// The leadership to which the window belongs; 0 for none.
+    term: AtomicU64,
+}
+
+impl Window {
+    /// The next timestamp, at or above the wall clock, if `term` has a window with room.
+    ///
+    /// Ordering: sequentially consistent, so that who sees no latch after it has got a timestamp
+    /// knows that later latches get later ones.
+    pub fn take(&self, term: u64, wall_ms: u64) -> Option<Timestamp> {
+        if self.term.load(Ordering::SeqCst) != term {
+            return None;
+        }
+        let wall = Timestamp::from_millis(wall_ms).0;
+        let limit = self.limit.load(Ordering::SeqCst);
+        let next = |last: u64| Some((last + 1).max(wall)).filter(|next| *next < limit);
+        let last = self
+            .last
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next)
+            .ok()?;
+        let taken = next(last)?;
+        debug_assert!(
+            last < taken && taken < limit,
+            "Invariant: below a replicated bound"
+        );
+        Some(Timestamp(taken))
+    }
+
+    /// The bound that a refill should replicate: a window's length above what is handed out, above
+    /// the wall clock and above every bound of earlier leaders.
+    pub fn next_bound(&self, wall_ms: u64, replicated: u64) -> u64 {
+        let wall = Timestamp::from_millis(wall_ms).0;
+        let base = self.last.load(Ordering::SeqCst).max(wall);
+        let bound = base.saturating_add(Timestamp::from_millis(WINDOW_MS).0);
+        // A clock far behind: a fresh leader begins above the old bound and needs room there.
+        bound.max(replicated.saturating_add(Timestamp::from_millis(WINDOW_MS / 2).0))
+    }
+
+    /// Opens the window up to `bound`, which has been replicated by the leadership `term`, while
+    /// the highest bound before it was `before`.
+    pub fn open(&self, term: u64, before: u64, bound: u64) {
+        if self.term.load(Ordering::SeqCst) != term {
+            self.term.store(0, Ordering::SeqCst);
+            self.last.fetch_max(before, Ordering::SeqCst);
+        }
+        self.limit.fetch_max(bound, Ordering::SeqCst);
+        self.term.store(term, Ordering::SeqCst);
+    }
+
+    /// Whether the window of `term` is so short that it should be refilled ahead of need.
+    pub fn wants_refill(&self, term: u64, wall_ms: u64) -> bool {
+        let base = self
+            .last
+            .load(Ordering::SeqCst)
+            .max(Timestamp::from_millis(wall_ms).0);
+        let left = self.limit.load(Ordering::SeqCst).saturating_sub(base);
+        self.term.load(Ordering::SeqCst) != term || left < Timestamp::from_millis(WINDOW_MS / 2).0
+    }
+
+    /// The last timestamp handed out here.
+    pub fn last(&self) -> Timestamp {
+        Timestamp(self.last.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_handed_out_beyond_the_bound_or_by_another_term() {
+        let window = Window::default();
+        assert_eq!(window.take(1, 5), None);
+        let bound = window.next_bound(5, 0);
+        window.open(1, 0, bound);
+        assert_eq!(window.take(2, 5), None);
+        assert_eq!(window.take(1, 5), Some(Timestamp::from_millis(5)));
+        assert_eq!(
+            window.take(1, 4),
+            Some(Timestamp(Timestamp::from_millis(5).0 + 1))
+        );
+        assert_eq!(window.take(1, 5 + WINDOW_MS), None);
+        assert!(window.wants_refill(1, 5 + WINDOW_MS / 2 + 1));
+        assert!(!window.wants_refill(1, 5));
+    }
+
+    #[test]
+    fn a_new_leader_begins_above_the_old_bound() {
+        let window = Window::default();
+        let old = Timestamp::from_millis(90_000).0;
+        // Its clock is far behind.
+        let bound = window.next_bound(5, old);
+        window.open(7, old, bound);
+        let first = window.take(7, 5).unwrap();
+        assert!(first.0 > old && first.0 < bound);
+    }
+
+    #[test]
+    fn threads_get_distinct_increasing_timestamps() {
+        let window = Window::default();
+        window.open(1, 0, u64::MAX);
+        let mut all: Vec<Timestamp> = std::thread::scope(|scope| {
+            let take = || {
+                let taken: Vec<_> = (0..5_000).filter_map(|_| window.take(1, 3)).collect();
+                assert!(taken.is_sorted_by(|a, b| a < b));
+                taken
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 20_000);
+    }
+}

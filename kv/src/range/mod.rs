@@ -1,0 +1,36 @@
+//! A replica of a range: a span of keys with one Raft group.
+//!
+//! ```text
+//!  commit ---> latches ---> evaluate ---> propose ---> (Raft: majority has it on disk)
+//!              (leader)     against        one entry            |
+//!                           applied state                       v
+//!                                                     apply: rows + applied position
+//!                                                     in one batch, on every replica
+//! ```
+//!
+//! Evaluation happens on the leader; what is replicated are the bytes to write ([`Command`]).
+//! Every replica applies them the same way ([`RangeMachine`]): an entry is refused when its term
+//! is not the one it was evaluated in, or when the bounds of the range have changed since.
+//!
+//! Invariant: rows and applied position reach the engine in one batch.
+//! Invariant: latches on written keys are held until the entry is applied or can never be.
+//! Absent on purpose: a range never reads another range, and never waits for one under latches.
+
+mod command;
+mod descriptor;
+mod evaluate;
+mod machine;
+mod recent;
+mod replica;
+mod snapshot;
+mod state;
+
+pub use command::{Body, Command, Outcome};
+pub use descriptor::Descriptor;
+pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
+pub use machine::RangeMachine;
+pub use replica::Replica;
+pub use state::RangeState;
+
+#[cfg(test)]
+mod tests;

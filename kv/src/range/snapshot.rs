@@ -1,0 +1,193 @@
+//! A replica's whole state as bytes, for a peer that is too far behind.
+//!
+//! ```text
+//! descriptor ‖ window (8) ‖ safe point (8)        the first chunk
+//! { space (1) ‖ key length (4) ‖ value length (4) ‖ key ‖ value }   the others
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use pontoon_raft::{AppliedState, SnapshotSource, StorageError};
+
+use crate::error::Error;
+use crate::keys::meta;
+use crate::mvcc::history_bound;
+use crate::range::descriptor::Descriptor;
+use crate::range::machine::storage_error;
+use crate::range::state::{RangeState, decode_applied, encode_applied};
+use crate::storage::{EngineSnapshot, Space, WriteBatch};
+
+/// Size of a chunk.
+const CHUNK_BYTES: usize = 1 << 20;
+const KV: u8 = 1;
+const HISTORY: u8 = 2;
+
+/// A view of a replica at one applied position.
+pub(super) struct View {
+    snapshot: Box<dyn EngineSnapshot>,
+    descriptor: Descriptor,
+    window: u64,
+    safe_point: u64,
+    applied: AppliedState,
+}
+
+/// Opens a view. The applied position is read from the same snapshot as the data.
+pub(super) fn open(state: &RangeState) -> Result<View, Error> {
+    let snapshot = state.engine.snapshot();
+    let number = |key: Vec<u8>| -> Result<u64, Error> {
+        Ok(snapshot
+            .get(Space::Meta, &key)?
+            .and_then(|mut n| n.try_get_u64().ok())
+            .unwrap_or(0))
+    };
+    let window = number(meta::window(state.range))?;
+    let safe_point = number(meta::safe_point(state.range))?;
+    let descriptor = match snapshot.get(Space::Meta, &meta::descriptor(state.range))? {
+        Some(stored) => Descriptor::decode(&stored)?,
+        None => state.descriptor(),
+    };
+    let applied = snapshot
+        .get(Space::Meta, &meta::applied(state.range))?
+        .and_then(decode_applied)
+        .unwrap_or_default();
+    Ok(View {
+        snapshot,
+        descriptor,
+        window,
+        safe_point,
+        applied,
+    })
+}
+
+/// The keyspaces of a range with their bounds.
+fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 2] {
+    let span = &descriptor.span;
+    [
+        (Space::Kv, KV, span.start.to_vec(), span.end.to_vec()),
+        (
+            Space::History,
+            HISTORY,
+            history_bound(&span.start),
+            history_bound(&span.end),
+        ),
+    ]
+}
+
+impl SnapshotSource for View {
+    fn state(&self) -> AppliedState {
+        self.applied.clone()
+    }
+
+    fn write(
+        self: Box<Self>,
+        sink: &mut dyn FnMut(Bytes) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let descriptor = self.descriptor.encode();
+        let mut head = BytesMut::with_capacity(descriptor.len() + 16);
+        head.put_u64(self.window);
+        head.put_u64(self.safe_point);
+        head.extend_from_slice(&descriptor);
+        sink(head.freeze())?;
+        for (space, tag, start, end) in spaces(&self.descriptor) {
+            let mut rows = self.snapshot.scan(space, &start, &end, false);
+            loop {
+                let mut chunk = BytesMut::with_capacity(CHUNK_BYTES / 8);
+                let more = rows.for_each(&mut |key, value| {
+                    chunk.put_u8(tag);
+                    chunk.put_u32(u32::try_from(key.len()).unwrap_or(u32::MAX));
+                    chunk.put_u32(u32::try_from(value.len()).unwrap_or(u32::MAX));
+                    chunk.extend_from_slice(key);
+                    chunk.extend_from_slice(value);
+                    chunk.len() < CHUNK_BYTES
+                });
+                let more = more.map_err(storage_error)?;
+                if !chunk.is_empty() {
+                    sink(chunk.freeze())?;
+                }
+                if !more {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn malformed() -> StorageError {
+    StorageError::new("a snapshot received from a peer is malformed")
+}
+
+/// Replaces the state of a replica, in one batch and durably.
+pub(super) fn install(
+    state: &Arc<RangeState>,
+    applied: AppliedState,
+    source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+) -> Result<(), StorageError> {
+    let mut head = source()?.ok_or_else(malformed)?;
+    let (window, safe_point) = match (head.try_get_u64(), head.try_get_u64()) {
+        (Ok(window), Ok(safe_point)) => (window, safe_point),
+        _ => return Err(malformed()),
+    };
+    let descriptor = Descriptor::decode(&head).map_err(|_| malformed())?;
+    let _gate = state.writes.lock();
+    let mut batch = WriteBatch::default();
+    let old = state.engine.snapshot();
+    for (space, _, start, end) in spaces(&state.descriptor()) {
+        let mut rows = old.scan(space, &start, &end, false);
+        rows.for_each(&mut |key, _| {
+            batch.remove(space, key.to_vec());
+            true
+        })
+        .map_err(storage_error)?;
+    }
+    drop(old);
+    while let Some(mut chunk) = source()? {
+        while !chunk.is_empty() {
+            if chunk.len() < 9 {
+                return Err(malformed());
+            }
+            let space = match chunk.get_u8() {
+                KV => Space::Kv,
+                HISTORY => Space::History,
+                _ => return Err(malformed()),
+            };
+            let (key, value) = (chunk.get_u32() as usize, chunk.get_u32() as usize);
+            if chunk.len() < key.saturating_add(value) {
+                return Err(malformed());
+            }
+            let key = chunk.split_to(key);
+            batch.put(space, key, chunk.split_to(value));
+        }
+    }
+    let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
+    batch.put(Space::Meta, meta::window(state.range), number(window));
+    batch.put(
+        Space::Meta,
+        meta::safe_point(state.range),
+        number(safe_point),
+    );
+    batch.put(
+        Space::Meta,
+        meta::descriptor(state.range),
+        descriptor.encode(),
+    );
+    batch.put(
+        Space::Meta,
+        meta::applied(state.range),
+        encode_applied(&applied),
+    );
+    state.engine.write(batch).map_err(storage_error)?;
+    state.engine.persist().map_err(storage_error)?;
+    state.set_durable(applied.position);
+    state.window.store(window, Ordering::Release);
+    state.safe_point.store(safe_point, Ordering::Release);
+    state.recent.lock().forget();
+    *state.descriptor.write() = descriptor;
+    state.changes.fetch_add(1, Ordering::AcqRel);
+    let term = applied.position.map_or(0, |position| position.term);
+    *state.applied.lock() = applied;
+    state.latches.complete_before(term);
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! [`RangeState`]: what the parts of a replica share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Buf, BufMut, Bytes};
+use parking_lot::{Mutex, RwLock};
+use pontoon_raft::{AppliedState, LogPosition};
+
+use crate::concurrency::{Latches, LockTable};
+use crate::error::Error;
+use crate::keys::meta;
+use crate::range::descriptor::Descriptor;
+use crate::range::recent::RecentWrites;
+use crate::storage::{Engine, Space, WriteBatch};
+use crate::timestamp::Timestamp;
+
+/// The state of one replica in memory, beside its data in the engine. It is shared by the Raft
+/// group, which applies, and by those who read and evaluate.
+pub struct RangeState {
+    pub(crate) range: u64,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) latches: Arc<Latches>,
+    pub(crate) locks: Arc<LockTable>,
+    /// The leadership to which `locks` belong.
+    pub(crate) locks_term: AtomicU64,
+    pub(crate) recent: Mutex<RecentWrites>,
+    pub(crate) descriptor: RwLock<Descriptor>,
+    /// The highest replicated bound of timestamps (range 1 only).
+    pub(crate) window: AtomicU64,
+    pub(crate) safe_point: AtomicU64,
+    /// Held while something is written to the engine: applies and garbage collection exclude
+    /// each other.
+    pub(crate) writes: Mutex<()>,
+    pub(crate) applied: Mutex<AppliedState>,
+    pub(crate) durable: Mutex<Option<LogPosition>>,
+    /// Counts applied batches and installed snapshots: caches compare it.
+    pub(crate) changes: AtomicU64,
+}
+
+impl RangeState {
+    /// Reads the state of a replica from the engine. A replica that has none yet begins with
+    /// `initial` as its descriptor.
+    pub fn open(engine: Arc<dyn Engine>, initial: Descriptor) -> Result<Arc<Self>, Error> {
+        let range = initial.range;
+        let stored = engine.get(Space::Meta, &meta::descriptor(range))?;
+        let descriptor = match stored {
+            Some(stored) => Descriptor::decode(&stored)?,
+            None => {
+                let mut batch = WriteBatch::default();
+                batch.put(Space::Meta, meta::descriptor(range), initial.encode());
+                engine.write(batch)?;
+                initial
+            }
+        };
+        let number = |key: Vec<u8>| -> Result<u64, Error> {
+            let stored = engine.get(Space::Meta, &key)?;
+            Ok(stored
+                .and_then(|mut bytes| bytes.try_get_u64().ok())
+                .unwrap_or(0))
+        };
+        let (window, safe_point) = (
+            number(meta::window(range))?,
+            number(meta::safe_point(range))?,
+        );
+        let applied = read_applied(&*engine, range)?;
+        Ok(Arc::new(Self {
+            range,
+            engine,
+            latches: Arc::default(),
+            locks: Arc::default(),
+            locks_term: AtomicU64::new(0),
+            recent: Mutex::default(),
+            descriptor: RwLock::new(descriptor),
+            window: AtomicU64::new(window),
+            safe_point: AtomicU64::new(safe_point),
+            writes: Mutex::default(),
+            applied: Mutex::new(applied),
+            durable: Mutex::new(None),
+            changes: AtomicU64::new(0),
+        }))
+    }
+
+    /// The timestamp below which history may be gone.
+    pub fn safe_point(&self) -> Timestamp {
+        Timestamp(self.safe_point.load(Ordering::Acquire))
+    }
+
+    /// The bounds of the range.
+    pub fn descriptor(&self) -> Descriptor {
+        self.descriptor.read().clone()
+    }
+
+    /// What is applied.
+    pub fn applied(&self) -> AppliedState {
+        self.applied.lock().clone()
+    }
+
+    /// Says that everything up to `position` survives a power failure.
+    pub fn set_durable(&self, position: Option<LogPosition>) {
+        let mut durable = self.durable.lock();
+        *durable = (*durable).max(position);
+    }
+
+    /// The keys of the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.descriptor.read().span.contains(key)
+    }
+}
+
+/// Reads the applied position and membership of a replica.
+pub(crate) fn read_applied(engine: &dyn Engine, range: u64) -> Result<AppliedState, Error> {
+    let Some(stored) = engine.get(Space::Meta, &meta::applied(range))? else {
+        return Ok(AppliedState::default());
+    };
+    decode_applied(stored).ok_or_else(|| Error::Storage {
+        message: format!("the applied position of range {range} is damaged"),
+    })
+}
+
+/// The stored form of an applied state.
+pub(crate) fn encode_applied(state: &AppliedState) -> Bytes {
+    let position = state.position.unwrap_or_default();
+    let mut to = Vec::with_capacity(16 + state.membership.len());
+    to.put_u64(position.term);
+    to.put_u64(position.index);
+    to.extend_from_slice(&state.membership);
+    to.into()
+}
+
+/// Reads what [`encode_applied`] wrote.
+pub(crate) fn decode_applied(mut stored: Bytes) -> Option<AppliedState> {
+    let (term, index) = (stored.try_get_u64().ok()?, stored.try_get_u64().ok()?);
+    // openraft's first entry, which makes the membership, is of term 0 and index 0.
+    Some(AppliedState {
+        position: Some(LogPosition { term, index }),
+        membership: stored,
+    })
+}

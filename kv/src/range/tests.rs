@@ -1,0 +1,285 @@
+//! The state machine: what an entry does and what it refuses, replays, snapshots.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pontoon_raft::{AppliedState, Entry, EntryPayload, LogPosition, StateMachine};
+use proptest::prelude::*;
+
+use super::*;
+use crate::mvcc::{self, Write, encode_version};
+use crate::storage::{Engine, MemoryEngine, Space};
+use crate::timestamp::Timestamp;
+use crate::txn::Span;
+
+fn span() -> Span {
+    Span {
+        start: Bytes::from_static(b"a"),
+        end: Bytes::from_static(b"z"),
+    }
+}
+
+fn open(engine: &Arc<MemoryEngine>) -> (Arc<RangeState>, RangeMachine) {
+    let engine = Arc::clone(engine) as Arc<dyn Engine>;
+    let descriptor = Descriptor {
+        range: 2,
+        generation: 1,
+        span: span(),
+    };
+    let state = RangeState::open(engine, descriptor).unwrap();
+    let machine = RangeMachine::new(Arc::clone(&state)).unwrap();
+    (state, machine)
+}
+
+fn write(key: &str, value: Option<&str>, commit: u64, fresh: bool) -> Write {
+    let mut stored = Vec::new();
+    let value = value.map(str::as_bytes);
+    encode_version(&mut stored, Timestamp(commit), Timestamp(commit - 1), value);
+    Write {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        stored: stored.into(),
+        fresh,
+    }
+}
+
+fn entry(term: u64, index: u64, command: &Command) -> Entry {
+    let payload = EntryPayload::Command(command.encode());
+    Entry {
+        position: LogPosition { term, index },
+        payload,
+    }
+}
+
+fn commit(term: u64, writes: Vec<Write>) -> Command {
+    Command {
+        term,
+        generation: 1,
+        request: 0,
+        body: Body::Commit(writes),
+    }
+}
+
+fn outcomes(replies: Vec<Bytes>) -> Vec<Outcome> {
+    replies
+        .iter()
+        .map(|reply| Outcome::decode(reply).unwrap())
+        .collect()
+}
+
+fn get(state: &RangeState, key: &str, at: u64) -> Option<Bytes> {
+    mvcc::get(&*state.engine, key.as_bytes(), Timestamp(at)).unwrap()
+}
+
+#[test]
+fn an_entry_of_another_term_or_bounds_is_refused() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (state, mut machine) = open(&engine);
+    let good = commit(3, vec![write("b", Some("1"), 10, true)]);
+    let mut moved = commit(4, vec![write("d", Some("1"), 30, true)]);
+    moved.generation = 2;
+    let outside = commit(4, vec![write("zz", Some("1"), 40, true)]);
+    let replies = machine.apply(&[
+        entry(3, 1, &good),
+        entry(4, 2, &commit(3, vec![write("c", Some("1"), 20, true)])),
+        entry(4, 3, &moved),
+        entry(4, 4, &outside),
+    ]);
+    let expected = [
+        Outcome::Applied,
+        Outcome::OtherTerm,
+        Outcome::OtherBounds,
+        Outcome::OtherBounds,
+    ];
+    assert_eq!(outcomes(replies.unwrap()), expected);
+    assert_eq!(get(&state, "b", 10).unwrap(), "1");
+    assert_eq!(get(&state, "b", 9), None);
+    for key in ["c", "d", "zz"] {
+        assert_eq!(get(&state, key, 99), None);
+    }
+    assert_eq!(
+        state.applied().position,
+        Some(LogPosition { term: 4, index: 4 })
+    );
+}
+
+#[test]
+fn a_key_written_twice_in_one_batch_keeps_its_history() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (state, mut machine) = open(&engine);
+    let entries = [
+        entry(1, 1, &commit(1, vec![write("k", Some("1"), 10, true)])),
+        entry(1, 2, &commit(1, vec![write("k", None, 20, false)])),
+        entry(1, 3, &commit(1, vec![write("k", Some("3"), 30, false)])),
+    ];
+    machine.apply(&entries).unwrap();
+    let seen: Vec<_> = [5, 10, 20, 30].map(|at| get(&state, "k", at)).into();
+    assert_eq!(seen, [None, Some("1".into()), None, Some("3".into())]);
+}
+
+#[test]
+fn what_was_not_synced_is_applied_again_from_the_log() {
+    let engine = Arc::new(MemoryEngine::with_crashes());
+    let entries: Vec<Entry> = (1..=20)
+        .map(|i| {
+            entry(
+                1,
+                i,
+                &commit(1, vec![write("k", Some(&i.to_string()), i * 10, i == 1)]),
+            )
+        })
+        .collect();
+    {
+        let (state, mut machine) = open(&engine);
+        machine.apply(&entries[..7]).unwrap();
+        engine.persist().unwrap();
+        state.set_durable(state.applied().position);
+        assert_eq!(machine.durable_applied().unwrap().index, 7);
+        machine.apply(&entries[7..15]).unwrap();
+        engine.crash();
+    }
+    let (state, mut machine) = open(&engine);
+    let applied = machine.applied().unwrap().position.unwrap();
+    assert_eq!(applied.index, 7);
+    assert_eq!(
+        machine.durable_applied(),
+        None,
+        "nothing is known to be durable after a start"
+    );
+    machine.apply(&entries[7..]).unwrap();
+    for i in 1..=20u64 {
+        assert_eq!(get(&state, "k", i * 10).unwrap(), i.to_string());
+    }
+}
+
+#[test]
+fn windows_and_safe_points_only_rise_and_survive() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (_, mut machine) = open(&engine);
+    let command = |body| Command {
+        term: 1,
+        generation: 1,
+        request: 0,
+        body,
+    };
+    let entries = [
+        entry(1, 1, &command(Body::Window(50))),
+        entry(1, 2, &command(Body::Window(40))),
+        entry(1, 3, &command(Body::SafePoint(Timestamp(7)))),
+        entry(1, 4, &command(Body::SafePoint(Timestamp(6)))),
+    ];
+    machine.apply(&entries).unwrap();
+    let (state, _) = open(&engine);
+    assert_eq!(state.window.load(std::sync::atomic::Ordering::SeqCst), 50);
+    assert_eq!(state.safe_point(), Timestamp(7));
+}
+
+#[test]
+fn a_snapshot_makes_an_equal_replica() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (_, mut machine) = open(&engine);
+    let membership = Bytes::from("members");
+    let mut entries = vec![Entry {
+        position: LogPosition { term: 1, index: 1 },
+        payload: EntryPayload::Membership(membership.clone()),
+    }];
+    for i in 2..40u64 {
+        let key = format!("k{}", i % 9);
+        let value = (i % 5 != 0).then_some("v");
+        entries.push(entry(
+            1,
+            i,
+            &commit(1, vec![write(&key, value, i * 10, i < 11)]),
+        ));
+    }
+    machine.apply(&entries).unwrap();
+    let mut chunks = Vec::new();
+    let state = machine
+        .write_snapshot(&mut |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(state.membership, membership);
+
+    let other = Arc::new(MemoryEngine::with_crashes());
+    let (_, mut target) = open(&other);
+    target
+        .apply(&[entry(
+            1,
+            1,
+            &commit(1, vec![write("old", Some("x"), 5, true)]),
+        )])
+        .unwrap();
+    let mut rest = chunks.into_iter();
+    target
+        .install_snapshot(state.clone(), &mut || Ok(rest.next()))
+        .unwrap();
+    other.crash();
+    for space in [Space::Kv, Space::History] {
+        let rows = |engine: &MemoryEngine| {
+            let mut cursor = engine.snapshot().scan(space, b"", b"\xff", false);
+            std::iter::from_fn(move || cursor.next().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&engine), rows(&other));
+    }
+    let (_, target) = open(&other);
+    assert_eq!(target.applied().unwrap().position, state.position);
+    let mut broken = Some(Bytes::from("xx"));
+    let (_, mut target) = open(&other);
+    assert!(
+        target
+            .install_snapshot(AppliedState::default(), &mut || Ok(broken.take()))
+            .is_err()
+    );
+}
+
+#[test]
+fn an_entry_that_cannot_be_read_stops_the_replica() {
+    let (_, mut machine) = open(&Arc::new(MemoryEngine::new()));
+    let payload = EntryPayload::Command(Bytes::from("?"));
+    assert!(
+        machine
+            .apply(&[Entry {
+                position: LogPosition { term: 1, index: 1 },
+                payload
+            }])
+            .is_err()
+    );
+}
+
+proptest! {
+    #[test]
+    fn commands_round_trip_and_cuts_are_refused(
+        rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>(), any::<bool>()), 0..5),
+        numbers: (u64, u64, u64),
+        kind in 0..3,
+    ) {
+        let body = match kind {
+            0 => Body::Window(numbers.0),
+            1 => Body::SafePoint(Timestamp(numbers.1)),
+            _ => Body::Commit(rows.into_iter().map(|(key, stored, fresh)| {
+                Write { key: key.into(), stored: stored.into(), fresh }
+            }).collect()),
+        };
+        let command = Command { term: numbers.0, generation: numbers.1, request: numbers.2, body };
+        let bytes = command.encode();
+        prop_assert_eq!(Command::decode(bytes.clone()).unwrap(), command);
+        for cut in 0..bytes.len() {
+            prop_assert!(Command::decode(bytes.slice(..cut)).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_round_trips() {
+    let descriptor = Descriptor {
+        range: 7,
+        generation: 3,
+        span: span(),
+    };
+    assert_eq!(
+        Descriptor::decode(&descriptor.encode()).unwrap(),
+        descriptor
+    );
+    assert!(Descriptor::decode(b"\x01abc").is_err());
+}

@@ -1,0 +1,474 @@
+//! [`Txn`]: a transaction.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::db::Node;
+use crate::error::Error;
+use crate::mvcc::VersionScan;
+use crate::range::{CommitRequest, Replica, WriteEntry, Writes};
+use crate::timestamp::Timestamp;
+use crate::txn::api::{
+    CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
+    TxnOptions, Value,
+};
+use crate::txn::buffer::{WriteBuffer, WriteView};
+use crate::txn::reads::ReadSet;
+use crate::txn::scan::Scan;
+
+struct Saved {
+    id: u64,
+    writes: WriteView,
+    locks: usize,
+}
+
+struct State {
+    read: Timestamp,
+    writes: WriteBuffer,
+    saved: Vec<Saved>,
+    next_savepoint: u64,
+    reads: ReadSet,
+    /// Keys that this transaction has locked, in order.
+    locks: Vec<Bytes>,
+    finished: bool,
+}
+
+struct Inner {
+    node: Arc<Node>,
+    options: TxnOptions,
+    /// Its identity.
+    start: Timestamp,
+    /// What is entered among the active transactions of the node.
+    entered: Timestamp,
+    /// Whether reads are noted for validation.
+    validates: bool,
+    state: Mutex<State>,
+}
+
+impl Inner {
+    fn release(&self, keys: Vec<Bytes>) {
+        if keys.is_empty() {
+            return;
+        }
+        for replica in self.node.replicas() {
+            replica.unlock(self.start, keys.iter());
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let keys = std::mem::take(&mut self.state.get_mut().locks);
+        self.release(keys);
+        self.node.active.leave(self.entered);
+    }
+}
+
+/// A transaction. Clones are handles of the same transaction; it is rolled back when the last one
+/// is dropped uncommitted.
+///
+/// Cancellation: dropping the future of any method but [`Self::commit`] leaves the transaction as
+/// it was, save that it may hold locks that it asked for. Dropping a running commit leaves its
+/// outcome open.
+#[derive(Clone)]
+pub struct Txn {
+    inner: Arc<Inner>,
+}
+
+impl Txn {
+    pub(crate) async fn begin(node: &Arc<Node>, options: TxnOptions) -> Result<Self, Error> {
+        let fast = match options.as_of {
+            Some(at) => {
+                // A read of the future would not be repeatable.
+                let now = match node.timestamps.try_now() {
+                    Some(now) => now,
+                    None => node.timestamps.now().await?,
+                };
+                if at > now {
+                    let message = format!("timestamp {at} lies in the future");
+                    return Err(Error::Unavailable { message });
+                }
+                node.active.enter(|| Some(at))
+            }
+            None => node.active.enter(|| node.timestamps.try_now()),
+        };
+        let start = match fast {
+            Some(start) => start,
+            None => {
+                let now = node.timestamps.now().await?;
+                node.active.enter(|| Some(now)).unwrap_or(now)
+            }
+        };
+        let read_only = options.read_only || options.as_of.is_some();
+        let validates = !read_only && options.isolation == IsolationLevel::Serializable;
+        let state = State {
+            read: start,
+            writes: WriteBuffer::default(),
+            saved: Vec::new(),
+            next_savepoint: 0,
+            reads: ReadSet::default(),
+            locks: Vec::new(),
+            finished: false,
+        };
+        let inner = Inner {
+            node: Arc::clone(node),
+            options,
+            start,
+            entered: start,
+            validates,
+            state: Mutex::new(state),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn replica(&self, key: &[u8]) -> Result<&Replica, Error> {
+        self.inner.node.route(key)
+    }
+
+    async fn now(&self) -> Result<Timestamp, Error> {
+        match self.inner.node.timestamps.try_now() {
+            Some(now) => Ok(now),
+            None => self.inner.node.timestamps.now().await,
+        }
+    }
+
+    /// Its identity: the timestamp with which it began.
+    pub fn start_timestamp(&self) -> Timestamp {
+        self.inner.start
+    }
+
+    /// The timestamp at which it reads.
+    pub fn read_timestamp(&self) -> Timestamp {
+        self.inner.state.lock().read
+    }
+
+    /// How it was opened.
+    pub fn options(&self) -> &TxnOptions {
+        &self.inner.options
+    }
+
+    /// Whether it has buffered writes.
+    pub fn has_writes(&self) -> bool {
+        !self.inner.state.lock().writes.is_empty()
+    }
+
+    /// Begins a statement: at READ COMMITTED the read timestamp moves to now. Call it before every
+    /// statement at every isolation level: what the statement reads is given up when
+    /// [`Self::lock`] moves the read timestamp and the statement is run again.
+    pub async fn begin_statement(&self) -> Result<(), Error> {
+        let moves = self.inner.options.isolation == IsolationLevel::ReadCommitted
+            && self.inner.options.as_of.is_none();
+        let now = if moves { Some(self.now().await?) } else { None };
+        let mut state = self.inner.state.lock();
+        if state.finished {
+            return Err(Error::Finished);
+        }
+        state.reads.begin_statement();
+        state.read = now.unwrap_or(state.read).max(state.read);
+        Ok(())
+    }
+
+    /// Reads one key.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
+        let read = {
+            let state = self.inner.state.lock();
+            if state.finished {
+                return Err(Error::Finished);
+            }
+            if let Some(own) = state.writes.get(key) {
+                return Ok(own.value.clone());
+            }
+            state.read
+        };
+        let value = self.replica(key)?.get(key, read).await?;
+        if self.inner.validates {
+            self.inner.state.lock().reads.add_point(key, read);
+        }
+        Ok(value)
+    }
+
+    /// Reads several keys, in the order asked.
+    pub async fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.get(key).await?);
+        }
+        Ok(found)
+    }
+
+    /// Starts a scan over what the transaction sees at this moment, its own writes included.
+    /// Writes that follow are not seen by it.
+    pub fn scan(&self, span: Span, options: ScanOptions) -> Scan {
+        let (read, view) = {
+            let mut state = self.inner.state.lock();
+            (state.read, state.writes.view())
+        };
+        Scan::new(self.clone(), read, view, span, &options)
+    }
+
+    pub(crate) async fn open_scan(
+        &self,
+        span: &Span,
+        reverse: bool,
+        at: Timestamp,
+    ) -> Result<VersionScan, Error> {
+        if self.inner.state.lock().finished {
+            return Err(Error::Finished);
+        }
+        self.inner
+            .node
+            .route_span(span)?
+            .scan(span, reverse, at)
+            .await
+    }
+
+    /// Notes that a scan at `at` has passed `span`.
+    pub(crate) fn note_scan(&self, span: Span, at: Timestamp) -> Result<(), Error> {
+        if self.inner.validates {
+            let mut state = self.inner.state.lock();
+            if state.finished {
+                return Err(Error::Finished);
+            }
+            state.reads.add_range(span, at);
+        }
+        Ok(())
+    }
+
+    /// Buffers a write.
+    pub fn put(&self, key: Key, value: Value) -> Result<(), Error> {
+        self.write(key, Some(value))
+    }
+
+    /// Buffers a deletion.
+    pub fn delete(&self, key: Key) -> Result<(), Error> {
+        self.write(key, None)
+    }
+
+    fn write(&self, key: Key, value: Option<Value>) -> Result<(), Error> {
+        debug_assert!(
+            !self.inner.options.read_only && self.inner.options.as_of.is_none(),
+            "a read-only transaction does not write"
+        );
+        let mut state = self.inner.state.lock();
+        if state.finished || self.inner.options.read_only || self.inner.options.as_of.is_some() {
+            return Err(Error::Finished);
+        }
+        let bytes = state.writes.bytes() + WriteBuffer::cost(&key, value.as_ref());
+        let limit = self.inner.node.config.txn_bytes_max;
+        if bytes > limit {
+            return Err(Error::TooLarge { bytes, limit });
+        }
+        let base = state.read;
+        state.writes.put(key, WriteEntry { value, base });
+        Ok(())
+    }
+
+    /// Locks keys until the end of the transaction; returns the keys that were locked (fewer than
+    /// asked only under [`LockWait::SkipLocked`]).
+    ///
+    /// When a key has a version newer than the read timestamp, the transaction first tries to
+    /// move its read timestamp to now (nothing that it has read in earlier statements changed):
+    /// the caller sees that by [`Self::read_timestamp`] having moved, and must run its statement
+    /// again. Otherwise [`Error::Conflict`].
+    pub async fn lock(
+        &self,
+        keys: &[Key],
+        strength: LockStrength,
+        wait: LockWait,
+    ) -> Result<Vec<Key>, Error> {
+        let read = {
+            let state = self.inner.state.lock();
+            if state.finished {
+                return Err(Error::Finished);
+            }
+            state.read
+        };
+        let mut locked = Vec::with_capacity(keys.len());
+        let mut moved = false;
+        for key in keys {
+            if !self.lock_one(key, strength, wait).await? {
+                continue;
+            }
+            // Every commit that is under way on this key: its holder may not have locked it.
+            let newest = self.replica(key)?.last_written(key, Timestamp::MAX).await?;
+            moved |= newest.is_some_and(|newest| newest > read);
+            locked.push(key.clone());
+        }
+        if moved {
+            self.refresh().await?;
+        }
+        Ok(locked)
+    }
+
+    /// Locks a key; false when it was skipped.
+    async fn lock_one(
+        &self,
+        key: &Key,
+        strength: LockStrength,
+        wait: LockWait,
+    ) -> Result<bool, Error> {
+        let replica = self.replica(key)?;
+        // Entered before, so that it is released whatever becomes of this call.
+        self.inner.state.lock().locks.push(key.clone());
+        let outcome = replica.lock(self.inner.start, key, strength, wait).await;
+        if !matches!(outcome, Ok(Some(true))) {
+            let mut state = self.inner.state.lock();
+            if let Some(at) = state.locks.iter().rposition(|locked| locked == key) {
+                state.locks.remove(at);
+            }
+        }
+        Ok(outcome?.is_some())
+    }
+
+    /// Moves the read timestamp to now, if nothing that earlier statements have read has changed.
+    async fn refresh(&self) -> Result<(), Error> {
+        let now = self.now().await?;
+        let mut entries = Vec::new();
+        if self.inner.options.isolation == IsolationLevel::RepeatableRead {
+            // Its one snapshot is a promise; without a record of what it has read, whatever it
+            // has done so far stands against moving it.
+            return Err(Error::Conflict {
+                reason: "concurrent update",
+            });
+        }
+        if self.inner.validates {
+            entries = self.inner.state.lock().reads.take_for_refresh();
+            let replica = &self.inner.node.user;
+            let checked = replica
+                .validate(&entries, now, &*self.inner.node.timestamps)
+                .await;
+            if let Err(error) = checked {
+                self.inner
+                    .state
+                    .lock()
+                    .reads
+                    .put_back(entries, Timestamp::ZERO);
+                return Err(match error {
+                    Error::Conflict { .. } => Error::Conflict {
+                        reason: "concurrent update",
+                    },
+                    other => other,
+                });
+            }
+        }
+        let mut state = self.inner.state.lock();
+        state.reads.put_back(entries, now);
+        state.read = state.read.max(now);
+        Ok(())
+    }
+
+    /// Marks a point to which [`Self::rollback_to`] can return.
+    pub fn savepoint(&self) -> Savepoint {
+        let mut state = self.inner.state.lock();
+        state.next_savepoint += 1;
+        let id = state.next_savepoint;
+        let (writes, locks) = (state.writes.view(), state.locks.len());
+        state.saved.push(Saved { id, writes, locks });
+        Savepoint(id)
+    }
+
+    /// Takes back all writes since the savepoint, which stays usable, and gives back the locks
+    /// taken since.
+    pub fn rollback_to(&self, savepoint: Savepoint) -> Result<(), Error> {
+        let mut guard = self.inner.state.lock();
+        let state = &mut *guard;
+        if !state.saved.iter().any(|saved| saved.id == savepoint.0) {
+            return Err(Error::Finished);
+        }
+        state.saved.retain(|saved| saved.id <= savepoint.0);
+        let Some(saved) = state.saved.last() else {
+            return Err(Error::Finished);
+        };
+        state.writes.restore(&saved.writes);
+        let released = state.locks.split_off(saved.locks.min(state.locks.len()));
+        drop(guard);
+        self.inner.release(released);
+        Ok(())
+    }
+
+    /// Forgets the savepoint and those after it; the writes stay.
+    pub fn release(&self, savepoint: Savepoint) -> Result<(), Error> {
+        self.inner
+            .state
+            .lock()
+            .saved
+            .retain(|saved| saved.id < savepoint.0);
+        Ok(())
+    }
+
+    /// Makes all writes visible at one timestamp, durably, or none.
+    pub async fn commit(&self) -> Result<CommitInfo, Error> {
+        let (writes, reads, read, locks) = {
+            let mut state = self.inner.state.lock();
+            if std::mem::replace(&mut state.finished, true) {
+                return Err(Error::Finished);
+            }
+            state.saved.clear();
+            let locks = std::mem::take(&mut state.locks);
+            let writes = state.writes.take();
+            let reads = state.reads.take_for_commit(&writes);
+            (writes, reads, state.read, locks)
+        };
+        let locks = HeldLocks {
+            inner: &self.inner,
+            keys: locks,
+        };
+        if writes.is_empty() {
+            return Ok(CommitInfo { timestamp: read });
+        }
+        let replica = self.sole_range(&writes)?;
+        let request = CommitRequest {
+            start: self.inner.start,
+            writes,
+            reads,
+        };
+        let timestamp = replica
+            .commit(&request, &*self.inner.node.timestamps)
+            .await?;
+        drop(locks);
+        Ok(CommitInfo { timestamp })
+    }
+
+    /// The range that holds every key written.
+    fn sole_range(&self, writes: &Writes) -> Result<&Replica, Error> {
+        let (Some((first, _)), Some((last, _))) =
+            (writes.first_key_value(), writes.last_key_value())
+        else {
+            return Err(Error::Finished);
+        };
+        let replica = self.replica(first)?;
+        if !replica.state().contains(last) {
+            let message = "transactions over several ranges are not supported yet".into();
+            return Err(Error::Unavailable { message });
+        }
+        Ok(replica)
+    }
+
+    /// Ends the transaction without a trace.
+    pub async fn rollback(&self) {
+        let locks = {
+            let mut state = self.inner.state.lock();
+            state.finished = true;
+            state.saved.clear();
+            let _ = state.writes.take();
+            std::mem::take(&mut state.locks)
+        };
+        self.inner.release(locks);
+    }
+}
+
+/// Locks that are given back when this is dropped, also when a commit is given up.
+struct HeldLocks<'a> {
+    inner: &'a Inner,
+    keys: Vec<Bytes>,
+}
+
+impl Drop for HeldLocks<'_> {
+    fn drop(&mut self) {
+        self.inner.release(std::mem::take(&mut self.keys));
+    }
+}
