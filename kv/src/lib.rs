@@ -12,6 +12,8 @@ pub mod mvcc;
 pub mod oracle;
 pub mod range;
 pub mod shell;
+#[cfg(test)]
+mod sim;
 pub mod storage;
 pub mod timestamp;
 pub mod txn;

@@ -268,6 +268,15 @@ impl Node {
         self.active.oldest(|| self.timestamps.try_now())
     }
 
+    /// Stops the tasks and the Raft groups without a word to the disk.
+    #[cfg(test)]
+    pub(crate) async fn kill(&self) {
+        for task in std::mem::take(&mut *self.tasks.lock()) {
+            task.abort();
+        }
+        self.host.shutdown().await;
+    }
+
     /// Stops the tasks and the Raft groups, and makes data durable. What was acknowledged is
     /// durable in any case; this spares the next start a replay.
     pub async fn shutdown(&self) -> Result<(), Error> {

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use pontoon_raft::{BarrierError, Group, Leadership, ProposeError};
 
 use crate::concurrency::{LatchRequest, LockOutcome, ReadSpan};
@@ -124,7 +125,23 @@ impl Replica {
         }
     }
 
-    /// The value of `key` as of `at`. Completes at once on a leader while nobody commits there.
+    /// The value of `key` as of `at`, if that needs no waiting: this replica leads and nobody
+    /// commits there.
+    pub fn try_get(&self, key: &[u8], at: Timestamp) -> Option<Result<Option<Bytes>, Error>> {
+        self.leadership()?;
+        if !self.state.latches.is_empty() {
+            let span = ReadSpan::Point(Bytes::copy_from_slice(key));
+            if self.state.latches.blocks_read(&span, at).is_some() {
+                return None;
+            }
+        }
+        Some(
+            self.check_history(at)
+                .and_then(|()| mvcc::get(&*self.state.engine, key, at)),
+        )
+    }
+
+    /// The value of `key` as of `at`.
     pub async fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, Error> {
         if self.leadership().is_none() {
             self.lead().await?;
@@ -167,10 +184,19 @@ impl Replica {
     /// Invariant: a read at `at` that comes after this sees all of them. One that comes later
     /// takes its latches later, and so its timestamp.
     pub(crate) async fn wait_for_commits(&self, span: &ReadSpan, at: Timestamp) {
-        while let Some(signal) = self.state.latches.blocks_read(span, at) {
-            // A sender that is gone means that the request is over.
-            let _ = signal.await;
+        let Some(signal) = self.state.latches.blocks_read(span, at) else {
+            return;
+        };
+        async move {
+            let mut next = Some(signal);
+            while let Some(signal) = next {
+                // A sender that is gone means that the request is over.
+                let _ = signal.await;
+                next = self.state.latches.blocks_read(span, at);
+            }
         }
+        .boxed()
+        .await;
     }
 
     /// Checks that nothing in `reads` has a version newer than the read, up to `upto`.
@@ -201,6 +227,20 @@ impl Replica {
                 .await;
         }
         Ok(mvcc::newest(&*self.state.engine, key)?.map(|newest| newest.commit))
+    }
+
+    /// [`Self::last_written`], if that needs no waiting.
+    pub fn try_last_written(&self, key: &Bytes) -> Option<Result<Option<Timestamp>, Error>> {
+        self.leadership()?;
+        if !self.state.latches.is_empty() {
+            let span = ReadSpan::Point(key.clone());
+            self.state
+                .latches
+                .blocks_read(&span, Timestamp::MAX)
+                .map_or(Some(()), |_| None)?;
+        }
+        let newest = mvcc::newest(&*self.state.engine, key);
+        Some(newest.map(|newest| newest.map(|newest| newest.commit)))
     }
 
     /// Takes a row lock. Returns whether the transaction did not have it before; `None` when it
@@ -258,15 +298,16 @@ impl Replica {
         for _ in 0..ATTEMPTS_MAX {
             let attempt = if unknown {
                 let again = self.attempt(request, &keys, timestamps, true);
-                // Boxed: the first attempt should not carry the room for the second.
-                let again = self.runtime.timeout(self.patience, Box::pin(again)).await;
+                let again = self.runtime.timeout(self.patience, again).boxed().await;
                 again.unwrap_or(Err(Error::Ambiguous))
             } else {
-                self.attempt(request, &keys, timestamps, false).await
+                self.attempt(request, &keys, timestamps, false)
+                    .boxed()
+                    .await
             };
             match attempt {
                 Ok(Attempt::Committed(at)) => return Ok(at),
-                Ok(Attempt::Again) => self.runtime.sleep(RETRY).await,
+                Ok(Attempt::Again) => self.runtime.sleep(RETRY).boxed().await,
                 Ok(Attempt::Unknown) => unknown = true,
                 Err(Error::Unavailable { .. }) if unknown => return Err(Error::Ambiguous),
                 Err(error) => return Err(error),

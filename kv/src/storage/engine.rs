@@ -81,7 +81,7 @@ pub trait EngineSnapshot: Send + Sync {
 }
 
 /// A running scan. It keeps its snapshot alive by itself.
-pub trait Cursor: Send {
+pub trait Cursor: Send + Sync {
     /// The next row.
     fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, Error>;
 

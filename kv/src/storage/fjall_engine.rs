@@ -14,6 +14,8 @@ use fjall::config::{BlockSizePolicy, CompressionPolicy, FilterPolicy, FilterPoli
 use fjall::config::{BloomConstructionPolicy, PinningPolicy};
 use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode};
 
+use parking_lot::Mutex;
+
 use crate::error::Error;
 use crate::storage::engine::{Cursor, Engine, EngineSnapshot, Space, WriteBatch};
 
@@ -195,21 +197,25 @@ impl EngineSnapshot for Snapshot {
         // fjall panics on a range whose end lies before its start.
         let end = end.max(start);
         let rows = self.snapshot.range(self.spaces.of(space), start..end);
-        Box::new(FjallCursor { rows, reverse })
+        Box::new(FjallCursor {
+            rows: Mutex::new(rows),
+            reverse,
+        })
     }
 }
 
 struct FjallCursor {
-    rows: fjall::Iter,
+    /// Never locked: it makes the cursor shareable, which fjall's iterator is not.
+    rows: Mutex<fjall::Iter>,
     reverse: bool,
 }
 
 impl FjallCursor {
     fn step(&mut self) -> Option<Guard> {
         if self.reverse {
-            self.rows.next_back()
+            self.rows.get_mut().next_back()
         } else {
-            self.rows.next()
+            self.rows.get_mut().next()
         }
     }
 }

@@ -70,6 +70,20 @@ impl MemoryEngine {
         }
     }
 
+    /// What a new process finds after a power failure. Writes to `self`, from tasks of the old
+    /// process that have not ended yet, do not reach it.
+    pub fn after_crash(&self) -> Self {
+        let durable = self.state.lock().durable.clone();
+        let state = State {
+            now: durable.clone(),
+            durable,
+        };
+        Self {
+            state: Mutex::new(state),
+            crashes: true,
+        }
+    }
+
     /// Forgets everything written since the last [`Engine::persist`].
     pub fn crash(&self) {
         let mut state = self.state.lock();

@@ -7,6 +7,7 @@
 use std::ops::Bound;
 
 use bytes::Bytes;
+use futures::FutureExt;
 
 use crate::error::Error;
 use crate::mvcc::VersionScan;
@@ -70,6 +71,7 @@ impl Scan {
             None => {
                 self.txn
                     .open_scan(&self.left_span, self.reverse, self.at)
+                    .boxed()
                     .await?
             }
         };

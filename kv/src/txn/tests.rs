@@ -497,4 +497,6 @@ fn everything_can_move_between_threads(db: Db, txn: Txn, mut scan: Scan) {
     check(txn.commit());
     check(txn.rollback());
     check(scan.next_batch());
+    fn share<T: Sync>(_: &T) {}
+    share(&scan);
 }

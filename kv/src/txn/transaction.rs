@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use parking_lot::Mutex;
 
 use crate::db::Node;
@@ -184,7 +185,12 @@ impl Txn {
             }
             state.read
         };
-        let value = self.replica(key)?.get(key, read).await?;
+        // Whatever may wait is boxed, so that the futures of those above stay small.
+        let replica = self.replica(key)?;
+        let value = match replica.try_get(key, read) {
+            Some(value) => value?,
+            None => replica.get(key, read).boxed().await?,
+        };
         if self.inner.validates {
             self.inner.state.lock().reads.add_point(key, read);
         }
@@ -290,16 +296,20 @@ impl Txn {
         let mut locked = Vec::with_capacity(keys.len());
         let mut moved = false;
         for key in keys {
-            if !self.lock_one(key, strength, wait).await? {
+            if !self.lock_one(key, strength, wait).boxed().await? {
                 continue;
             }
             // Every commit that is under way on this key: its holder may not have locked it.
-            let newest = self.replica(key)?.last_written(key, Timestamp::MAX).await?;
+            let replica = self.replica(key)?;
+            let newest = match replica.try_last_written(key) {
+                Some(newest) => newest?,
+                None => replica.last_written(key, Timestamp::MAX).boxed().await?,
+            };
             moved |= newest.is_some_and(|newest| newest > read);
             locked.push(key.clone());
         }
         if moved {
-            self.refresh().await?;
+            self.refresh().boxed().await?;
         }
         Ok(locked)
     }

@@ -1,0 +1,316 @@
+//! Clients: what they do, and the record of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::error::Error;
+use crate::keys;
+use crate::sim::cluster::{Cluster, NODES};
+use crate::timestamp::Timestamp;
+use crate::txn::{
+    Db, IsolationLevel, Key, LockStrength, LockWait, ScanOptions, Span, Txn, TxnOptions,
+};
+
+pub(super) const REGISTERS: u64 = 3;
+pub(super) const ACCOUNTS: u64 = 5;
+pub(super) const FUNDS: u64 = 100;
+const REGISTER_TABLE: u32 = 1;
+const BANK_TABLE: u32 = 2;
+const CALL_TABLE: u32 = 3;
+/// Longer than any operation should take; then its outcome is unknown.
+const PATIENCE: Duration = Duration::from_millis(4_000);
+
+/// What an operation was and what it saw.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum What {
+    Write {
+        register: u64,
+        value: u64,
+    },
+    Read {
+        register: u64,
+        value: u64,
+    },
+    /// Reads one value and writes another in one transaction.
+    Swap {
+        register: u64,
+        old: u64,
+        value: u64,
+    },
+    Transfer,
+    Total {
+        total: u64,
+        accounts: u64,
+    },
+    OnCall {
+        people: u64,
+    },
+    LeaveOrReturn,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum End {
+    /// It took effect at this timestamp.
+    Done(Timestamp),
+    /// It may have.
+    Unknown,
+    /// It did not.
+    Failed,
+}
+
+/// A line of the history. Begin and end are numbers of events, in real-time order.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) what: What,
+    pub(super) began: u64,
+    pub(super) ended: u64,
+    pub(super) end: End,
+}
+
+/// What all clients have done.
+#[derive(Clone, Default)]
+pub(super) struct History {
+    events: Arc<AtomicU64>,
+    values: Arc<AtomicU64>,
+    records: Arc<Mutex<Vec<Record>>>,
+}
+
+impl History {
+    fn event(&self) -> u64 {
+        self.events.fetch_add(1, Ordering::SeqCst)
+    }
+
+    fn value(&self) -> u64 {
+        self.values.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(super) fn records(&self) -> Vec<Record> {
+        self.records.lock().clone()
+    }
+}
+
+fn key(table: u32, n: u64) -> Key {
+    let mut key = keys::table_prefix(table, 1);
+    key.extend_from_slice(&n.to_be_bytes());
+    key.into()
+}
+
+fn encode(n: u64) -> Bytes {
+    Bytes::copy_from_slice(&n.to_be_bytes())
+}
+
+fn decode(value: &[u8]) -> u64 {
+    value.try_into().map_or(u64::MAX, u64::from_be_bytes)
+}
+
+async fn get(txn: &Txn, key: &Key) -> Result<u64, Error> {
+    Ok(txn.get(key).await?.map_or(0, |value| decode(&value)))
+}
+
+async fn rows(txn: &Txn, span: Span) -> Result<Vec<u64>, Error> {
+    let options = ScanOptions {
+        batch_rows: 2,
+        ..ScanOptions::default()
+    };
+    let mut scan = txn.scan(span, options);
+    let mut rows = Vec::new();
+    while let Some(batch) = scan.next_batch().await? {
+        rows.extend(batch.iter().map(|(_, value)| decode(value)));
+    }
+    Ok(rows)
+}
+
+/// A client.
+pub(super) struct Client {
+    cluster: Cluster,
+    history: History,
+    rng: SmallRng,
+    node: usize,
+}
+
+impl Client {
+    pub(super) fn new(cluster: &Cluster, history: &History, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let node = rng.random_range(0..NODES);
+        Self {
+            cluster: cluster.clone(),
+            history: history.clone(),
+            rng,
+            node,
+        }
+    }
+
+    /// Works until the deadline.
+    pub(super) async fn work(mut self, until: tokio::time::Instant) {
+        while tokio::time::Instant::now() < until {
+            let what = self.draw();
+            if !self.perform(what).await {
+                self.node = (self.node + 1) % NODES;
+            }
+            let pause = self.rng.random_range(0..40);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    fn draw(&mut self) -> What {
+        let register = self.rng.random_range(0..REGISTERS);
+        match self.rng.random_range(0..10) {
+            0..2 => What::Write {
+                register,
+                value: self.history.value(),
+            },
+            2 => What::Swap {
+                register,
+                old: 0,
+                value: self.history.value(),
+            },
+            3..5 => What::Read { register, value: 0 },
+            5..7 => What::Transfer,
+            7 => What::Total {
+                total: 0,
+                accounts: 0,
+            },
+            8 => What::OnCall { people: 0 },
+            _ => What::LeaveOrReturn,
+        }
+    }
+
+    /// Does one operation on the current node and records it; whether it was done.
+    pub(super) async fn perform(&mut self, mut what: What) -> bool {
+        let Some(db) = self.cluster.db(self.node) else {
+            return false;
+        };
+        let began = self.history.event();
+        let outcome = tokio::time::timeout(PATIENCE, self.attempt(&db, &mut what)).await;
+        let end = match outcome {
+            Ok(Ok(at)) => End::Done(at),
+            Ok(Err(Error::Ambiguous)) | Err(_) => End::Unknown,
+            Ok(Err(_)) => End::Failed,
+        };
+        let ended = self.history.event();
+        self.history.records.lock().push(Record {
+            what,
+            began,
+            ended,
+            end,
+        });
+        matches!(end, End::Done(_))
+    }
+
+    async fn attempt(&mut self, db: &Db, what: &mut What) -> Result<Timestamp, Error> {
+        let reads = matches!(
+            what,
+            What::Read { .. } | What::Total { .. } | What::OnCall { .. }
+        );
+        let options = TxnOptions {
+            read_only: reads,
+            ..TxnOptions::default()
+        };
+        let txn = db.begin(options).await?;
+        txn.begin_statement().await?;
+        match what {
+            What::Write { register, value } => {
+                txn.put(key(REGISTER_TABLE, *register), encode(*value))?;
+            }
+            What::Read { register, value } => {
+                *value = get(&txn, &key(REGISTER_TABLE, *register)).await?;
+            }
+            What::Swap {
+                register,
+                old,
+                value,
+            } => {
+                let key = key(REGISTER_TABLE, *register);
+                if self.rng.random_bool(0.5) {
+                    txn.lock(
+                        &[key.clone()],
+                        LockStrength::Update,
+                        LockWait::Wait(Some(500)),
+                    )
+                    .await?;
+                }
+                *old = get(&txn, &key).await?;
+                txn.put(key, encode(*value))?;
+            }
+            What::Transfer => self.transfer(&txn).await?,
+            What::Total { total, accounts } => {
+                let rows = rows(&txn, keys::table_span(BANK_TABLE)).await?;
+                (*total, *accounts) = (rows.iter().sum(), rows.len() as u64);
+            }
+            What::OnCall { people } => {
+                *people = rows(&txn, keys::table_span(CALL_TABLE)).await?.iter().sum();
+            }
+            What::LeaveOrReturn => {
+                let people: u64 = rows(&txn, keys::table_span(CALL_TABLE)).await?.iter().sum();
+                // Whoever leaves makes sure that somebody stays; with one left, the other returns.
+                let who = self.rng.random_range(0..2);
+                if people == 2 {
+                    txn.put(key(CALL_TABLE, who), encode(0))?;
+                } else {
+                    txn.put(key(CALL_TABLE, 0), encode(1))?;
+                    txn.put(key(CALL_TABLE, 1), encode(1))?;
+                }
+            }
+        }
+        let done = txn.commit().await?;
+        Ok(done.timestamp)
+    }
+
+    async fn transfer(&mut self, txn: &Txn) -> Result<(), Error> {
+        let (from, to) = (
+            self.rng.random_range(0..ACCOUNTS),
+            self.rng.random_range(0..ACCOUNTS),
+        );
+        if from == to {
+            return Ok(());
+        }
+        let (from, to) = (key(BANK_TABLE, from), key(BANK_TABLE, to));
+        if self.rng.random_bool(0.4) {
+            let both = [from.clone(), to.clone()];
+            txn.lock(&both, LockStrength::Update, LockWait::Wait(Some(500)))
+                .await?;
+        }
+        let amount = self.rng.random_range(1..20);
+        let balance = get(txn, &from).await?;
+        if balance >= amount {
+            txn.put(from, encode(balance - amount))?;
+            let balance = get(txn, &to).await?;
+            txn.put(to, encode(balance + amount))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the accounts and the duty roster; whether it was done.
+    pub(super) async fn set_up(&mut self) -> bool {
+        let Some(db) = self.cluster.db(self.node) else {
+            return false;
+        };
+        self.node = (self.node + 1) % NODES;
+        let open = async {
+            let isolation = IsolationLevel::Serializable;
+            let txn = db
+                .begin(TxnOptions {
+                    isolation,
+                    ..TxnOptions::default()
+                })
+                .await?;
+            if rows(&txn, keys::table_span(BANK_TABLE)).await?.is_empty() {
+                for account in 0..ACCOUNTS {
+                    txn.put(key(BANK_TABLE, account), encode(FUNDS))?;
+                }
+                for person in 0..2 {
+                    txn.put(key(CALL_TABLE, person), encode(1))?;
+                }
+            }
+            txn.commit().await
+        };
+        matches!(tokio::time::timeout(PATIENCE, open).await, Ok(Ok(_)))
+    }
+}

@@ -1,0 +1,337 @@
+//! The cluster: starting, crashing and cutting off of nodes.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use pontoon_raft::log_store::{LogOptions, PlantedBug, RaftLog, SimDisk};
+use pontoon_raft::transport::{Link, MemoryNetwork};
+use pontoon_raft::{
+    GroupId, HostEvents, NodeId, Peer, Place, ReplicaId, SimClock, StorageError, StoreId, Timing,
+};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::db::{Db, DbConfig, Node, NodeParts, OracleService};
+use crate::error::Error;
+use crate::oracle::TimestampSource;
+use crate::storage::MemoryEngine;
+use crate::timestamp::Timestamp;
+
+/// Number of nodes.
+pub(super) const NODES: usize = 3;
+
+/// A fault of the program, planted to see that it is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Bug {
+    None,
+    /// 2 % of the syncs of the Raft log are acknowledged and not done.
+    SkipSyncs,
+    /// Commits do not validate reads.
+    SkipValidation,
+}
+
+struct Slot {
+    disk: SimDisk,
+    engine: Arc<MemoryEngine>,
+    db: Option<Db>,
+    /// Counts starts, so that the end of an old process is no failure of the new one.
+    life: u64,
+}
+
+/// The cluster. Clones are the same.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bug: Bug,
+    seed: u64,
+    network: Arc<MemoryNetwork>,
+    slots: Mutex<Vec<Slot>>,
+    /// Pairs of nodes that cannot talk.
+    cuts: Mutex<BTreeSet<(usize, usize)>>,
+    rng: Mutex<SmallRng>,
+    failures: Mutex<Vec<String>>,
+}
+
+fn peer(node: usize) -> Peer {
+    let id = node as u64 + 1;
+    Peer {
+        replica: ReplicaId(id),
+        place: Place {
+            node: NodeId(id),
+            store: StoreId(id),
+        },
+    }
+}
+
+fn config() -> DbConfig {
+    DbConfig {
+        timing: Timing::fast(),
+        retention_ms: 3_000,
+        gc_interval_ms: 1_100,
+        persist_interval_ms: 300,
+        patience_ms: 400,
+        txn_bytes_max: 1 << 20,
+        ..DbConfig::default()
+    }
+}
+
+struct Events {
+    cluster: Weak<Inner>,
+    node: usize,
+    life: u64,
+}
+
+impl Events {
+    fn report(&self, what: &str) {
+        let Some(cluster) = self.cluster.upgrade() else {
+            return;
+        };
+        let current = cluster
+            .slots
+            .lock()
+            .get(self.node)
+            .is_some_and(|slot| slot.life == self.life && slot.db.is_some());
+        if current {
+            cluster
+                .failures
+                .lock()
+                .push(format!("node {}: {what}", self.node));
+        }
+    }
+}
+
+impl HostEvents for Events {
+    fn fatal(&self, error: StorageError) {
+        self.report(&format!("fatal: {error}"));
+    }
+
+    fn group_down(&self, group: GroupId, reason: String) {
+        self.report(&format!("{group} died: {reason}"));
+    }
+}
+
+/// Timestamps from whichever node leads range 1, over the simulated network.
+struct Remote {
+    cluster: Weak<Inner>,
+    node: usize,
+    local: Arc<OracleService>,
+}
+
+impl TimestampSource for Remote {
+    fn try_now(&self) -> Option<Timestamp> {
+        self.local.try_now()
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+        async move {
+            if let Ok(now) = self.local.now().await {
+                return Ok(now);
+            }
+            for step in 1..NODES {
+                if let Some(now) = self.ask((self.node + step) % NODES).await {
+                    return Ok(now);
+                }
+            }
+            Err(Error::Unavailable {
+                message: "no node hands out timestamps".into(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl Remote {
+    async fn ask(&self, other: usize) -> Option<Timestamp> {
+        let cluster = Cluster {
+            inner: self.cluster.upgrade()?,
+        };
+        cluster.travel(self.node, other).await?;
+        let db = cluster.db(other)?;
+        let now = db.node().oracle().now().await.ok()?;
+        // Long enough that much may happen between the answer and its arrival.
+        cluster.travel(other, self.node).await?;
+        Some(now)
+    }
+}
+
+impl Cluster {
+    /// A cluster without running nodes.
+    pub(super) fn new(seed: u64, bug: Bug) -> Self {
+        let slot = |node: u64| {
+            let disk = SimDisk::new(seed.wrapping_mul(31).wrapping_add(node));
+            Slot {
+                disk,
+                engine: Arc::new(MemoryEngine::with_crashes()),
+                db: None,
+                life: 0,
+            }
+        };
+        let inner = Inner {
+            bug,
+            seed,
+            network: MemoryNetwork::new(seed ^ 0x5eed),
+            slots: Mutex::new((0..NODES as u64).map(slot).collect()),
+            cuts: Mutex::default(),
+            rng: Mutex::new(SmallRng::seed_from_u64(seed ^ 0xc10c)),
+            failures: Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    fn draw(&self, range: std::ops::Range<u64>) -> u64 {
+        self.inner.rng.lock().random_range(range)
+    }
+
+    /// A message on its way; `None` when it is lost.
+    async fn travel(&self, from: usize, to: usize) -> Option<()> {
+        let delay = self.draw(1..30);
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+        let pair = (from.min(to), from.max(to));
+        (!self.inner.cuts.lock().contains(&pair)).then_some(())
+    }
+
+    /// The store of a node, if it runs.
+    pub(super) fn db(&self, node: usize) -> Option<Db> {
+        self.inner.slots.lock().get(node)?.db.clone()
+    }
+
+    /// What went wrong in nodes that should be well.
+    pub(super) fn failures(&self) -> Vec<String> {
+        self.inner.failures.lock().clone()
+    }
+
+    /// Starts a node that is down.
+    pub(super) async fn start(&self, node: usize, found: bool) {
+        let (disk, engine, life) = {
+            let mut slots = self.inner.slots.lock();
+            let Some(slot) = slots.get_mut(node) else {
+                return;
+            };
+            if slot.db.is_some() {
+                return;
+            }
+            slot.life += 1;
+            (slot.disk.clone(), Arc::clone(&slot.engine), slot.life)
+        };
+        if let Err(error) = self.try_start(node, disk, engine, life, found).await {
+            self.inner
+                .failures
+                .lock()
+                .push(format!("node {node} does not start: {error}"));
+        }
+    }
+
+    async fn try_start(
+        &self,
+        node: usize,
+        disk: SimDisk,
+        engine: Arc<MemoryEngine>,
+        life: u64,
+        found: bool,
+    ) -> Result<(), Error> {
+        let me = peer(node);
+        let mut options = LogOptions::new(me.place.store);
+        options.segment_bytes = 64 << 10;
+        let log = RaftLog::open_simulated(&disk, options, Duration::from_millis(1));
+        let log = log.map_err(|error| Error::Storage {
+            message: error.to_string(),
+        })?;
+        if self.inner.bug == Bug::SkipSyncs {
+            disk.plant(PlantedBug::SkipSync(0.02));
+        }
+        let cluster = Arc::downgrade(&self.inner);
+        let events = Events {
+            cluster: Weak::clone(&cluster),
+            node,
+            life,
+        };
+        let started = Node::start(NodeParts {
+            config: config(),
+            engine,
+            log,
+            transport: Arc::clone(&self.inner.network) as Arc<_>,
+            clock: SimClock::new(1_700_000_000_000 + life * 7_000 + self.draw(0..2_000)),
+            events: Arc::new(events),
+            seed: self
+                .inner
+                .seed
+                .wrapping_mul(1_000)
+                .wrapping_add(life * 10 + node as u64),
+            me,
+            found: found.then(|| (0..NODES).map(peer).collect()),
+            timestamps: Some(Arc::new(move |local| {
+                Arc::new(Remote {
+                    cluster: Weak::clone(&cluster),
+                    node,
+                    local,
+                })
+            })),
+        });
+        let started = started.await?;
+        if self.inner.bug == Bug::SkipValidation {
+            for replica in started.replicas() {
+                replica.skip_validation.store(true, Ordering::Relaxed);
+            }
+        }
+        self.inner
+            .network
+            .connect(me.place.node, started.host().clone());
+        if let Some(slot) = self.inner.slots.lock().get_mut(node) {
+            slot.db = Some(Db::over(started));
+        }
+        Ok(())
+    }
+
+    /// Cuts the power of a node.
+    pub(super) async fn crash(&self, node: usize) {
+        let db = {
+            let mut slots = self.inner.slots.lock();
+            let Some(slot) = slots.get_mut(node) else {
+                return;
+            };
+            let Some(db) = slot.db.take() else { return };
+            slot.disk.crash();
+            slot.engine = Arc::new(slot.engine.after_crash());
+            db
+        };
+        self.inner.network.disconnect(peer(node).place.node);
+        db.node().kill().await;
+    }
+
+    /// Cuts a node off from the others.
+    pub(super) fn isolate(&self, node: usize) {
+        self.inner.network.isolate(peer(node).place.node);
+        let mut cuts = self.inner.cuts.lock();
+        cuts.extend(
+            (0..NODES)
+                .filter(|o| *o != node)
+                .map(|o| (o.min(node), o.max(node))),
+        );
+    }
+
+    /// Joins all links again.
+    pub(super) fn heal(&self) {
+        self.inner.network.heal();
+        self.inner.cuts.lock().clear();
+    }
+
+    /// Makes messages late and lets some be lost.
+    pub(super) fn weather(&self, loss: f64, delay_max_ms: u64) {
+        self.inner.network.set_default_link(Link {
+            down: false,
+            loss,
+            delay_min: Duration::from_micros(200),
+            delay_max: Duration::from_millis(delay_max_ms),
+        });
+    }
+}
