@@ -173,3 +173,32 @@ fn data_ahead_of_its_log_is_refused() {
         cluster.shutdown().await;
     });
 }
+
+#[test]
+fn a_log_of_large_entries_is_purged_once_they_are_durable() {
+    simulate(async {
+        let mut cluster = Cluster::start(4, 1, 1).await;
+        cluster.bytes_kept = 50_000;
+        cluster.power_off(1).await;
+        cluster.boot(1).await;
+        cluster.initialize(&[1]).await;
+        let group = cluster.group(1, GROUP);
+        group.wait_leadership().await.unwrap();
+        for _ in 0..200 {
+            group.propose(Bytes::from(vec![7; 1_000])).await.unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(group.status().purged, None, "nothing is durable in the data yet");
+        cluster.nodes[&1].data[&GROUP].persist();
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let purged = group.status().purged.expect("purged");
+        assert!((140..160).contains(&purged.index), "{purged}");
+        cluster.power_off(1).await;
+        cluster.boot(1).await;
+        let group = cluster.group(1, GROUP);
+        group.wait_leadership().await.unwrap();
+        group.propose(Bytes::from_static(b"on")).await.unwrap();
+        assert_eq!(cluster.nodes[&1].data[&GROUP].visible().commands.len(), 201);
+        cluster.shutdown().await;
+    });
+}

@@ -26,5 +26,5 @@ mod watch;
 pub use handle::{Group, GroupStatus, Proposed};
 pub use leadership::Leadership;
 
-pub(crate) use handle::{GroupInner, Wiring};
+pub(crate) use handle::{Core, GroupInner, Wiring};
 pub(crate) use machine::MachineFactory;

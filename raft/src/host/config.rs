@@ -55,6 +55,9 @@ pub struct HostConfig {
     /// snapshot. At least 10,000: openraft may purge what it has yet to apply when it is small
     /// (its issue 2116).
     pub log_entries_kept: u64,
+    /// Bytes of entries kept in the log of a group, when that is less: what is above, and durable
+    /// in the data, is purged. A peer that lags by more needs a snapshot.
+    pub log_bytes_kept: u64,
     /// How often the host looks after its groups.
     pub supervise_ms: u64,
 }
@@ -67,6 +70,7 @@ impl HostConfig {
             timing: Timing::default(),
             command_bytes_max: 64 << 20,
             log_entries_kept: 10_000,
+            log_bytes_kept: 256 << 20,
             supervise_ms: 500,
         }
     }

@@ -9,7 +9,8 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 
 use super::open::HostInner;
-use crate::group::GroupInner;
+use super::config::HostConfig;
+use crate::group::{Core, GroupInner};
 use crate::ids::GroupId;
 use crate::state_machine::StorageError;
 
@@ -45,6 +46,26 @@ pub(super) async fn supervise(host: Weak<HostInner>, every: Duration) {
     }
 }
 
+/// Lets the log go as far as it is durable in the data and neither its entries nor its bytes are
+/// to be kept. openraft purges by entries when it hears what is durable, which it takes for a
+/// snapshot; by bytes only when told.
+async fn compact_log(core: &Core, config: &HostConfig, applied: u64, snapshot: u64) {
+    let purged = core.log.state().purged.map_or(0, |position| position.index);
+    let kept = config.log_entries_kept;
+    let many = applied.saturating_sub(purged) > kept + kept / 4
+        && applied.saturating_sub(snapshot) > kept / 4;
+    let large = core.log.bytes() > config.log_bytes_kept + config.log_bytes_kept / 4;
+    if many || (large && applied > snapshot) {
+        let _ = core.raft.trigger().snapshot().await;
+    }
+    let newest = if large { core.log.newest(config.log_bytes_kept) } else { 0 };
+    let upto = newest.saturating_sub(1).min(snapshot);
+    if upto > purged {
+        // openraft counts from 0.
+        let _ = core.raft.trigger().purge_log(upto - 1).await;
+    }
+}
+
 impl HostInner {
     async fn look_after(&self, group: &Arc<GroupInner>) {
         let Some(core) = group.core() else {
@@ -62,12 +83,7 @@ impl HostInner {
                 if core.vote_guard.is_some() && !core.vote_guard_holds() {
                     core.raft.runtime_config().elect(true);
                 }
-                let purged = core.log.state().purged.map_or(0, |position| position.index);
-                let kept = group.wiring.config.log_entries_kept;
-                let purgeable = applied.saturating_sub(purged) > kept + kept / 4;
-                if purgeable && applied.saturating_sub(snapshot) > kept / 4 {
-                    let _ = core.raft.trigger().snapshot().await;
-                }
+                compact_log(&core, &group.wiring.config, applied, snapshot).await;
             }
             Err(Fatal::StorageError(error)) if !core.panicked.load(Ordering::Acquire) => {
                 self.take_down(group, &error.to_string());

@@ -66,6 +66,12 @@ pub trait GroupLog: Send + Sync + 'static {
     /// May read from disk.
     fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, StorageError>;
 
+    /// Bytes of the entries the log holds.
+    fn bytes(&self) -> u64;
+
+    /// The first of the newest entries that together take at most `bytes`.
+    fn newest(&self, bytes: u64) -> u64;
+
     /// The position of the entry at `index`, when the log holds it.
     fn position(&self, index: u64) -> Option<LogPosition>;
 }

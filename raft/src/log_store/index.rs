@@ -45,6 +45,8 @@ pub(super) struct GroupIndex {
     /// Index of the first slot.
     first: u64,
     slots: VecDeque<Slot>,
+    /// Bytes of all entries.
+    bytes: u64,
     /// Bytes of the payloads in memory.
     cached: usize,
     /// No payload below this index is in memory.
@@ -63,6 +65,7 @@ impl GroupIndex {
             removed: false,
             first,
             slots,
+            bytes: 0,
             cached: 0,
             cached_from: first,
             #[cfg(test)]
@@ -82,6 +85,7 @@ impl GroupIndex {
                 payload: None,
             })
             .collect();
+        index.bytes = index.slots.iter().map(|slot| u64::from(slot.length)).sum();
         index.cached_from = index.end();
         index
     }
@@ -134,6 +138,7 @@ impl GroupIndex {
         for entry in entries {
             let length = entry_length(entry);
             self.cached += length;
+            self.bytes += length as u64;
             self.slots.push_back(Slot {
                 term: entry.position.term,
                 length: u32::try_from(length).unwrap_or(u32::MAX),
@@ -179,7 +184,24 @@ impl GroupIndex {
         self.truncate(0)
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The first of the newest entries that together take at most `bytes`.
+    pub(super) fn newest(&self, bytes: u64) -> u64 {
+        let mut left = bytes;
+        let mut first = self.end();
+        for slot in self.slots.iter().rev() {
+            let Some(rest) = left.checked_sub(u64::from(slot.length)) else { break };
+            left = rest;
+            first -= 1;
+        }
+        first
+    }
+
     fn forget(&mut self, slot: &Slot, dropped: &mut Dropped) {
+        self.bytes = self.bytes.saturating_sub(u64::from(slot.length));
         if slot.payload.is_some() {
             self.cached = self.cached.saturating_sub(slot.length as usize);
         }

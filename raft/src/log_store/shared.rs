@@ -272,6 +272,14 @@ impl GroupLog for WalGroup {
         found.into_iter().map(|found| self.read(found)).collect()
     }
 
+    fn bytes(&self) -> u64 {
+        self.index.lock().bytes()
+    }
+
+    fn newest(&self, bytes: u64) -> u64 {
+        self.index.lock().newest(bytes)
+    }
+
     fn position(&self, index: u64) -> Option<LogPosition> {
         self.index.lock().position(index)
     }

@@ -170,6 +170,7 @@ pub struct Cluster {
     pub nodes: BTreeMap<u64, Node>,
     pub groups: Vec<GroupId>,
     pub kept: u64,
+    pub bytes_kept: u64,
 }
 
 pub fn peer(n: u64) -> Peer {
@@ -193,6 +194,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             groups: (1..=groups).map(GroupId).collect(),
             kept: 10_000,
+            bytes_kept: 256 << 20,
         };
         for n in 1..=count {
             cluster.add(seed, n).await;
@@ -225,6 +227,7 @@ impl Cluster {
             timing: Timing::fast(),
             supervise_ms: 50,
             log_entries_kept: self.kept,
+            log_bytes_kept: self.bytes_kept,
             ..HostConfig::new(peer(n).place)
         };
         let host = Host::open(
