@@ -4,7 +4,7 @@ use sqlparser::ast;
 
 use super::execute::Ddl;
 use super::expression::nextval;
-use super::names::{self, ident_position};
+use super::names;
 use crate::bind::resolve_type;
 use crate::catalog::cache::POSTGRES_ROLE;
 use crate::catalog::desc::{ColumnDesc, Identity, RelationKind, TableDesc};
@@ -34,15 +34,13 @@ pub(crate) fn check_column_name(columns: &[ColumnDesc], name: &ast::Ident) -> Re
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
             format!("column \"{}\" specified more than once", name.value),
-        )
-        .at(ident_position(name)));
+        ));
     }
     if SYSTEM_COLUMNS.contains(&name.value.as_str()) {
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
             format!("column name \"{}\" conflicts with a system column name", name.value),
-        )
-        .at(ident_position(name)));
+        ));
     }
     Ok(())
 }

@@ -177,6 +177,13 @@ impl Ddl {
 }
 
 fn default_mismatch(error: SqlError, column: &str, ty: PgType) -> SqlError {
+    if error.state == SqlState::UNDEFINED_COLUMN {
+        let refused = SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "cannot use column reference in DEFAULT expression",
+        );
+        return refused.at(error.position.unwrap_or(0));
+    }
     if error.state != SqlState::DATATYPE_MISMATCH {
         return error;
     }

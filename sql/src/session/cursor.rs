@@ -137,6 +137,7 @@ impl Session {
             ));
         }
         let statement = Statement::Query(declare.query.clone());
+        self.without_deadline();
         let outcome = self.run_bound(&Work::Fresh(&statement), Arc::from([]), false).await?;
         let Outcome::Rows { columns, source, .. } = outcome else {
             return Err(SqlError::internal("a query without rows"));
@@ -167,10 +168,11 @@ impl Session {
 
     /// FETCH and MOVE.
     pub(crate) async fn fetch(&mut self, fetch: &Fetch) -> Result<Outcome, SqlError> {
+        let bounds = self.bounds();
         let Some(cursor) = self.cursors.get_mut(&fetch.cursor) else {
             return Err(no_cursor(&fetch.cursor));
         };
-        let rows = cursor.go(fetch.direction).await?;
+        let rows = bounds.run(cursor.go(fetch.direction)).await?;
         if fetch.moves {
             return Ok(Outcome::Done(format!("MOVE {}", rows.len())));
         }

@@ -190,6 +190,11 @@ impl Session {
         self.deadline = (ms > 0).then(|| Instant::now() + Duration::from_millis(ms));
     }
 
+    /// What runs now is bounded by later statements' time (a cursor's rows).
+    pub(crate) fn without_deadline(&mut self) {
+        self.deadline = None;
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
         Bounds { cancel: self.shared.cancel.clone(), deadline: self.deadline }
     }

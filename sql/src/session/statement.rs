@@ -371,7 +371,12 @@ impl Session {
         }
         let (runner, catalog) = self.catalog_now().await?;
         for name in tables {
-            crate::ddl::names::table(&catalog, &runner.values.search_path, name)?;
+            crate::ddl::names::table(&catalog, &runner.values.search_path, name).map_err(
+                |mut e| {
+                    e.0.position = None;
+                    e
+                },
+            )?;
         }
         Ok(())
     }
