@@ -22,6 +22,7 @@ pub(crate) struct Parts<'q> {
     pub(crate) args: Vec<&'q Ast>,
     pub(crate) star: bool,
     pub(crate) variadic: bool,
+    pub(crate) named: bool,
     pub(crate) distinct: bool,
     pub(crate) order: &'q [OrderByExpr],
     pub(crate) within: &'q [OrderByExpr],
@@ -86,6 +87,7 @@ pub(crate) fn split<'q>(f: &'q AstFunction) -> Result<Parts<'q>, SqlError> {
         args: Vec::new(),
         star: false,
         variadic: false,
+        named: false,
         distinct: false,
         order: &[],
         within: within_group,
@@ -114,9 +116,68 @@ pub(crate) fn split<'q>(f: &'q AstFunction) -> Result<Parts<'q>, SqlError> {
     Ok(out)
 }
 
+/// Functions whose arguments have names, with the names; those left out are 0.
+const NAMED: &[(&str, &[&str])] = &[
+    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"]),
+    ("make_date", &["year", "month", "day"]),
+    ("make_time", &["hour", "min", "sec"]),
+    ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"]),
+    ("make_timestamptz", &["year", "month", "mday", "hour", "min", "sec", "timezone"]),
+];
+
+static ZERO: std::sync::LazyLock<Ast> = std::sync::LazyLock::new(|| {
+    Ast::Value(sqlparser::ast::Value::Number("0".to_owned(), false).with_empty_span())
+});
+
+/// Puts a named argument in its place.
+fn push_named<'q>(name: &str, e: &'q Ast, out: &mut Parts<'q>) -> Result<(), SqlError> {
+    let missing = || {
+        SqlError::new(
+            SqlState::UNDEFINED_FUNCTION,
+            format!("function {}({name} => unknown) does not exist", out.name),
+        )
+        .with_hint(
+            "No function matches the given name and argument types. You might need to add \
+             explicit type casts.",
+        )
+        .at(out.position)
+    };
+    let names = NAMED.iter().find(|(f, _)| *f == out.name).ok_or_else(missing)?.1;
+    let index = names.iter().position(|n| *n == name).ok_or_else(missing)?;
+    if out.name == "make_interval" {
+        while out.args.len() < names.len() {
+            out.args.push(&ZERO);
+        }
+    }
+    let next = out.args.len();
+    match out.args.get_mut(index) {
+        Some(slot) => *slot = e,
+        None if index == next => out.args.push(e),
+        None => {
+            return Err(SqlError::unsupported("named arguments in another order").at(out.position));
+        }
+    }
+    Ok(())
+}
+
 fn push_argument<'q>(a: &'q FunctionArg, out: &mut Parts<'q>) -> Result<(), SqlError> {
     match a {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(_)) if out.named => {
+            return Err(SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                "positional argument cannot follow named argument",
+            )
+            .at(out.position));
+        }
         FunctionArg::Unnamed(FunctionArgExpr::Expr(e)) => out.args.push(e),
+        FunctionArg::Named {
+            name,
+            arg: FunctionArgExpr::Expr(e),
+            operator: FunctionArgOperator::RightArrow,
+        } => {
+            out.named = true;
+            push_named(&name.value, e, out)?;
+        }
         FunctionArg::Unnamed(FunctionArgExpr::Wildcard) => out.star = true,
         FunctionArg::Named {
             name: _,
@@ -173,6 +234,10 @@ impl Binder<'_> {
             .at(parts.position)
         };
         if functions.iter().any(|f| matches!(f.body, FunctionBody::Window { .. })) {
+            if !parts.within.is_empty() {
+                return Err(SqlError::unsupported("a hypothetical-set aggregate")
+                    .at(parts.position));
+            }
             return Err(SqlError::new(
                 SqlState::WINDOWING_ERROR,
                 format!("window function {} requires an OVER clause", parts.name),
@@ -248,6 +313,18 @@ impl Binder<'_> {
                             [(_, t)] => PgType::new(*t),
                             _ => PgType::new(Oid::RECORD),
                         };
+                        {
+                            let collected = level.collected.borrow();
+                            let same = collected.sets.iter().find(|(f, a, _)| {
+                                std::ptr::eq(*f, found.function)
+                                    && a.len() == args.len()
+                                    && a.iter().zip(&args).all(|(x, y)| super::walk::same(x, y))
+                                    && !args.iter().any(super::aggregate::is_volatile)
+                            });
+                            if let Some((_, _, column)) = same {
+                                return Ok(Expr::Column(column.id, column.ty));
+                            }
+                        }
                         let column = self.new_column(name, ty);
                         let out = Expr::Column(column.id, ty);
                         level.collected.borrow_mut().sets.push((found.function, args, column));

@@ -46,6 +46,10 @@ pub struct Binder<'a> {
     pub(crate) fold: bool,
     /// Whether scans of tables show their key, for row locks.
     pub(crate) with_keys: bool,
+    /// Number of the last FROM.
+    pub(crate) queries: u32,
+    /// What stored text must say in the place of what was written: start, end, text.
+    pub(crate) notes: Option<Vec<(usize, usize, String)>>,
     /// How many views are being expanded.
     pub(crate) views: usize,
 }
@@ -62,6 +66,8 @@ impl<'a> Binder<'a> {
             ctes: Vec::new(),
             fold: true,
             with_keys: false,
+            queries: 0,
+            notes: None,
             views: 0,
         }
     }

@@ -102,7 +102,6 @@ impl Binder<'_> {
             }
             Ast::Collate { expr, collation } => {
                 let inner = self.expr(expr, level)?;
-                let inner = self.settle_unknown(inner)?;
                 super::call::check_collation(collation)?;
                 if category(inner.ty().oid) != 'S' && inner.ty().oid != Oid::UNKNOWN {
                     return Err(SqlError::new(

@@ -47,7 +47,8 @@ pub(crate) fn name_parts(name: &ObjectName) -> Result<(Option<&str>, &Ident), Sq
 /// The level that a query that is not LATERAL sees outside.
 fn outside<'p, 'q>(level: &'q Level<'p>) -> Option<&'q Level<'p>> {
     let mut at = level;
-    while at.lateral {
+    let query = level.lateral;
+    while query.is_some() && at.lateral == query {
         at = at.parent?;
     }
     Some(at)
@@ -60,6 +61,8 @@ impl Binder<'_> {
         items: &[TableWithJoins],
         parent: Option<&Level<'_>>,
     ) -> Result<Item, SqlError> {
+        self.queries += 1;
+        let query = self.queries;
         let mut acc: Option<Item> = None;
         for item in items {
             let (left_rel, left_ns) = match acc.take() {
@@ -67,7 +70,7 @@ impl Binder<'_> {
                 None => (None, Namespace::default()),
             };
             let mut lateral = Level::new(left_ns.clone(), parent);
-            lateral.lateral = true;
+            lateral.lateral = Some(query);
             lateral.clause.set(Clause::Plain("functions in FROM"));
             let (rel, ns) = self.joined(item, &lateral)?;
             acc = Some(match left_rel {
@@ -101,13 +104,13 @@ impl Binder<'_> {
                 _ => return Err(SqlError::unsupported("this kind of join")),
             };
             let mut lateral = Level::new(ns.clone(), Some(outer));
-            lateral.lateral = true;
+            lateral.lateral = outer.lateral;
             lateral.clause.set(Clause::Plain("functions in FROM"));
             let (right, right_ns) = self.factor(&join.relation, &lateral)?;
             let used = lateral.used.get();
             if used && matches!(kind, JoinKind::Right | JoinKind::Full) {
                 return Err(SqlError::new(
-                    SqlState::UNDEFINED_TABLE,
+                    SqlState::INVALID_COLUMN_REFERENCE,
                     "invalid reference to FROM-clause entry in a LATERAL item",
                 )
                 .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."));
@@ -211,13 +214,13 @@ impl Binder<'_> {
             }
             let l = find(left, name, "left")?;
             let r = find(&right, name, "right")?;
-            tests.push(self.compare("=", l.expr.clone(), r.expr.clone(), at)?);
             let (lt, rt) = (l.expr.ty(), r.expr.ty());
             let common = if lt.oid == rt.oid {
                 lt
             } else {
                 PgType::new(self.common_type(&[lt.oid, rt.oid], "JOIN/USING", at)?)
             };
+            tests.push(self.compare("=", l.expr.clone(), r.expr.clone(), at)?);
             let le = self.coerce(l.expr, common, Context::Implicit, at)?;
             let re = self.coerce(r.expr, common, Context::Implicit, at)?;
             let (expr, origin) = match kind {
@@ -368,7 +371,26 @@ impl Binder<'_> {
         {
             return Ok((rel, named(table.value.clone(), None, columns, alias, false)?));
         }
-        match self.relation(name)? {
+        let relation = self.relation(name)?;
+        if let Some(notes) = &mut self.notes {
+            let schema = match &relation {
+                Relation::Virtual(v) => v.schema,
+                Relation::Table(t) => t.schema_name.as_str(),
+            };
+            let start = name
+                .0
+                .first()
+                .and_then(|p| p.as_ident())
+                .map_or(0, |i| i.span.start.line as usize);
+            let end = table.span.end.line as usize;
+            let text = format!(
+                "{}.{}",
+                super::deparse::identifier(schema),
+                super::deparse::identifier(&table.value)
+            );
+            notes.push((start, end, text));
+        }
+        match relation {
             Relation::Virtual(v) => {
                 let columns: Vec<(usize, Column)> = v
                     .columns
@@ -458,9 +480,11 @@ impl Binder<'_> {
         let query = crate::parse::query_text(text)?;
         let ctes = std::mem::take(&mut self.ctes);
         let keys = std::mem::replace(&mut self.with_keys, false);
+        let notes = self.notes.take();
         self.views += 1;
         let bound = self.query_bound(&query, None, true);
         self.views -= 1;
+        self.notes = notes;
         self.ctes = ctes;
         self.with_keys = keys;
         let bound = bound.map_err(|mut e| {

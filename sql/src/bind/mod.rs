@@ -25,7 +25,7 @@ mod write;
 
 pub use context::{BindContext, Binder};
 pub use deparse::{deparse, identifier, literal};
-pub use stored::{StoredKind, canonical, default_value, expression_text, storable};
+pub use stored::{StoredKind, canonical, default_value, expression_text, storable, view_text};
 pub use type_name::resolve_type;
 
 /// Position of an expression in the statement, from 1; 0 if unknown.

@@ -127,8 +127,9 @@ pub(crate) struct Level<'p> {
     pub(crate) seen: RefCell<Vec<(ColId, String, usize)>>,
     /// Whether a column was resolved here (for LATERAL).
     pub(crate) used: Cell<bool>,
-    /// Only passes names on; it is no query level of its own (LATERAL).
-    pub(crate) lateral: bool,
+    /// Number of the query whose FROM this is a part of: the level only passes names on to LATERAL
+    /// items and is no query level of its own.
+    pub(crate) lateral: Option<u32>,
 }
 
 impl<'p> Level<'p> {
@@ -146,7 +147,7 @@ impl<'p> Level<'p> {
             own,
             seen: RefCell::default(),
             used: Cell::new(false),
-            lateral: false,
+            lateral: None,
         }
     }
 

@@ -239,6 +239,12 @@ impl Binder<'_> {
                             .at(at));
                         }
                         [] => {
+                            // A column that is not there is the first error.
+                            let level = Level::new(
+                                Namespace::of_columns("", &bound.columns),
+                                parent,
+                            );
+                            self.expr(expr, &level)?;
                             return Err(SqlError::new(
                                 SqlState::FEATURE_NOT_SUPPORTED,
                                 "invalid UNION/INTERSECT/EXCEPT ORDER BY clause",

@@ -130,7 +130,9 @@ impl Binder<'_> {
                 let mut fitting: Vec<T> = candidates
                     .into_iter()
                     .filter(|c| {
-                        declared(c).iter().all(|d| self.can_coerce(first, *d, Context::Implicit))
+                        let d = declared(c);
+                        d.iter().all(|d| self.can_coerce(first, *d, Context::Implicit))
+                            && self.consistent(&d, &vec![first; d.len()])
                     })
                     .collect();
                 if fitting.len() == 1 {

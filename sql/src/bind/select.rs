@@ -179,7 +179,14 @@ impl Binder<'_> {
                 SelectItem::ExprWithAlias { expr, alias } => {
                     out.push(self.target(expr, &alias.value, level, settle)?);
                 }
-                SelectItem::Wildcard(_) => {
+                SelectItem::Wildcard(options) => {
+                    let span = options.wildcard_token.0.span;
+                    self.note_star(
+                        span.start.line as usize,
+                        span.end.line as usize,
+                        &level.ns.columns,
+                        level,
+                    );
                     if level.ns.tables.is_empty() {
                         return Err(SqlError::new(
                             SqlState::SYNTAX_ERROR,
@@ -201,9 +208,17 @@ impl Binder<'_> {
                 }
                 SelectItem::QualifiedWildcard(
                     SelectItemQualifiedWildcardKind::ObjectName(name),
-                    _,
+                    options,
                 ) => {
-                    for c in self.star_columns(name, level)? {
+                    let columns = self.star_columns(name, level)?;
+                    let start = name
+                        .0
+                        .first()
+                        .and_then(|p| p.as_ident())
+                        .map_or(0, |i| i.span.start.line as usize);
+                    let end = options.wildcard_token.0.span.end.line as usize;
+                    self.note_star(start, end, &columns, level);
+                    for c in columns {
                         out.push(Item {
                             expr: c.expr,
                             name: c.name,
@@ -221,6 +236,33 @@ impl Binder<'_> {
             }
         }
         Ok(out)
+    }
+
+    /// Remembers what a star stands for, where the text is to be stored.
+    fn note_star(
+        &mut self,
+        start: usize,
+        end: usize,
+        columns: &[super::names::NamedColumn],
+        level: &Level<'_>,
+    ) {
+        let Some(notes) = &mut self.notes else { return };
+        let text = columns
+            .iter()
+            .map(|c| {
+                let name = super::deparse::identifier(&c.name);
+                let table = level.ns.tables.iter().find(|t| {
+                    !t.alias.is_empty()
+                        && t.columns.iter().any(|o| o.name == c.name && same(&o.expr, &c.expr))
+                });
+                match table {
+                    Some(t) => format!("{}.{name}", super::deparse::identifier(&t.alias)),
+                    None => name,
+                }
+            })
+            .collect::<Vec<_>>()
+            .join(", ");
+        notes.push((start, end, text));
     }
 
     /// `(row).*`

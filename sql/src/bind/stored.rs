@@ -131,3 +131,26 @@ pub fn storable(ty: PgType) -> Result<(), SqlError> {
     }
     Ok(())
 }
+
+/// Checks the query of a view and gives it bound and as text that means the same on every search
+/// path and after columns were added: tables with their schemas, stars spelled out.
+pub fn view_text(
+    cx: &BindContext<'_>,
+    sql: &str,
+) -> Result<(super::tree::BoundQuery, String), SqlError> {
+    let query = crate::parse::query_text(sql)?;
+    let mut binder = Binder::new(cx);
+    binder.notes = Some(Vec::new());
+    let bound = binder.query(&query)?;
+    let mut notes = binder.notes.take().unwrap_or_default();
+    notes.sort_by_key(|n| std::cmp::Reverse(n.0));
+    notes.dedup();
+    let mut chars: Vec<char> = sql.chars().collect();
+    for (start, end, text) in notes {
+        if start == 0 || end <= start || end - 1 > chars.len() {
+            continue;
+        }
+        chars.splice(start - 1..end - 1, text.chars());
+    }
+    Ok((bound, chars.into_iter().collect()))
+}

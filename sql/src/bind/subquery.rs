@@ -130,7 +130,16 @@ impl Binder<'_> {
         for (i, l) in left.into_iter().enumerate() {
             let Some(column) = bound.columns.get(i).cloned() else { continue };
             let op = self.operator(name, l.ty().oid, column.ty.oid, at)?;
-            needs_bool(op, at)?;
+            if op.function.result != Oid::BOOL {
+                return Err(SqlError::new(
+                    SqlState::DATATYPE_MISMATCH,
+                    format!(
+                        "row comparison operator must yield type boolean, not type {}",
+                        crate::types::format_type(PgType::new(op.function.result))
+                    ),
+                )
+                .at(at));
+            }
             let declared = [op.left, op.right];
             let actual = [l.ty().oid, column.ty.oid];
             let Some((targets, _)) = self.polymorphic(&declared, &actual, Oid::BOOL) else {

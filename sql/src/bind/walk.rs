@@ -74,8 +74,40 @@ pub(crate) fn same(a: &Expr, b: &Expr) -> bool {
             Expr::Field { record: x, index: i, .. },
             Expr::Field { record: y, index: j, .. },
         ) => i == j && same(x, y),
+        (Expr::Subquery(_), Expr::Subquery(_)) => renumbered(a) == renumbered(b),
         _ => false,
     }
+}
+
+/// A printed tree in which the columns that it makes itself are numbered from 0.
+fn renumbered(e: &Expr) -> String {
+    const DEFINED: &str = "Column { id: ColId(";
+    const USED: &str = "ColId(";
+    let text = format!("{e:?}");
+    let number = |rest: &str| -> String {
+        rest.chars().take_while(char::is_ascii_digit).collect()
+    };
+    let mut own: Vec<String> = Vec::new();
+    for (at, _) in text.match_indices(DEFINED) {
+        let id = number(text.get(at + DEFINED.len()..).unwrap_or(""));
+        if !own.contains(&id) {
+            own.push(id);
+        }
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(USED) {
+        let (before, after) = rest.split_at(at + USED.len());
+        out.push_str(before);
+        let id = number(after);
+        match own.iter().position(|o| *o == id) {
+            Some(i) => out.push_str(&format!("own {i}")),
+            None => out.push_str(&id),
+        }
+        rest = after.get(id.len()..).unwrap_or("");
+    }
+    out.push_str(rest);
+    out
 }
 
 fn same_datum(a: &Datum, b: &Datum) -> bool {

@@ -43,9 +43,11 @@ impl Binder<'_> {
                 return refuse("window functions are not allowed in HAVING".to_owned());
             }
             Clause::Aggregate => {
-                return refuse(
-                    "aggregate function calls cannot contain window function calls".to_owned(),
-                );
+                return Err(SqlError::new(
+                    SqlState::GROUPING_ERROR,
+                    "aggregate function calls cannot contain window function calls",
+                )
+                .at(position));
             }
             Clause::Window => return refuse("window function calls cannot be nested".to_owned()),
             Clause::Plain(what) => {
@@ -113,6 +115,14 @@ impl Binder<'_> {
                 ty,
             })
         })?;
+        {
+            let collected = level.collected.borrow();
+            for (other, column) in &collected.windows {
+                if same_call(other, &call) {
+                    return Ok(Expr::Column(column.id, column.ty));
+                }
+            }
+        }
         let column = self.new_column(parts.name.as_str(), call.ty);
         let out = Expr::Column(column.id, column.ty);
         level.collected.borrow_mut().windows.push((call, column));
@@ -315,6 +325,38 @@ impl Binder<'_> {
         };
         Ok(if preceding { FrameBound::Preceding(bound) } else { FrameBound::Following(bound) })
     }
+}
+
+/// Whether two calls are the same over the same window.
+fn same_call(a: &WindowCall, b: &WindowCall) -> bool {
+    let all = |a: &[Expr], b: &[Expr]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(x, y)| super::walk::same(x, y))
+    };
+    let bound = |a: &FrameBound, b: &FrameBound| match (a, b) {
+        (FrameBound::Preceding(x), FrameBound::Preceding(y))
+        | (FrameBound::Following(x), FrameBound::Following(y)) => super::walk::same(x, y),
+        _ => std::mem::discriminant(a) == std::mem::discriminant(b),
+    };
+    std::ptr::eq(a.function, b.function)
+        && all(&a.args, &b.args)
+        && all(&a.partition, &b.partition)
+        && match (&a.filter, &b.filter) {
+            (None, None) => true,
+            (Some(x), Some(y)) => super::walk::same(x, y),
+            _ => false,
+        }
+        && a.order.len() == b.order.len()
+        && a.order.iter().zip(&b.order).all(|(x, y)| {
+            x.descending == y.descending
+                && x.nulls_first == y.nulls_first
+                && super::walk::same(&x.expr, &y.expr)
+        })
+        && match (&a.frame, &b.frame) {
+            (None, None) => true,
+            (Some(x), Some(y)) => x.0 == y.0 && bound(&x.1, &y.1) && bound(&x.2, &y.2),
+            _ => false,
+        }
+        && !a.args.iter().any(super::aggregate::is_volatile)
 }
 
 fn not_window(parts: &Parts<'_>) -> SqlError {

@@ -80,6 +80,7 @@ impl Ddl {
                 format!("infinite recursion detected in rules for relation \"{name}\""),
             ));
         }
+        let text = self.runner.view_text(&catalog, &create.query_text)?;
         self.change.put_table(TableDesc {
             oid,
             name,
@@ -94,7 +95,7 @@ impl Ddl {
             next_index: 2,
             checks: Vec::new(),
             owner: POSTGRES_ROLE,
-            view: Some(create.query_text.clone()),
+            view: Some(text),
             depends,
             comment: replaced.as_ref().and_then(|v| v.comment.clone()),
         })?;

@@ -322,10 +322,7 @@ impl Lexer<'_> {
                     }
                 }
                 let c = char::from_u32(code).filter(|c| *c != '\0').ok_or_else(|| {
-                    SqlError::new(
-                        SqlState::INVALID_ESCAPE_SEQUENCE,
-                        "invalid Unicode escape value",
-                    )
+                    SqlError::new(SqlState::SYNTAX_ERROR, "invalid Unicode escape value")
                     .at(at + 1)
                 })?;
                 out.push(c);

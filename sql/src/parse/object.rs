@@ -107,6 +107,8 @@ pub(crate) fn alter_sequence(p: &mut Parser<'_>) -> Parse<Statement> {
         Some(AlterAction::SetSchema(p.column_id()?))
     } else if p.eat(&["owner", "to"]) {
         Some(AlterAction::Owner(p.label()?.value))
+    } else if p.eat(&["set", "logged"]) || p.eat(&["set", "unlogged"]) {
+        Some(AlterAction::Storage)
     } else {
         None
     };
@@ -222,13 +224,24 @@ pub(crate) fn comment(p: &mut Parser<'_>) -> Parse<Statement> {
     } else if p.eat(&["constraint"]) {
         let name: Ident = p.column_id()?;
         p.need(&["on"])?;
+        if p.eat(&["domain"]) {
+            while !p.finished() {
+                p.advance_token();
+            }
+            return Ok(Statement::Unsupported("COMMENT on this kind of object"));
+        }
         CommentTarget::Constraint(name, p.qualified()?)
     } else if p.eat(&["database"]) {
         CommentTarget::Database(p.column_id()?.value)
     } else {
         match object_kind(p) {
             Some(kind) => CommentTarget::Object(kind, p.qualified()?),
-            None => return Ok(Statement::Unsupported("COMMENT on this kind of object")),
+            None => {
+                while !p.finished() {
+                    p.advance_token();
+                }
+                return Ok(Statement::Unsupported("COMMENT on this kind of object"));
+            }
         }
     };
     p.need(&["is"])?;

@@ -411,15 +411,19 @@ pub(crate) fn target_list(p: &mut Parser<'_>) -> Parse<Vec<SelectItem>> {
 }
 
 fn target(p: &mut Parser<'_>) -> Parse<SelectItem> {
+    let star = |wildcard_token| WildcardAdditionalOptions {
+        wildcard_token,
+        ..WildcardAdditionalOptions::default()
+    };
     if matches!(p.peek_token_ref().token, Token::Mul) {
-        p.advance_token();
-        return Ok(SelectItem::Wildcard(WildcardAdditionalOptions::default()));
+        let token = AttachedToken(p.next_token());
+        return Ok(SelectItem::Wildcard(star(token)));
     }
     let e = match expr(p)? {
-        Expr::QualifiedWildcard(name, _) => {
+        Expr::QualifiedWildcard(name, token) => {
             return Ok(SelectItem::QualifiedWildcard(
                 SelectItemQualifiedWildcardKind::ObjectName(name),
-                WildcardAdditionalOptions::default(),
+                star(token),
             ));
         }
         Expr::CompoundFieldAccess { root, mut access_chain }

@@ -81,6 +81,23 @@ impl Runner {
         bind(catalog, &self.values, eval.as_ref(), statement, params)
     }
 
+    /// The query of a view as it is to be stored.
+    pub(crate) fn view_text(
+        &self,
+        catalog: &Arc<CatalogSnapshot>,
+        sql: &str,
+    ) -> Result<String, SqlError> {
+        let eval = self.eval(catalog);
+        let cx = BindContext {
+            catalog,
+            search_path: &self.values.search_path,
+            params: &[],
+            eval: eval.as_ref(),
+            virtual_table,
+        };
+        crate::bind::view_text(&cx, sql).map(|(_, text)| text)
+    }
+
     /// Runs an internal statement and gives all of its rows.
     pub(crate) async fn query(
         &self,

@@ -84,3 +84,19 @@ fn canonical_text_is_postgresqls() {
         assert_eq!(deparse(&bound, &|_| "?".into(), &Nowhere).expect("text"), expected);
     }
 }
+
+#[test]
+fn the_text_of_a_view_does_not_depend_on_the_search_path() {
+    let f = Fixture::new("create table t (id int, \"A\" text); create table u (id int, b int)");
+    let cx = f.context();
+    for (sql, expected) in [
+        ("select * from t", "select t.id, t.\"A\" from public.t"),
+        ("select x.*, u.b from t x join u using (id)", "select x.id, x.\"A\", u.b from public.t x join public.u using (id)"),
+        ("select * from t join u using (id)", "select t.id, t.\"A\", u.b from public.t join public.u using (id)"),
+        ("with c as (select id from t) select * from c where id in (select id from u)", "with c as (select id from public.t) select c.id from c where id in (select id from public.u)"),
+    ] {
+        let (_, text) = crate::bind::view_text(&cx, sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(text, expected);
+        crate::bind::view_text(&cx, &text).unwrap_or_else(|e| panic!("{text}: {e}"));
+    }
+}
