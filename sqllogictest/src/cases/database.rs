@@ -48,6 +48,10 @@ impl Session {
 
     /// Runs a statement; the last outcome counts when there are several.
     pub(super) fn last_outcome(&mut self, sql: &str) -> Result<Outcome, WireError> {
+        // Waiting for a lost session again and again would turn one hang into a hundred.
+        if self.client.is_dead() {
+            return Err(WireError::Closed);
+        }
         self.client.query(sql)
     }
 }
