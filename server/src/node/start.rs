@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use pontoon_kv::Db;
+use pontoon_kv::{Db, DbConfig};
 use pontoon_sql::session::{Engine, EngineConfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -149,11 +149,16 @@ impl Node {
     }
 }
 
-async fn open_store(_data_dir: &Path) -> Result<Db, pontoon_kv::Error> {
-    Ok(Db::in_memory())
+/// The store has a directory of its own, which it locks and checks by itself.
+async fn open_store(data_dir: &Path) -> Result<Db, pontoon_kv::Error> {
+    Db::open(&data_dir.join("store"), DbConfig::default()).await
 }
 
-async fn close_store(_db: &Db) {}
+async fn close_store(db: &Db) {
+    if let Err(error) = db.shutdown().await {
+        tracing::error!(%error, "the store did not close in good order; nothing is lost");
+    }
+}
 
 fn warn_of_limits(config: &NodeConfig, sql: SocketAddr) {
     // Tables and sockets need descriptors too.
