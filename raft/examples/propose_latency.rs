@@ -6,7 +6,12 @@
 //! The bare figure is one write of the same size and one fdatasync, over and over, to allocated
 //! blocks of a file in the same directory.
 
-#![allow(clippy::all, clippy::disallowed_methods, clippy::disallowed_types, missing_docs)]
+#![allow(
+    clippy::all,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    missing_docs
+)]
 
 use std::error::Error;
 use std::io::Write;
@@ -122,17 +127,27 @@ async fn clients(group: &Group, count: usize, rounds: usize) {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let directory = std::env::args().nth(1).ok_or("usage: propose_latency <directory>")?;
-    let spin_us = std::env::args().nth(2).map_or(Ok(20), |text| text.parse())?;
+    let directory = std::env::args()
+        .nth(1)
+        .ok_or("usage: propose_latency <directory>")?;
+    let spin_us = std::env::args()
+        .nth(2)
+        .map_or(Ok(20), |text| text.parse())?;
     let directory = Path::new(&directory);
     std::fs::create_dir_all(directory)?;
     let log_directory = directory.join("raftlog");
     let _ = std::fs::remove_dir_all(&log_directory);
-    let options = LogOptions { spin_us, ..LogOptions::new(StoreId(1)) };
+    let options = LogOptions {
+        spin_us,
+        ..LogOptions::new(StoreId(1))
+    };
     let begun = Instant::now();
     let log = RaftLog::open(&log_directory, options, Box::new(|error| panic!("{error}")))?;
     println!("log created in {:?}", begun.elapsed());
-    let place = Place { store: StoreId(1), ..Place::default() };
+    let place = Place {
+        store: StoreId(1),
+        ..Place::default()
+    };
     let host = Host::open(
         HostConfig::new(place),
         Arc::clone(&log) as Arc<dyn LogEngine>,
@@ -142,7 +157,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         entropy_seed(),
     )?;
     let replica = ReplicaId(1);
-    let group = host.open_group(GroupId(1), replica, || Ok(Box::<Count>::default())).await?;
+    let group = host
+        .open_group(GroupId(1), replica, || Ok(Box::<Count>::default()))
+        .await?;
     group.initialize(vec![Peer { replica, place }]).await?;
     let waiting = tokio::time::timeout(Duration::from_secs(3), group.wait_leadership()).await;
     waiting.map_err(|_| format!("no leader: {:?}", group.status()))??;
@@ -156,7 +173,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..1_000_000 {
         assert!(std::hint::black_box(group.leadership()).is_some());
     }
-    println!("leadership(): {} ns", begun.elapsed().as_nanos() / 1_000_000);
+    println!(
+        "leadership(): {} ns",
+        begun.elapsed().as_nanos() / 1_000_000
+    );
     println!("{:?}", log.stats());
     host.shutdown().await;
     Ok(())

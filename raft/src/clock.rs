@@ -29,14 +29,19 @@ pub struct SimClock {
 impl SimClock {
     /// A clock that reads `wall_origin_ms` now. Call it inside the runtime.
     pub fn new(wall_origin_ms: u64) -> Arc<Self> {
-        Arc::new(Self { origin: sim_now(), wall_origin_ms: AtomicU64::new(wall_origin_ms) })
+        Arc::new(Self {
+            origin: sim_now(),
+            wall_origin_ms: AtomicU64::new(wall_origin_ms),
+        })
     }
 
     /// Moves the wall clock by `delta_ms` against the monotonic one.
     pub fn jump_wall(&self, delta_ms: i64) {
-        let _ = self.wall_origin_ms.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |origin| {
-            Some(origin.saturating_add_signed(delta_ms))
-        });
+        let _ = self
+            .wall_origin_ms
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |origin| {
+                Some(origin.saturating_add_signed(delta_ms))
+            });
     }
 
     fn elapsed(&self) -> Duration {
@@ -51,11 +56,16 @@ impl Clock for SimClock {
 
     fn wall_ms(&self) -> u64 {
         let elapsed_ms = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.wall_origin_ms.load(Ordering::SeqCst).saturating_add(elapsed_ms)
+        self.wall_origin_ms
+            .load(Ordering::SeqCst)
+            .saturating_add(elapsed_ms)
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a paused runtime's clock is the simulated one")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a paused runtime's clock is the simulated one"
+)]
 fn sim_now() -> Instant {
     Instant::now()
 }

@@ -50,7 +50,11 @@ impl Reader {
 
     /// Fails unless everything has been read.
     pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.bytes.is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.bytes.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -63,6 +67,9 @@ impl Reader {
 
 /// Writes a count as [`Reader::count`] reads it.
 pub(crate) fn put_count(buffer: &mut BytesMut, count: usize) {
-    debug_assert!(u32::try_from(count).is_ok(), "count {count} does not fit the format");
+    debug_assert!(
+        u32::try_from(count).is_ok(),
+        "count {count} does not fit the format"
+    );
     buffer.put_u32(u32::try_from(count).unwrap_or(u32::MAX));
 }

@@ -215,7 +215,9 @@ pub enum LogOpenError {
 impl StorageError {
     /// A storage error.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into() }
+        Self {
+            message: message.into(),
+        }
     }
 }
 

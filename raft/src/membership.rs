@@ -69,18 +69,28 @@ impl Membership {
     /// Members that receive the log and have no vote.
     pub fn learners(&self) -> BTreeSet<ReplicaId> {
         let voters = self.voters();
-        self.members.keys().copied().filter(|replica| !voters.contains(replica)).collect()
+        self.members
+            .keys()
+            .copied()
+            .filter(|replica| !voters.contains(replica))
+            .collect()
     }
 
     /// A member with its place.
     pub fn peer(&self, replica: ReplicaId) -> Option<Peer> {
-        self.members.get(&replica).map(|place| Peer { replica, place: *place })
+        self.members.get(&replica).map(|place| Peer {
+            replica,
+            place: *place,
+        })
     }
 
     /// Whether `replica` is the one voter there is.
     pub fn sole_voter_is(&self, replica: ReplicaId) -> bool {
         !self.configs.is_empty()
-            && self.configs.iter().all(|config| config.len() == 1 && config.contains(&replica))
+            && self
+                .configs
+                .iter()
+                .all(|config| config.len() == 1 && config.contains(&replica))
     }
 
     /// The encoding carried by log entries and kept by state machines.
@@ -120,10 +130,16 @@ impl Membership {
         }
         let position = match reader.u8()? {
             0 => None,
-            1 => Some(LogPosition { term: reader.u64()?, index: reader.u64()? }),
+            1 => Some(LogPosition {
+                term: reader.u64()?,
+                index: reader.u64()?,
+            }),
             _ => return Err(Malformed),
         };
-        let mut membership = Self { position, ..Self::default() };
+        let mut membership = Self {
+            position,
+            ..Self::default()
+        };
         for _ in 0..reader.count(4)? {
             let mut config = BTreeSet::new();
             for _ in 0..reader.count(8)? {
@@ -133,7 +149,10 @@ impl Membership {
         }
         for _ in 0..reader.count(24)? {
             let replica = ReplicaId(reader.u64()?);
-            let place = Place { node: NodeId(reader.u64()?), store: StoreId(reader.u64()?) };
+            let place = Place {
+                node: NodeId(reader.u64()?),
+                store: StoreId(reader.u64()?),
+            };
             membership.members.insert(replica, place);
         }
         reader.end()?;
@@ -146,7 +165,10 @@ mod tests {
     use super::*;
 
     fn sample() -> Membership {
-        let place = |n| Place { node: NodeId(n), store: StoreId(n * 10) };
+        let place = |n| Place {
+            node: NodeId(n),
+            store: StoreId(n * 10),
+        };
         Membership {
             position: Some(LogPosition { term: 3, index: 70 }),
             configs: vec![
@@ -169,7 +191,11 @@ mod tests {
     fn damaged_encoding_is_refused() {
         let good = sample().encode();
         for length in 1..good.len() {
-            assert_eq!(Membership::decode(&good.slice(..length)), Err(Malformed), "cut at {length}");
+            assert_eq!(
+                Membership::decode(&good.slice(..length)),
+                Err(Malformed),
+                "cut at {length}"
+            );
         }
         let mut long = BytesMut::from(&good[..]);
         long.put_u8(0);

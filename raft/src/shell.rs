@@ -1,7 +1,10 @@
 //! The edge to the operating system: the only module that reads the clock, draws entropy or
 //! starts threads.
 
-#![expect(clippy::disallowed_methods, reason = "this is the place where the system is reached")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "this is the place where the system is reached"
+)]
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +22,9 @@ pub struct SystemClock {
 impl SystemClock {
     /// A clock whose monotonic readings start now.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { origin: Instant::now() })
+        Arc::new(Self {
+            origin: Instant::now(),
+        })
     }
 }
 
@@ -29,7 +34,9 @@ impl Clock for SystemClock {
     }
 
     fn wall_ms(&self) -> u64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
     }
 }

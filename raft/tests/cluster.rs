@@ -34,7 +34,11 @@ async fn converge(cluster: &Cluster, group: GroupId) -> Vec<Bytes> {
             .map(|node| node.data[&group].visible());
         let first = contents.next().unwrap();
         if first.position.is_some() && contents.all(|other| other == first) {
-            return first.commands.into_iter().map(|(_, command)| command).collect();
+            return first
+                .commands
+                .into_iter()
+                .map(|(_, command)| command)
+                .collect();
         }
         pause(5).await;
     }
@@ -49,15 +53,28 @@ fn replicas_apply_the_same_commands() {
         for group in cluster.groups.clone() {
             let leader = cluster.leader(group).await;
             for n in 0..50 {
-                let done = cluster.group(leader, group).propose(command(format!("{n}"))).await;
+                let done = cluster
+                    .group(leader, group)
+                    .propose(command(format!("{n}")))
+                    .await;
                 assert_eq!(done.unwrap().reply, format!("did {n}"));
             }
             let follower = leader % 3 + 1;
             let refused = cluster.group(follower, group).propose(command("x")).await;
-            assert_eq!(refused, Err(ProposeError::NotLeader { hint: Some(peer(leader)) }));
+            assert_eq!(
+                refused,
+                Err(ProposeError::NotLeader {
+                    hint: Some(peer(leader))
+                })
+            );
             assert!(cluster.group(follower, group).leadership().is_none());
             let refused = cluster.group(follower, group).read_barrier().await;
-            assert_eq!(refused, Err(BarrierError::NotLeader { hint: Some(peer(leader)) }));
+            assert_eq!(
+                refused,
+                Err(BarrierError::NotLeader {
+                    hint: Some(peer(leader))
+                })
+            );
             assert_eq!(converge(&cluster, group).await.len(), 50);
         }
         cluster.shutdown().await;
@@ -71,17 +88,28 @@ fn a_killed_leader_is_replaced_and_comes_back() {
         cluster.initialize(&[1, 2, 3]).await;
         let first = cluster.leader(GROUP).await;
         for n in 0..20 {
-            cluster.group(first, GROUP).propose(command(format!("{n}"))).await.unwrap();
+            cluster
+                .group(first, GROUP)
+                .propose(command(format!("{n}")))
+                .await
+                .unwrap();
         }
         cluster.power_off(first).await;
         let second = cluster.leader(GROUP).await;
         assert_ne!(first, second);
         for n in 20..40 {
-            cluster.group(second, GROUP).propose(command(format!("{n}"))).await.unwrap();
+            cluster
+                .group(second, GROUP)
+                .propose(command(format!("{n}")))
+                .await
+                .unwrap();
         }
         cluster.boot(first).await;
         let commands = converge(&cluster, GROUP).await;
-        assert_eq!(commands, (0..40).map(|n| command(format!("{n}"))).collect::<Vec<_>>());
+        assert_eq!(
+            commands,
+            (0..40).map(|n| command(format!("{n}"))).collect::<Vec<_>>()
+        );
         cluster.shutdown().await;
     });
 }
@@ -109,10 +137,17 @@ fn a_leader_that_is_cut_off_stops_serving_before_another_begins() {
                 pause(1).await;
             }
             let new = new.expect("a new leader");
-            cluster.group(new, GROUP).propose(command("new")).await.unwrap();
+            cluster
+                .group(new, GROUP)
+                .propose(command("new"))
+                .await
+                .unwrap();
             let group = cluster.group(old, GROUP);
             let late = tokio::time::timeout(Duration::from_secs(2), group.propose(command("old")));
-            assert!(!matches!(late.await, Ok(Ok(_))), "nothing is acknowledged without a majority");
+            assert!(
+                !matches!(late.await, Ok(Ok(_))),
+                "nothing is acknowledged without a majority"
+            );
             cluster.network.heal();
             let commands = converge(&cluster, GROUP).await;
             assert_eq!(commands, [command("new")]);
@@ -128,13 +163,31 @@ fn leadership_is_handed_over_on_request() {
         cluster.initialize(&[1, 2, 3]).await;
         let old = cluster.leader(GROUP).await;
         let new = old % 3 + 1;
-        cluster.group(old, GROUP).propose(command("a")).await.unwrap();
-        let refused = cluster.group(old, GROUP).transfer_leader(ReplicaId(9)).await;
-        assert!(matches!(refused, Err(MembershipError::Refused { .. })), "{refused:?}");
-        cluster.group(old, GROUP).transfer_leader(ReplicaId(new)).await.unwrap();
+        cluster
+            .group(old, GROUP)
+            .propose(command("a"))
+            .await
+            .unwrap();
+        let refused = cluster
+            .group(old, GROUP)
+            .transfer_leader(ReplicaId(9))
+            .await;
+        assert!(
+            matches!(refused, Err(MembershipError::Refused { .. })),
+            "{refused:?}"
+        );
+        cluster
+            .group(old, GROUP)
+            .transfer_leader(ReplicaId(new))
+            .await
+            .unwrap();
         assert!(cluster.group(old, GROUP).leadership().is_none());
         assert_eq!(cluster.leader(GROUP).await, new);
-        cluster.group(new, GROUP).propose(command("b")).await.unwrap();
+        cluster
+            .group(new, GROUP)
+            .propose(command("b"))
+            .await
+            .unwrap();
         assert_eq!(converge(&cluster, GROUP).await.len(), 2);
         cluster.shutdown().await;
     });
@@ -162,7 +215,10 @@ fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
             group.add_learner(peer(n)).await.unwrap();
         }
         assert_eq!(converge(&cluster, GROUP).await.len(), 200);
-        group.change_membership((1..=3).map(ReplicaId).collect()).await.unwrap();
+        group
+            .change_membership((1..=3).map(ReplicaId).collect())
+            .await
+            .unwrap();
         group.read_barrier().await.unwrap();
         for n in 200..220 {
             group.propose(command(format!("{n}"))).await.unwrap();
@@ -174,7 +230,10 @@ fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
         // The first replica leaves; another leads.
         let change = group.change_membership([2, 3].map(ReplicaId).into()).await;
         assert!(change.is_ok(), "{change:?}");
-        assert!(group.leadership().is_none(), "a removed replica serves no reads");
+        assert!(
+            group.leadership().is_none(),
+            "a removed replica serves no reads"
+        );
         let leader = cluster.leader(GROUP).await;
         assert_ne!(leader, 1);
         let voters = cluster.group(leader, GROUP).status().membership.voters();
@@ -189,15 +248,30 @@ fn parked_groups_are_silent_and_wake() {
         let mut cluster = Cluster::start(5, 3, 1).await;
         cluster.initialize(&[1, 2, 3]).await;
         let leader = cluster.leader(GROUP).await;
-        cluster.group(leader, GROUP).propose(command("a")).await.unwrap();
+        cluster
+            .group(leader, GROUP)
+            .propose(command("a"))
+            .await
+            .unwrap();
         pause(200).await;
         (1..=3).for_each(|n| cluster.group(n, GROUP).park());
         let term = cluster.group(leader, GROUP).term();
         pause(60_000).await;
-        assert_eq!(cluster.group(leader, GROUP).term(), term, "nobody campaigned");
-        assert!(cluster.group(leader, GROUP).leadership().is_none(), "its lease is over");
+        assert_eq!(
+            cluster.group(leader, GROUP).term(),
+            term,
+            "nobody campaigned"
+        );
+        assert!(
+            cluster.group(leader, GROUP).leadership().is_none(),
+            "its lease is over"
+        );
         (1..=3).for_each(|n| cluster.group(n, GROUP).unpark());
-        cluster.group(leader, GROUP).propose(command("b")).await.unwrap();
+        cluster
+            .group(leader, GROUP)
+            .propose(command("b"))
+            .await
+            .unwrap();
         assert_eq!(cluster.group(leader, GROUP).term(), term);
         cluster.shutdown().await;
     });
@@ -280,13 +354,19 @@ async fn random_run(seed: u64, bug: PlantedBug) -> Result<u64, String> {
     let last = tokio::time::timeout(Duration::from_secs(20), async {
         loop {
             let leader = cluster.leader(GROUP).await;
-            if cluster.group(leader, GROUP).propose(command("last")).await.is_ok() {
+            if cluster
+                .group(leader, GROUP)
+                .propose(command("last"))
+                .await
+                .is_ok()
+            {
                 return;
             }
             pause(10).await;
         }
     });
-    last.await.map_err(|_| format!("no progress after healing, node {leader} led"))?;
+    last.await
+        .map_err(|_| format!("no progress after healing, node {leader} led"))?;
     let commands = converge(&cluster, GROUP).await;
     let distinct: BTreeSet<_> = commands.iter().cloned().collect();
     if !distinct.is_superset(&acknowledged) {
@@ -318,6 +398,10 @@ fn nothing_acknowledged_is_lost_and_no_read_is_stale() {
 fn one_seed_gives_one_history() {
     for seed in [3, 8] {
         let first = simulate(random_run(seed, PlantedBug::None));
-        assert_eq!(first, simulate(random_run(seed, PlantedBug::None)), "seed {seed}");
+        assert_eq!(
+            first,
+            simulate(random_run(seed, PlantedBug::None)),
+            "seed {seed}"
+        );
     }
 }

@@ -29,7 +29,9 @@ async fn open(directory: &std::path::Path, data: &Data) -> (Host, Arc<RaftLog>) 
     )
     .unwrap();
     let data = data.clone();
-    host.open_group(GROUP, ReplicaId(1), move || Ok(data.machine())).await.unwrap();
+    host.open_group(GROUP, ReplicaId(1), move || Ok(data.machine()))
+        .await
+        .unwrap();
     (host, log)
 }
 
@@ -47,7 +49,11 @@ async fn acknowledged_commands_survive_restarts_on_a_real_disk() {
         let leadership = leadership.unwrap_or_else(|error| panic!("{error}: {:?}", group.status()));
         assert_eq!(leadership.term, round + 1, "every start begins a term");
         let visible = data.visible().commands.len();
-        assert_eq!(visible as u64, round * 100, "everything is applied before the leader is ready");
+        assert_eq!(
+            visible as u64,
+            round * 100,
+            "everything is applied before the leader is ready"
+        );
         for n in 0..100 {
             let command = format!("{round}-{n}");
             let done = group.propose(Bytes::from(command.clone())).await.unwrap();
@@ -56,7 +62,10 @@ async fn acknowledged_commands_survive_restarts_on_a_real_disk() {
         }
         assert_eq!(group.read_barrier().await.unwrap(), leadership);
         host.shutdown().await;
-        assert_eq!(group.propose(Bytes::new()).await, Err(ProposeError::Stopped));
+        assert_eq!(
+            group.propose(Bytes::new()).await,
+            Err(ProposeError::Stopped)
+        );
         assert!(group.leadership().is_none());
         drop(log);
         // The data forgets everything; the log brings it back.
@@ -72,7 +81,9 @@ async fn many_clients_share_a_sync() {
     let mut groups = vec![host.group(GROUP).unwrap()];
     for id in 2..=8 {
         let data = Data::default();
-        let opened = host.open_group(GroupId(id), ReplicaId(1), move || Ok(data.machine())).await;
+        let opened = host
+            .open_group(GroupId(id), ReplicaId(1), move || Ok(data.machine()))
+            .await;
         groups.push(opened.unwrap());
     }
     for group in &groups {
@@ -84,7 +95,10 @@ async fn many_clients_share_a_sync() {
         let group = groups[client % groups.len()].clone();
         tokio::spawn(async move {
             for n in 0..20 {
-                group.propose(Bytes::from(format!("{client}-{n}"))).await.unwrap();
+                group
+                    .propose(Bytes::from(format!("{client}-{n}")))
+                    .await
+                    .unwrap();
             }
         })
     });
@@ -92,7 +106,11 @@ async fn many_clients_share_a_sync() {
         client.await.unwrap();
     }
     let batches = log.stats().batches - before;
-    assert!(batches < 64 * 20 / 2, "{batches} syncs for {} proposals", 64 * 20);
+    assert!(
+        batches < 64 * 20 / 2,
+        "{batches} syncs for {} proposals",
+        64 * 20
+    );
     host.shutdown().await;
 }
 
@@ -107,7 +125,10 @@ fn acknowledged_commands_survive_loss_of_power() {
                 let group = cluster.group(1, group);
                 group.wait_leadership().await.unwrap();
                 for i in 0..5 {
-                    group.propose(Bytes::from(format!("{round}-{i}"))).await.unwrap();
+                    group
+                        .propose(Bytes::from(format!("{round}-{i}")))
+                        .await
+                        .unwrap();
                     acknowledged[n] += 1;
                 }
                 // Proposed and not waited for: may be lost.
@@ -124,7 +145,10 @@ fn acknowledged_commands_survive_loss_of_power() {
         for (n, group) in cluster.groups.clone().into_iter().enumerate() {
             cluster.group(1, group).wait_leadership().await.unwrap();
             let commands = cluster.nodes[&1].data[&group].visible().commands;
-            let heard = commands.iter().filter(|(_, command)| &command[..] != b"unheard").count();
+            let heard = commands
+                .iter()
+                .filter(|(_, command)| &command[..] != b"unheard")
+                .count();
             assert_eq!(heard, acknowledged[n]);
         }
         cluster.shutdown().await;
@@ -140,10 +164,16 @@ fn a_group_whose_core_died_is_reopened() {
         group.wait_leadership().await.unwrap();
         group.propose(Bytes::from_static(b"one")).await.unwrap();
         let died = group.propose(Bytes::from_static(b"panic")).await;
-        assert!(matches!(died, Err(ProposeError::Ambiguous { .. })), "{died:?}");
+        assert!(
+            matches!(died, Err(ProposeError::Ambiguous { .. })),
+            "{died:?}"
+        );
         // The command kills every core that applies it, so the group stays down...
         tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        assert_eq!(cluster.nodes[&1].events.down.lock().unwrap().first(), Some(&GROUP));
+        assert_eq!(
+            cluster.nodes[&1].events.down.lock().unwrap().first(),
+            Some(&GROUP)
+        );
         // ... and the other group goes on.
         let other = cluster.group(1, GroupId(2));
         other.wait_leadership().await.unwrap();
@@ -168,8 +198,14 @@ fn data_ahead_of_its_log_is_refused() {
         cluster.boot(1).await;
         let data = cluster.nodes[&1].data[&GROUP].clone();
         let host = cluster.nodes[&1].host.clone().unwrap();
-        let opened = host.open_group(GROUP, ReplicaId(1), move || Ok(data.machine())).await;
-        assert!(matches!(opened, Err(OpenError::LogBehindData { .. })), "{:?}", opened.err());
+        let opened = host
+            .open_group(GROUP, ReplicaId(1), move || Ok(data.machine()))
+            .await;
+        assert!(
+            matches!(opened, Err(OpenError::LogBehindData { .. })),
+            "{:?}",
+            opened.err()
+        );
         cluster.shutdown().await;
     });
 }
@@ -188,7 +224,11 @@ fn a_log_of_large_entries_is_purged_once_they_are_durable() {
             group.propose(Bytes::from(vec![7; 1_000])).await.unwrap();
         }
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        assert_eq!(group.status().purged, None, "nothing is durable in the data yet");
+        assert_eq!(
+            group.status().purged,
+            None,
+            "nothing is durable in the data yet"
+        );
         cluster.nodes[&1].data[&GROUP].persist();
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         let purged = group.status().purged.expect("purged");

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use openraft::EntryPayload as RaftPayload;
 use openraft::vote::leader_id_std::CommittedLeaderId;
 
-use super::types::{
-    Command, LogId, RaftEntry, RaftMembership, RaftVote, StoredMembership,
-};
+use super::types::{Command, LogId, RaftEntry, RaftMembership, RaftVote, StoredMembership};
 use crate::codec::Malformed;
 use crate::ids::{LogPosition, ReplicaId};
 use crate::membership::Membership;
@@ -19,12 +17,18 @@ use crate::state_machine::{Entry, EntryPayload};
 use crate::transport::Vote;
 
 pub(crate) fn position(id: &LogId) -> LogPosition {
-    LogPosition { term: id.committed_leader_id().term, index: id.index() + 1 }
+    LogPosition {
+        term: id.committed_leader_id().term,
+        index: id.index() + 1,
+    }
 }
 
 pub(crate) fn log_id(position: LogPosition) -> LogId {
     debug_assert!(position.index > 0, "index 0 stands for the empty log");
-    LogId::new(CommittedLeaderId::new(position.term), position.index.saturating_sub(1))
+    LogId::new(
+        CommittedLeaderId::new(position.term),
+        position.index.saturating_sub(1),
+    )
 }
 
 pub(crate) fn vote(vote: &RaftVote) -> Vote {
@@ -66,16 +70,26 @@ pub(crate) fn raft_entry(entry: Entry) -> Result<RaftEntry, Malformed> {
             RaftPayload::Membership(raft_membership(&Membership::decode(&bytes)?)?)
         }
     };
-    Ok(RaftEntry { log_id: log_id(entry.position), payload })
+    Ok(RaftEntry {
+        log_id: log_id(entry.position),
+        payload,
+    })
 }
 
 pub(crate) fn membership(position: Option<LogPosition>, raft: &RaftMembership) -> Membership {
-    let replicas =
-        |config: &BTreeSet<u64>| config.iter().map(|id| ReplicaId(*id)).collect::<BTreeSet<_>>();
+    let replicas = |config: &BTreeSet<u64>| {
+        config
+            .iter()
+            .map(|id| ReplicaId(*id))
+            .collect::<BTreeSet<_>>()
+    };
     Membership {
         position,
         configs: raft.get_joint_config().iter().map(replicas).collect(),
-        members: raft.nodes().map(|(id, place)| (ReplicaId(*id), *place)).collect(),
+        members: raft
+            .nodes()
+            .map(|(id, place)| (ReplicaId(*id), *place))
+            .collect(),
     }
 }
 
@@ -85,13 +99,19 @@ fn raft_membership(membership: &Membership) -> Result<RaftMembership, Malformed>
         .iter()
         .map(|config| config.iter().map(|replica| replica.0).collect())
         .collect();
-    let nodes: std::collections::BTreeMap<u64, _> =
-        membership.members.iter().map(|(replica, place)| (replica.0, *place)).collect();
+    let nodes: std::collections::BTreeMap<u64, _> = membership
+        .members
+        .iter()
+        .map(|(replica, place)| (replica.0, *place))
+        .collect();
     RaftMembership::new(configs, nodes).map_err(|_| Malformed)
 }
 
 pub(crate) fn stored(membership: &StoredMembership) -> Membership {
-    self::membership(membership.log_id().as_ref().map(position), membership.membership())
+    self::membership(
+        membership.log_id().as_ref().map(position),
+        membership.membership(),
+    )
 }
 
 pub(crate) fn raft_stored(bytes: &Bytes) -> Result<StoredMembership, Malformed> {
@@ -99,5 +119,8 @@ pub(crate) fn raft_stored(bytes: &Bytes) -> Result<StoredMembership, Malformed> 
     if membership == Membership::default() {
         return Ok(StoredMembership::default());
     }
-    Ok(StoredMembership::new(membership.position.map(log_id), raft_membership(&membership)?))
+    Ok(StoredMembership::new(
+        membership.position.map(log_id),
+        raft_membership(&membership)?,
+    ))
 }

@@ -4,13 +4,13 @@
 //! disk and the same handle goes on. In between, calls answer `Stopped`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::WatchReceiver;
 use openraft::async_runtime::Instant as _;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardReason, ForwardToLeader,
     InitializeError, LinearizableReadError, RaftError,
@@ -84,7 +84,8 @@ impl Wiring {
     /// The next of a sequence of seeds that depends on the host's seed only.
     pub(crate) fn next_seed(&self) -> u64 {
         let draw = self.draws.fetch_add(1, Ordering::Relaxed);
-        self.seed.wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        self.seed
+            .wrapping_add(draw.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 }
 
@@ -118,6 +119,9 @@ pub(crate) struct GroupInner {
     pub(crate) parked: AtomicBool,
     /// Set when the group is closed on purpose: it must not be reopened.
     pub(crate) closed: AtomicBool,
+    /// Whether the state machine of the last core still lives: it may be applying yet while its
+    /// core is dead, and no other may be opened beside it.
+    pub(crate) machine_alive: Mutex<Weak<()>>,
     /// Held while a core is started or stopped; true once one has been started.
     pub(crate) starting: tokio::sync::Mutex<bool>,
     /// How often in a row the group could not be reopened.
@@ -156,17 +160,22 @@ impl Group {
     /// just opened and waits to be told.
     pub async fn initialize(&self, members: Vec<Peer>) -> Result<(), MembershipError> {
         let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let nodes: BTreeMap<u64, Place> =
-            members.iter().map(|peer| (peer.replica.0, peer.place)).collect();
-        core.raft.initialize(nodes).await.map_err(|error| match error {
-            RaftError::APIError(InitializeError::NotAllowed(_)) => {
-                MembershipError::Refused { reason: "the group has members already".to_owned() }
-            }
-            RaftError::APIError(InitializeError::NotInMembers(_)) => {
-                MembershipError::Refused { reason: "this replica is not among them".to_owned() }
-            }
-            RaftError::Fatal(_) => MembershipError::Stopped,
-        })
+        let nodes: BTreeMap<u64, Place> = members
+            .iter()
+            .map(|peer| (peer.replica.0, peer.place))
+            .collect();
+        core.raft
+            .initialize(nodes)
+            .await
+            .map_err(|error| match error {
+                RaftError::APIError(InitializeError::NotAllowed(_)) => MembershipError::Refused {
+                    reason: "the group has members already".to_owned(),
+                },
+                RaftError::APIError(InitializeError::NotInMembers(_)) => MembershipError::Refused {
+                    reason: "this replica is not among them".to_owned(),
+                },
+                RaftError::Fatal(_) => MembershipError::Stopped,
+            })
     }
 
     /// Replicates a command and waits until it is applied here.
@@ -176,12 +185,18 @@ impl Group {
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
         let limit = self.inner.wiring.config.command_bytes_max;
         if command.len() > limit {
-            return Err(ProposeError::TooLarge { bytes: command.len(), limit });
+            return Err(ProposeError::TooLarge {
+                bytes: command.len(),
+                limit,
+            });
         }
         let core = self.inner.core().ok_or(ProposeError::Stopped)?;
         for _ in 0..=LEASE_RETRIES {
             let (responder, receiver) = OneshotResponder::new_pair();
-            let write = core.raft.write(Command(command.clone())).responder(responder);
+            let write = core
+                .raft
+                .write(Command(command.clone()))
+                .responder(responder);
             write.await.map_err(|_| ProposeError::Stopped)?;
             let outcome = match receiver.await {
                 Ok(outcome) => outcome,
@@ -191,16 +206,23 @@ impl Group {
             match outcome {
                 Ok(done) => {
                     let position = convert::position(&done.log_id);
-                    return Ok(Proposed { position, reply: done.data.0 });
+                    return Ok(Proposed {
+                        position,
+                        reply: done.data.0,
+                    });
                 }
                 Err(ClientWriteError::LogEntryDiscarded(forward)) => {
-                    return Err(ProposeError::Ambiguous { hint: hint(&forward) });
+                    return Err(ProposeError::Ambiguous {
+                        hint: hint(&forward),
+                    });
                 }
                 Err(ClientWriteError::ForwardToLeader(forward)) => {
                     if forward.reason != ForwardReason::LeaseExpired
                         || self.confirm(&core).await.is_err()
                     {
-                        return Err(ProposeError::NotLeader { hint: hint(&forward) });
+                        return Err(ProposeError::NotLeader {
+                            hint: hint(&forward),
+                        });
                     }
                 }
                 Err(_) => return Err(ProposeError::NotLeader { hint: None }),
@@ -248,7 +270,9 @@ impl Group {
         for _ in 0..=LEASE_RETRIES {
             let term = self.inner.cell.led_term();
             if term == 0 {
-                return Err(BarrierError::NotLeader { hint: self.leader_hint() });
+                return Err(BarrierError::NotLeader {
+                    hint: self.leader_hint(),
+                });
             }
             let linearizer = match core.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
                 Ok(linearizer) => linearizer,
@@ -260,7 +284,9 @@ impl Group {
                     if forward.reason == ForwardReason::LeaseExpired {
                         continue;
                     }
-                    return Err(BarrierError::NotLeader { hint: hint(&forward) });
+                    return Err(BarrierError::NotLeader {
+                        hint: hint(&forward),
+                    });
                 }
             };
             match linearizer.try_await_ready(&core.raft, Some(timeout)).await {
@@ -276,12 +302,18 @@ impl Group {
                 return Ok(Leadership { term });
             }
         }
-        Err(BarrierError::NotLeader { hint: self.leader_hint() })
+        Err(BarrierError::NotLeader {
+            hint: self.leader_hint(),
+        })
     }
 
     /// The current term as far as this replica knows.
     pub fn term(&self) -> u64 {
-        self.inner.core.read().as_ref().map_or(0, |core| core.metrics.borrow_watched().current_term)
+        self.inner
+            .core
+            .read()
+            .as_ref()
+            .map_or(0, |core| core.metrics.borrow_watched().current_term)
     }
 
     /// Who leads as far as this replica knows.
@@ -290,7 +322,10 @@ impl Group {
         let metrics = core.as_ref()?.metrics.borrow_watched();
         let leader = metrics.current_leader?;
         let place = *metrics.membership_config.get_node(&leader)?;
-        Some(Peer { replica: ReplicaId(leader), place })
+        Some(Peer {
+            replica: ReplicaId(leader),
+            place,
+        })
     }
 
     /// Waits until this replica may serve reads, asking nobody. Fails when the group stops.
@@ -319,7 +354,10 @@ impl Group {
     /// its place. Returns when the new membership is committed, not when the learner has caught up.
     pub async fn add_learner(&self, peer: Peer) -> Result<(), MembershipError> {
         let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let added = core.raft.add_learner(peer.replica.0, peer.place, false).await;
+        let added = core
+            .raft
+            .add_learner(peer.replica.0, peer.place, false)
+            .await;
         added.map(|_| ()).map_err(membership_error)
     }
 
@@ -343,8 +381,10 @@ impl Group {
     ) -> Result<(), MembershipError> {
         let core = self.inner.core().ok_or(MembershipError::Stopped)?;
         let learners = learners.into_iter().map(|replica| replica.0).collect();
-        let changed =
-            core.raft.change_membership(ChangeMembers::RemoveNodes(learners), false).await;
+        let changed = core
+            .raft
+            .change_membership(ChangeMembers::RemoveNodes(learners), false)
+            .await;
         changed.map(|_| ()).map_err(membership_error)
     }
 
@@ -355,14 +395,27 @@ impl Group {
         let core = self.inner.core().ok_or(MembershipError::Stopped)?;
         let term = self.inner.cell.led_term();
         if term == 0 {
-            return Err(MembershipError::NotLeader { hint: self.leader_hint() });
+            return Err(MembershipError::NotLeader {
+                hint: self.leader_hint(),
+            });
         }
         let mut metrics = core.metrics.clone();
-        if !metrics.borrow_watched().membership_config.voter_ids().any(|id| id == to.0) {
-            return Err(MembershipError::Refused { reason: format!("{to} is not a voter") });
+        if !metrics
+            .borrow_watched()
+            .membership_config
+            .voter_ids()
+            .any(|id| id == to.0)
+        {
+            return Err(MembershipError::Refused {
+                reason: format!("{to} is not a voter"),
+            });
         }
         self.inner.cell.on_transfer();
-        core.raft.trigger().transfer_leader(to.0).await.map_err(|_| MembershipError::Stopped)?;
+        core.raft
+            .trigger()
+            .transfer_leader(to.0)
+            .await
+            .map_err(|_| MembershipError::Stopped)?;
         let moved = async {
             loop {
                 let done = {
@@ -372,18 +425,27 @@ impl Group {
                 if done {
                     return Ok(());
                 }
-                metrics.changed().await.map_err(|_| MembershipError::Stopped)?;
+                metrics
+                    .changed()
+                    .await
+                    .map_err(|_| MembershipError::Stopped)?;
             }
         };
         let patience = self.inner.wiring.config.timing.lease() * 2;
-        tokio::time::timeout(patience, moved).await.unwrap_or(Err(MembershipError::Ambiguous))
+        tokio::time::timeout(patience, moved)
+            .await
+            .unwrap_or(Err(MembershipError::Ambiguous))
     }
 
     /// Campaigns now instead of after an election timeout. For the replica that led a range
     /// before it was split, and for tests.
     pub async fn campaign(&self) -> Result<(), BarrierError> {
         let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        core.raft.trigger().elect(false).await.map_err(|_| BarrierError::Stopped)
+        core.raft
+            .trigger()
+            .elect(false)
+            .await
+            .map_err(|_| BarrierError::Stopped)
     }
 
     /// Stops this replica's timers: it sends no heartbeats and does not campaign. For groups
@@ -408,23 +470,36 @@ impl Group {
     /// there, less what is kept for slow peers. The host calls it now and then.
     pub async fn compact_log(&self) -> Result<(), BarrierError> {
         let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        core.raft.trigger().snapshot().await.map_err(|_| BarrierError::Stopped)
+        core.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|_| BarrierError::Stopped)
     }
 
     /// A look at the replica.
     pub fn status(&self) -> GroupStatus {
         let core = self.inner.core.read();
-        let Some(core) = core.as_ref() else { return GroupStatus::default() };
+        let Some(core) = core.as_ref() else {
+            return GroupStatus::default();
+        };
         let log = core.log.state();
         let metrics = core.metrics.borrow_watched();
         let at = |id: &Option<super::types::LogId>| id.as_ref().map(convert::position);
         let peer = |id: u64| {
             let place = *metrics.membership_config.get_node(&id)?;
-            Some(Peer { replica: ReplicaId(id), place })
+            Some(Peer {
+                replica: ReplicaId(id),
+                place,
+            })
         };
         GroupStatus {
             running: metrics.running_state.is_ok(),
-            failure: metrics.running_state.as_ref().err().map(ToString::to_string),
+            failure: metrics
+                .running_state
+                .as_ref()
+                .err()
+                .map(ToString::to_string),
             term: metrics.current_term,
             leads: metrics.state == ServerState::Leader,
             leader: metrics.current_leader.and_then(peer),
@@ -450,7 +525,10 @@ impl Group {
 }
 
 fn hint(forward: &ForwardToLeader<Types>) -> Option<Peer> {
-    Some(Peer { replica: ReplicaId(forward.leader_id?), place: forward.leader_node? })
+    Some(Peer {
+        replica: ReplicaId(forward.leader_id?),
+        place: forward.leader_node?,
+    })
 }
 
 fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembershipError {
@@ -458,17 +536,23 @@ fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> Members
         RaftError::Fatal(Fatal::Stopped) => MembershipError::Stopped,
         RaftError::Fatal(_) => MembershipError::Ambiguous,
         RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            MembershipError::NotLeader { hint: hint(&forward) }
+            MembershipError::NotLeader {
+                hint: hint(&forward),
+            }
         }
         RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => MembershipError::Ambiguous,
         RaftError::APIError(ClientWriteError::ChangeMembershipError(
             ChangeMembershipError::InProgress(_),
         )) => MembershipError::InProgress,
         RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-            MembershipError::Refused { reason: error.to_string() }
+            MembershipError::Refused {
+                reason: error.to_string(),
+            }
         }
         RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
-            MembershipError::Refused { reason: error.to_string() }
+            MembershipError::Refused {
+                reason: error.to_string(),
+            }
         }
     }
 }

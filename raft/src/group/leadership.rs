@@ -123,7 +123,8 @@ impl LeaderCell {
         let index = membership.position.map_or(0, |position| position.index);
         let newest = self.newest_membership.lock();
         if index >= *newest {
-            self.sole_voter.store(membership.sole_voter_is(self.replica), Ordering::Release);
+            self.sole_voter
+                .store(membership.sole_voter_is(self.replica), Ordering::Release);
         }
     }
 
@@ -159,14 +160,21 @@ mod tests {
     const ME: ReplicaId = ReplicaId(1);
 
     fn vote(term: u64, candidate: u64, committed: bool) -> Vote {
-        Vote { term, candidate: ReplicaId(candidate), committed }
+        Vote {
+            term,
+            candidate: ReplicaId(candidate),
+            committed,
+        }
     }
 
     fn membership(index: u64, voters: &[u64]) -> Membership {
         let voters: BTreeSet<_> = voters.iter().map(|id| ReplicaId(*id)).collect();
         Membership {
             position: Some(LogPosition { term: 1, index }),
-            members: voters.iter().map(|id| (*id, Place::default())).collect::<BTreeMap<_, _>>(),
+            members: voters
+                .iter()
+                .map(|id| (*id, Place::default()))
+                .collect::<BTreeMap<_, _>>(),
             configs: vec![voters],
         }
     }
@@ -194,7 +202,11 @@ mod tests {
         cell.on_membership_appended(1, &membership(1, &[1]));
         cell.on_membership_appended(3, &membership(3, &[1, 2]));
         cell.on_membership_applied(&membership(1, &[1]));
-        assert_eq!(cell.view(), CellView::Leased(1), "an older membership must not win");
+        assert_eq!(
+            cell.view(),
+            CellView::Leased(1),
+            "an older membership must not win"
+        );
         cell.on_membership_applied(&membership(3, &[1, 2]));
         assert_eq!(cell.view(), CellView::Leased(1));
     }

@@ -27,13 +27,17 @@ impl GroupInner {
     ) -> Self {
         Self {
             id,
-            me: Peer { replica, place: wiring.config.place },
+            me: Peer {
+                replica,
+                place: wiring.config.place,
+            },
             wiring,
             cell: Arc::new(LeaderCell::new(replica)),
             factory,
             core: RwLock::new(None),
             parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            machine_alive: Mutex::default(),
             starting: tokio::sync::Mutex::new(false),
             reopen_failures: AtomicU32::new(0),
             reopen_wait: AtomicU32::new(0),
@@ -56,7 +60,10 @@ impl GroupInner {
     pub(crate) async fn restart(&self, rounds_max: u32) -> Result<bool, OpenError> {
         // Invariant: never two cores of one replica.
         let started = self.starting.lock().await;
-        let due = *started && !self.is_closed() && self.core.read().is_none();
+        let due = *started
+            && !self.is_closed()
+            && self.core.read().is_none()
+            && self.machine_alive.lock().strong_count() == 0;
         if !due || !self.restart_is_due(rounds_max) {
             return Ok(false);
         }
@@ -78,7 +85,8 @@ impl GroupInner {
             return false;
         }
         let failures = self.reopen_failures.load(Ordering::Relaxed).min(16);
-        self.reopen_wait.store((1_u32 << failures).min(rounds_max), Ordering::Relaxed);
+        self.reopen_wait
+            .store((1_u32 << failures).min(rounds_max), Ordering::Relaxed);
         true
     }
 
@@ -87,26 +95,40 @@ impl GroupInner {
         let machine = (self.factory)()?;
         let applied = machine.applied()?.position;
         let state = log.state();
-        let end = state.last.max(state.snapshot_expected).map_or(0, |position| position.index);
+        let end = state
+            .last
+            .max(state.snapshot_expected)
+            .map_or(0, |position| position.index);
         if let Some(applied) = applied.filter(|applied| applied.index > end) {
             let last = state.last.unwrap_or_default();
-            return Err(OpenError::LogBehindData { group: self.id, applied, last });
+            return Err(OpenError::LogBehindData {
+                group: self.id,
+                applied,
+                last,
+            });
         }
         let purged = state.purged.map_or(0, |position| position.index);
         if applied.map_or(0, |position| position.index) < purged {
             let purged = state.purged.unwrap_or_default();
-            return Err(OpenError::DataBehindLog { group: self.id, applied, purged });
+            return Err(OpenError::DataBehindLog {
+                group: self.id,
+                applied,
+                purged,
+            });
         }
 
         self.cell.reset();
         let running = Arc::new(AtomicBool::new(false));
         let panicked = Arc::new(AtomicBool::new(false));
+        let alive = Arc::new(());
+        *self.machine_alive.lock() = Arc::downgrade(&alive);
         let machine = Machine::new(
             machine,
             Arc::clone(&log),
             Arc::clone(&self.cell),
             Arc::clone(&running),
             Arc::clone(&panicked),
+            alive,
         )?;
         let network = Network {
             group: self.id,
@@ -134,7 +156,8 @@ impl GroupInner {
         // A sole voter cannot have promised its vote to anybody else.
         let vote_guard = (state.vote.is_some() && !sole)
             .then(|| Instant::now() + self.wiring.config.timing.promise());
-        raft.runtime_config().tick(!self.parked.load(Ordering::Acquire));
+        raft.runtime_config()
+            .tick(!self.parked.load(Ordering::Acquire));
         if vote_guard.is_none() {
             raft.runtime_config().elect(true);
         }
@@ -144,7 +167,14 @@ impl GroupInner {
         }
         let metrics = raft.metrics();
         let staging = Mutex::new(Staging::default());
-        let core = Core { raft, metrics, log, staging, vote_guard, panicked };
+        let core = Core {
+            raft,
+            metrics,
+            log,
+            staging,
+            vote_guard,
+            panicked,
+        };
         *self.core.write() = Some(Arc::new(core));
         Ok(())
     }

@@ -16,8 +16,8 @@ use super::leadership::LeaderCell;
 use super::types::{LogId, RaftEntry, RaftVote, Types};
 use crate::codec::Malformed;
 use crate::log_store::GroupLog;
-use crate::state_machine::EntryPayload;
 use crate::membership::Membership;
+use crate::state_machine::EntryPayload;
 
 /// Most bytes of entries read at once for replication; openraft asks again for the rest.
 const REPLICATION_BYTES_MAX: usize = 2 << 20;
@@ -35,8 +35,13 @@ impl LogAdapter {
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<RaftEntry>, io::Error> {
-        let entries = self.log.entries(from + 1, to.saturating_add(1), bytes_max)?;
-        entries.into_iter().map(|entry| convert::raft_entry(entry).map_err(malformed)).collect()
+        let entries = self
+            .log
+            .entries(from + 1, to.saturating_add(1), bytes_max)?;
+        entries
+            .into_iter()
+            .map(|entry| convert::raft_entry(entry).map_err(malformed))
+            .collect()
     }
 }
 
@@ -115,7 +120,8 @@ impl RaftLogStorage<Types> for LogAdapter {
         for entry in &entries {
             if let EntryPayload::Membership(bytes) = &entry.payload {
                 let membership = Membership::decode(bytes).map_err(malformed)?;
-                self.cell.on_membership_appended(entry.position.index, &membership);
+                self.cell
+                    .on_membership_appended(entry.position.index, &membership);
             }
         }
         self.log.append(
@@ -126,7 +132,8 @@ impl RaftLogStorage<Types> for LogAdapter {
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
-        self.log.truncate_after(last.as_ref().map(convert::position));
+        self.log
+            .truncate_after(last.as_ref().map(convert::position));
         Ok(())
     }
 

@@ -59,6 +59,8 @@ struct Inner {
     applied: Option<LogPosition>,
     /// Memberships applied, oldest first: the one as of the durable position and those after it.
     memberships: VecDeque<Membership>,
+    /// Dropped with the state machine; see [`super::handle::GroupInner::machine_alive`].
+    _alive: Arc<()>,
 }
 
 impl Machine {
@@ -68,8 +70,12 @@ impl Machine {
         cell: Arc<LeaderCell>,
         running: Arc<AtomicBool>,
         panicked: Arc<AtomicBool>,
+        alive: Arc<()>,
     ) -> Result<Self, StorageError> {
-        let AppliedState { position, membership } = machine.applied()?;
+        let AppliedState {
+            position,
+            membership,
+        } = machine.applied()?;
         let membership = Membership::decode(&membership).map_err(|_| {
             StorageError::new("membership stored with the applied state is malformed")
         })?;
@@ -77,8 +83,19 @@ impl Machine {
         if let Some(position) = position {
             cell.on_applied(position.term, position.index);
         }
-        let inner = Inner { machine, applied: position, memberships: VecDeque::from([membership]) };
-        Ok(Self { inner: Arc::new(Mutex::new(inner)), log, cell, running, panicked })
+        let inner = Inner {
+            machine,
+            applied: position,
+            memberships: VecDeque::from([membership]),
+            _alive: alive,
+        };
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+            log,
+            cell,
+            running,
+            panicked,
+        })
     }
 
     /// Notes in the log, durably, that the data may be ahead of it from now on; without that note
@@ -101,12 +118,18 @@ impl Machine {
         responders: Vec<Option<Responder>>,
         bytes: usize,
     ) -> Result<(), io::Error> {
-        let Some(last) = entries.last() else { return Ok(()) };
+        let Some(last) = entries.last() else {
+            return Ok(());
+        };
         let mut inner = self.inner.lock();
         let blocks = inner.machine.apply_may_block(entries.len(), bytes);
         let mut apply = || inner.machine.apply(entries);
         let mut guarded = || catch_unwind(AssertUnwindSafe(&mut apply));
-        let applied = if blocks { blocking(&mut guarded) } else { guarded() };
+        let applied = if blocks {
+            blocking(&mut guarded)
+        } else {
+            guarded()
+        };
         let Ok(replies) = applied else {
             // openraft would notice with the next command only, and the group hang until then.
             self.panicked.store(true, Ordering::Release);
@@ -129,7 +152,8 @@ impl Machine {
             }
         }
         drop(inner);
-        self.cell.on_applied(last.position.term, last.position.index);
+        self.cell
+            .on_applied(last.position.term, last.position.index);
         for (responder, reply) in responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(CommandReply(reply));
@@ -155,7 +179,10 @@ fn meta(position: Option<LogPosition>, membership: Option<&Membership>) -> Meta 
     let last_membership = membership
         .and_then(|membership| convert::raft_stored(&membership.encode()).ok())
         .unwrap_or_default();
-    Meta { last_log_id: position.map(convert::log_id), last_membership }
+    Meta {
+        last_log_id: position.map(convert::log_id),
+        last_membership,
+    }
 }
 
 /// Runs what may block, without holding up the other tasks of this thread where that can be done.
@@ -172,7 +199,10 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let inner = self.inner.lock();
-        let membership = inner.memberships.back().map_or(Bytes::new(), Membership::encode);
+        let membership = inner
+            .memberships
+            .back()
+            .map_or(Bytes::new(), Membership::encode);
         let stored = convert::raft_stored(&membership).map_err(io::Error::other)?;
         Ok((inner.applied.map(convert::log_id), stored))
     }
@@ -202,11 +232,15 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
-        Some(Builder { inner: Arc::clone(&self.inner) })
+        Some(Builder {
+            inner: Arc::clone(&self.inner),
+        })
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { inner: Arc::clone(&self.inner) }
+        Builder {
+            inner: Arc::clone(&self.inner),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> Result<(), io::Error> {
@@ -221,17 +255,26 @@ impl RaftStateMachine<Types> for Machine {
                 chunks
             }
             SnapshotData::Metadata => {
-                return Err(io::Error::other("a snapshot without data cannot be installed"));
+                return Err(io::Error::other(
+                    "a snapshot without data cannot be installed",
+                ));
             }
         };
         let position = meta.last_log_id.as_ref().map(convert::position);
         let membership = convert::stored(&meta.last_membership);
-        let state = AppliedState { position, membership: membership.encode() };
+        let state = AppliedState {
+            position,
+            membership: membership.encode(),
+        };
         if let Some(position) = position {
             self.expect_snapshot(position).await?;
         }
         let mut inner = self.inner.lock();
-        blocking(|| inner.machine.install_snapshot(state, &mut || Ok(chunks.pop_front())))?;
+        blocking(|| {
+            inner
+                .machine
+                .install_snapshot(state, &mut || Ok(chunks.pop_front()))
+        })?;
         inner.applied = position;
         inner.memberships = VecDeque::from([membership.clone()]);
         drop(inner);
@@ -248,13 +291,19 @@ impl RaftStateMachine<Types> for Machine {
         }
         let inner = self.inner.lock();
         let source = inner.machine.open_snapshot()?;
-        let AppliedState { position, membership } = source.state();
+        let AppliedState {
+            position,
+            membership,
+        } = source.state();
         let membership = Membership::decode(&membership).map_err(io::Error::other)?;
         if position.is_none() {
             return Ok(None);
         }
         let meta = meta(position, Some(&membership));
-        Ok(Some(Snapshot { meta, snapshot: SnapshotData::Live(source) }))
+        Ok(Some(Snapshot {
+            meta,
+            snapshot: SnapshotData::Live(source),
+        }))
     }
 }
 
@@ -268,6 +317,9 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
         let meta = self.inner.lock().durable();
-        Ok(Snapshot { meta, snapshot: SnapshotData::Metadata })
+        Ok(Snapshot {
+            meta,
+            snapshot: SnapshotData::Metadata,
+        })
     }
 }

@@ -52,7 +52,10 @@ impl RaftNetworkFactory<Types> for Network {
         Connection {
             group: self.group,
             from: self.from,
-            to: Peer { replica: ReplicaId(target), place: *place },
+            to: Peer {
+                replica: ReplicaId(target),
+                place: *place,
+            },
             transport: Arc::clone(&self.transport),
             transfers: Arc::clone(&self.transfers),
         }
@@ -75,7 +78,12 @@ impl Connection {
         action: RPCTypes,
         ttl: Duration,
     ) -> Result<Reply, RPCError<Types>> {
-        let envelope = Envelope { group: self.group, from: self.from, to: self.to, body };
+        let envelope = Envelope {
+            group: self.group,
+            from: self.from,
+            to: self.to,
+            body,
+        };
         let answer = match tokio::time::timeout(ttl, self.transport.send(envelope, ttl)).await {
             Ok(answer) => answer,
             Err(_) => Err(TransportError::Timeout),
@@ -106,7 +114,11 @@ impl Connection {
             last: request.last_log_id.as_ref().map(convert::position),
             transfer: request.leadership_transfer,
         };
-        let body = if pre { Request::PreVote(request) } else { Request::Vote(request) };
+        let body = if pre {
+            Request::PreVote(request)
+        } else {
+            Request::Vote(request)
+        };
         match self.call(body, RPCTypes::Vote, option.soft_ttl()).await? {
             Reply::Vote(reply) => Ok(VoteResponse {
                 vote: convert::raft_vote(&reply.vote),
@@ -123,13 +135,15 @@ impl Connection {
         chunk: SnapshotChunk,
         ttl: Duration,
     ) -> Result<Option<RaftVote>, StreamingError<Types>> {
-        let reply = self.call(Request::Snapshot(chunk), RPCTypes::InstallSnapshot, ttl).await?;
+        let reply = self
+            .call(Request::Snapshot(chunk), RPCTypes::InstallSnapshot, ttl)
+            .await?;
         match reply {
             Reply::Snapshot(SnapshotReply::Next) => Ok(None),
             Reply::Snapshot(SnapshotReply::Installed(vote)) => Ok(Some(convert::raft_vote(&vote))),
-            Reply::Snapshot(SnapshotReply::Restart) => {
-                Err(StreamingError::Network(NetworkError::from_string("snapshot must start again")))
-            }
+            Reply::Snapshot(SnapshotReply::Restart) => Err(StreamingError::Network(
+                NetworkError::from_string("snapshot must start again"),
+            )),
             _ => Err(odd_reply().into()),
         }
     }
@@ -144,7 +158,10 @@ impl Connection {
             let error = NetworkError::from_string("a snapshot without data cannot be sent");
             return Err(StreamingError::Network(error));
         };
-        let AppliedState { position, membership } = source.state();
+        let AppliedState {
+            position,
+            membership,
+        } = source.state();
         let mut pieces = Pieces::read(source);
         let mut next = SnapshotChunk {
             vote: convert::vote(&vote),
@@ -234,11 +251,14 @@ impl RaftNetworkV2<Types> for Connection {
             entries: request.entries.into_iter().map(convert::entry).collect(),
             committed: request.leader_commit.as_ref().map(convert::position),
         });
-        match self.call(body, RPCTypes::AppendEntries, option.soft_ttl()).await? {
+        match self
+            .call(body, RPCTypes::AppendEntries, option.soft_ttl())
+            .await?
+        {
             Reply::Append(AppendReply::Stored) => Ok(AppendEntriesResponse::Success),
-            Reply::Append(AppendReply::StoredUpTo(upto)) => {
-                Ok(AppendEntriesResponse::PartialSuccess(upto.map(convert::log_id)))
-            }
+            Reply::Append(AppendReply::StoredUpTo(upto)) => Ok(
+                AppendEntriesResponse::PartialSuccess(upto.map(convert::log_id)),
+            ),
             Reply::Append(AppendReply::Conflict) => Ok(AppendEntriesResponse::Conflict),
             Reply::Append(AppendReply::HigherVote(vote)) => {
                 Ok(AppendEntriesResponse::HigherVote(convert::raft_vote(&vote)))
@@ -287,11 +307,14 @@ impl RaftNetworkV2<Types> for Connection {
             last: request.last_log_id().map(convert::position),
             successor: ReplicaId(*request.to_node_id()),
         };
-        match self.call(body, RPCTypes::TransferLeader, option.soft_ttl()).await? {
+        match self
+            .call(body, RPCTypes::TransferLeader, option.soft_ttl())
+            .await?
+        {
             Reply::TransferLeader { accepted: true } => Ok(Ok(())),
-            Reply::TransferLeader { accepted: false } => {
-                Err(RPCError::Network(NetworkError::from_string("the successor does not campaign")))
-            }
+            Reply::TransferLeader { accepted: false } => Err(RPCError::Network(
+                NetworkError::from_string("the successor does not campaign"),
+            )),
             _ => Err(odd_reply()),
         }
     }

@@ -29,23 +29,34 @@ impl GroupInner {
             Request::Append(request) => self.serve_append(&core, request).await,
             Request::Vote(request) => serve_vote(&core, request, false).await,
             Request::PreVote(request) => serve_vote(&core, request, true).await,
-            Request::TransferLeader { vote, successor, last } => {
+            Request::TransferLeader {
+                vote,
+                successor,
+                last,
+            } => {
                 let request = TransferLeaderRequest::new(
                     convert::raft_vote(&vote),
                     successor.0,
                     last.map(convert::log_id),
                 );
                 let handled = core.raft.handle_transfer_leader(request);
-                let accepted = seeded(self.wiring.next_seed(), handled).await.map_err(stopped)?;
-                Ok(Reply::TransferLeader { accepted: accepted.is_ok() })
+                let accepted = seeded(self.wiring.next_seed(), handled)
+                    .await
+                    .map_err(stopped)?;
+                Ok(Reply::TransferLeader {
+                    accepted: accepted.is_ok(),
+                })
             }
             Request::Snapshot(chunk) => self.serve_snapshot(&core, from, chunk).await,
         }
     }
 
     async fn serve_append(&self, core: &Core, request: AppendRequest) -> Result<Reply, Refusal> {
-        let entries: Result<Vec<_>, _> =
-            request.entries.into_iter().map(convert::raft_entry).collect();
+        let entries: Result<Vec<_>, _> = request
+            .entries
+            .into_iter()
+            .map(convert::raft_entry)
+            .collect();
         let request = AppendEntriesRequest {
             vote: convert::raft_vote(&request.vote),
             prev_log_id: request.previous.map(convert::log_id),
@@ -84,13 +95,20 @@ impl GroupInner {
             last_log_id: chunk.position.map(convert::log_id),
             last_membership,
         };
-        let snapshot = openraft::type_config::alias::SnapshotOf::<super::types::Types, SnapshotData> {
-            meta,
-            snapshot: SnapshotData::Staged(staged),
-        };
+        let snapshot =
+            openraft::type_config::alias::SnapshotOf::<super::types::Types, SnapshotData> {
+                meta,
+                snapshot: SnapshotData::Staged(staged),
+            };
         let vote = convert::raft_vote(&chunk.vote);
-        let reply = core.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        Ok(Reply::Snapshot(SnapshotReply::Installed(convert::vote(&reply.vote))))
+        let reply = core
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(Reply::Snapshot(SnapshotReply::Installed(convert::vote(
+            &reply.vote,
+        ))))
     }
 }
 
@@ -98,15 +116,27 @@ async fn serve_vote(core: &Core, request: VoteRequest, pre: bool) -> Result<Repl
     if !request.transfer && core.vote_guard_holds() {
         let state = core.log.state();
         let vote = state.vote.unwrap_or_default();
-        return Ok(Reply::Vote(VoteReply { vote, granted: false, last: state.last }));
+        return Ok(Reply::Vote(VoteReply {
+            vote,
+            granted: false,
+            last: state.last,
+        }));
     }
     let request = RaftVoteRequest {
         vote: convert::raft_vote(&request.vote),
         last_log_id: request.last.map(convert::log_id),
         leadership_transfer: request.transfer,
     };
-    let reply = if pre { core.raft.pre_vote(request).await } else { core.raft.vote(request).await };
-    let VoteResponse { vote, vote_granted, last_log_id } = reply.map_err(no_reply)?;
+    let reply = if pre {
+        core.raft.pre_vote(request).await
+    } else {
+        core.raft.vote(request).await
+    };
+    let VoteResponse {
+        vote,
+        vote_granted,
+        last_log_id,
+    } = reply.map_err(no_reply)?;
     Ok(Reply::Vote(VoteReply {
         vote: convert::vote(&vote),
         granted: vote_granted,

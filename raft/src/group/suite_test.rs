@@ -60,9 +60,7 @@ impl StateMachine for Nothing {
 struct Builder;
 
 impl StoreBuilder<Types, LogAdapter, Machine, Arc<RaftLog>> for Builder {
-    async fn build(
-        &self,
-    ) -> Result<(Arc<RaftLog>, LogAdapter, Machine), RaftStorageError<Types>> {
+    async fn build(&self) -> Result<(Arc<RaftLog>, LogAdapter, Machine), RaftStorageError<Types>> {
         let disk = SimDisk::new(1);
         let options = LogOptions::new(StoreId(1));
         let engine = RaftLog::open_simulated(&disk, options, Duration::from_micros(10)).unwrap();
@@ -75,6 +73,7 @@ impl StoreBuilder<Types, LogAdapter, Machine, Arc<RaftLog>> for Builder {
             Arc::clone(&log),
             Arc::clone(&cell),
             running,
+            Arc::default(),
             Arc::default(),
         );
         Ok((engine, LogAdapter::new(log, cell), machine.unwrap()))

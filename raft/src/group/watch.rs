@@ -57,7 +57,9 @@ pub(crate) struct OrderedReceiver<T> {
 impl<T> Clone for OrderedSender<T> {
     fn clone(&self) -> Self {
         self.channel.senders.fetch_add(1, Ordering::AcqRel);
-        Self { channel: Arc::clone(&self.channel) }
+        Self {
+            channel: Arc::clone(&self.channel),
+        }
     }
 }
 
@@ -72,7 +74,10 @@ impl<T> Drop for OrderedSender<T> {
 impl<T> Clone for OrderedReceiver<T> {
     fn clone(&self) -> Self {
         self.channel.receivers.fetch_add(1, Ordering::AcqRel);
-        Self { channel: Arc::clone(&self.channel), seen: self.seen }
+        Self {
+            channel: Arc::clone(&self.channel),
+            seen: self.seen,
+        }
     }
 }
 
@@ -95,7 +100,12 @@ impl Watch for OrderedWatch {
             senders: AtomicUsize::new(1),
             receivers: AtomicUsize::new(1),
         });
-        (OrderedSender { channel: Arc::clone(&channel) }, OrderedReceiver { channel, seen: 0 })
+        (
+            OrderedSender {
+                channel: Arc::clone(&channel),
+            },
+            OrderedReceiver { channel, seen: 0 },
+        )
     }
 }
 
@@ -125,7 +135,10 @@ impl<T: OptionalSend + OptionalSync> WatchSender<OrderedWatch, T> for OrderedSen
     fn subscribe(&self) -> OrderedReceiver<T> {
         self.channel.receivers.fetch_add(1, Ordering::AcqRel);
         let seen = self.channel.version.load(Ordering::Acquire);
-        OrderedReceiver { channel: Arc::clone(&self.channel), seen }
+        OrderedReceiver {
+            channel: Arc::clone(&self.channel),
+            seen,
+        }
     }
 }
 

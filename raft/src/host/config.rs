@@ -20,14 +20,22 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { heartbeat_ms: 500, election_min_ms: 2_000, election_max_ms: 4_000 }
+        Self {
+            heartbeat_ms: 500,
+            election_min_ms: 2_000,
+            election_max_ms: 4_000,
+        }
     }
 }
 
 impl Timing {
     /// Short timers for tests on a paused clock.
     pub fn fast() -> Self {
-        Self { heartbeat_ms: 50, election_min_ms: 200, election_max_ms: 400 }
+        Self {
+            heartbeat_ms: 50,
+            election_min_ms: 200,
+            election_max_ms: 400,
+        }
     }
 
     /// How long a leader may serve reads after it sent a message that a majority answered: what
@@ -76,7 +84,11 @@ impl HostConfig {
     }
 
     pub(crate) fn raft_config(&self) -> Result<Config, ConfigError> {
-        let Timing { heartbeat_ms, election_min_ms, election_max_ms } = self.timing;
+        let Timing {
+            heartbeat_ms,
+            election_min_ms,
+            election_max_ms,
+        } = self.timing;
         Config {
             cluster_name: "pontoon".to_owned(),
             heartbeat_interval: heartbeat_ms,

@@ -46,9 +46,9 @@ impl Host {
         events: Arc<dyn HostEvents>,
         seed: u64,
     ) -> Result<Self, OpenError> {
-        let raft_config = config
-            .raft_config()
-            .map_err(|error| OpenError::Config { reason: error.to_string() })?;
+        let raft_config = config.raft_config().map_err(|error| OpenError::Config {
+            reason: error.to_string(),
+        })?;
         let every = Duration::from_millis(config.supervise_ms.max(1));
         let wiring = Arc::new(Wiring {
             config,
@@ -114,19 +114,28 @@ impl Host {
         let log = self.inner.wiring.log.open_group(group, replica)?;
         let (sender, receiver) = oneshot::channel();
         log.expect_snapshot(position, done(sender));
-        receiver.await.unwrap_or_else(|_| Err(StorageError::new("raft log stopped")))?;
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(StorageError::new("raft log stopped")))?;
         Ok(())
     }
 
     /// The replica of a group, if it is open here.
     pub fn group(&self, group: GroupId) -> Option<Group> {
-        self.inner.groups.read().get(&group).map(|inner| Group { inner: Arc::clone(inner) })
+        self.inner.groups.read().get(&group).map(|inner| Group {
+            inner: Arc::clone(inner),
+        })
     }
 
     /// The open groups.
     pub fn groups(&self) -> Vec<Group> {
         let groups = self.inner.groups.read();
-        groups.values().map(|inner| Group { inner: Arc::clone(inner) }).collect()
+        groups
+            .values()
+            .map(|inner| Group {
+                inner: Arc::clone(inner),
+            })
+            .collect()
     }
 
     /// The clock the host was opened with.
@@ -162,7 +171,9 @@ impl Host {
         self.close_group(group).await;
         let (sender, receiver) = oneshot::channel();
         self.inner.wiring.log.remove_group(group, done(sender));
-        receiver.await.unwrap_or_else(|_| Err(StorageError::new("raft log stopped")))
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(StorageError::new("raft log stopped")))
     }
 
     /// Stops every group and then the log. What was acknowledged is durable.

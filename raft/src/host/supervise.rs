@@ -8,8 +8,8 @@ use std::time::Duration;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::Fatal;
 
-use super::open::HostInner;
 use super::config::HostConfig;
+use super::open::HostInner;
 use crate::group::{Core, GroupInner};
 use crate::ids::GroupId;
 use crate::state_machine::StorageError;
@@ -58,7 +58,11 @@ async fn compact_log(core: &Core, config: &HostConfig, applied: u64, snapshot: u
     if many || (large && applied > snapshot) {
         let _ = core.raft.trigger().snapshot().await;
     }
-    let newest = if large { core.log.newest(config.log_bytes_kept) } else { 0 };
+    let newest = if large {
+        core.log.newest(config.log_bytes_kept)
+    } else {
+        0
+    };
     let upto = newest.saturating_sub(1).min(snapshot);
     if upto > purged {
         // openraft counts from 0.
@@ -86,18 +90,22 @@ impl HostInner {
                 compact_log(&core, &group.wiring.config, applied, snapshot).await;
             }
             Err(Fatal::StorageError(error)) if !core.panicked.load(Ordering::Acquire) => {
-                self.take_down(group, &error.to_string());
-                self.events.fatal(StorageError::new(format!("group {}: {error}", group.id)));
+                self.take_down(group, &error.to_string()).await;
+                self.events
+                    .fatal(StorageError::new(format!("group {}: {error}", group.id)));
             }
             Err(error) => {
-                self.take_down(group, &error.to_string());
+                self.take_down(group, &error.to_string()).await;
                 self.try_reopen(group).await;
             }
         }
     }
 
-    fn take_down(&self, group: &Arc<GroupInner>, reason: &str) {
-        group.core.write().take();
+    async fn take_down(&self, group: &Arc<GroupInner>, reason: &str) {
+        let core = group.core.write().take();
+        if let Some(core) = core {
+            let _ = core.raft.shutdown().await;
+        }
         group.cell.reset();
         tracing::error!(group = %group.id, reason, "raft group is down");
         self.events.group_down(group.id, reason.to_owned());

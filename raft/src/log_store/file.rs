@@ -24,10 +24,15 @@ impl FileDisk {
     /// A disk in `directory`, which is created when it is missing.
     pub(crate) fn open(directory: &Path) -> io::Result<Arc<Self>> {
         fs::create_dir_all(directory)?;
-        if let Some(parent) = directory.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = directory
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+        {
             File::open(parent)?.sync_all()?;
         }
-        Ok(Arc::new(Self { directory: directory.to_owned() }))
+        Ok(Arc::new(Self {
+            directory: directory.to_owned(),
+        }))
     }
 
     fn sync_directory(&self) -> io::Result<()> {
@@ -37,7 +42,11 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
-        match OpenOptions::new().read(true).write(true).open(self.directory.join(name)) {
+        match OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(self.directory.join(name))
+        {
             Ok(file) => Ok(Some(Arc::new(RealFile { file }))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
@@ -79,7 +88,12 @@ impl Disk for FileDisk {
 fn write_zeros(path: &Path, length: u64) -> io::Result<File> {
     const CHUNK: usize = 1 << 20;
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(true).open(path)?;
+    let mut file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path)?;
     let zeros = vec![0; CHUNK];
     let mut left = length;
     while left > 0 {

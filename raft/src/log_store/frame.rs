@@ -188,7 +188,10 @@ impl Head {
         let version = reader.u32()?;
         let _ = reader.u32()?;
         let store = reader.u64()?;
-        let seal = Seal { nonce: reader.u64()?, sequence: reader.u64()? };
+        let seal = Seal {
+            nonce: reader.u64()?,
+            sequence: reader.u64()?,
+        };
         let (lsn, length) = (reader.u64()?, reader.u64()?);
         if crc32c::crc32c(covered) != reader.u32()? {
             return Err(Malformed);
@@ -196,6 +199,11 @@ impl Head {
         if version != VERSION {
             return Ok(Err(BadHead::Version(version)));
         }
-        Ok(Ok(Self { store, seal, lsn, length }))
+        Ok(Ok(Self {
+            store,
+            seal,
+            lsn,
+            length,
+        }))
     }
 }

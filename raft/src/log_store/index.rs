@@ -96,26 +96,44 @@ impl GroupIndex {
     }
 
     fn slot(&self, index: u64) -> Option<&Slot> {
-        self.slots.get(usize::try_from(index.checked_sub(self.first)?).ok()?)
+        self.slots
+            .get(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     fn slot_mut(&mut self, index: u64) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
+        self.slots
+            .get_mut(usize::try_from(index.checked_sub(self.first)?).ok()?)
     }
 
     pub(super) fn state(&self) -> LogState {
-        let GroupMeta { vote, purged, expected, .. } = self.meta;
+        let GroupMeta {
+            vote,
+            purged,
+            expected,
+            ..
+        } = self.meta;
         let last = self.slots.back().map_or(purged, |slot| {
-            Some(LogPosition { term: slot.term, index: self.end() - 1 })
+            Some(LogPosition {
+                term: slot.term,
+                index: self.end() - 1,
+            })
         });
-        LogState { vote, snapshot_expected: expected, purged, last }
+        LogState {
+            vote,
+            snapshot_expected: expected,
+            purged,
+            last,
+        }
     }
 
     pub(super) fn position(&self, index: u64) -> Option<LogPosition> {
         if let Some(purged) = self.meta.purged.filter(|purged| purged.index == index) {
             return Some(purged);
         }
-        self.slot(index).map(|slot| LogPosition { term: slot.term, index })
+        self.slot(index).map(|slot| LogPosition {
+            term: slot.term,
+            index,
+        })
     }
 
     /// Takes new entries; they can be read from now on.
@@ -164,11 +182,17 @@ impl GroupIndex {
     /// Drops entries up to `upto`; the log begins after it even when it was shorter.
     pub(super) fn purge(&mut self, upto: LogPosition) -> Dropped {
         let mut dropped = Dropped::new();
-        if self.meta.purged.is_some_and(|purged| purged.index >= upto.index) {
+        if self
+            .meta
+            .purged
+            .is_some_and(|purged| purged.index >= upto.index)
+        {
             return dropped;
         }
         while self.first <= upto.index {
-            let Some(slot) = self.slots.pop_front() else { break };
+            let Some(slot) = self.slots.pop_front() else {
+                break;
+            };
             self.first += 1;
             self.forget(&slot, &mut dropped);
         }
@@ -193,7 +217,9 @@ impl GroupIndex {
         let mut left = bytes;
         let mut first = self.end();
         for slot in self.slots.iter().rev() {
-            let Some(rest) = left.checked_sub(u64::from(slot.length)) else { break };
+            let Some(rest) = left.checked_sub(u64::from(slot.length)) else {
+                break;
+            };
             left = rest;
             first -= 1;
         }
@@ -227,7 +253,9 @@ impl GroupIndex {
     pub(super) fn evict(&mut self, budget: usize) {
         while self.cached > budget && self.cached_from < self.end() {
             let index = self.cached_from;
-            let Some(slot) = self.slot_mut(index) else { return };
+            let Some(slot) = self.slot_mut(index) else {
+                return;
+            };
             if slot.location.is_none() {
                 return;
             }
@@ -249,10 +277,16 @@ impl GroupIndex {
             if bytes > bytes_max && !found.is_empty() {
                 break;
             }
-            let position = LogPosition { term: slot.term, index };
+            let position = LogPosition {
+                term: slot.term,
+                index,
+            };
             match (&slot.payload, slot.location) {
                 (Some(payload), _) => {
-                    found.push(Found::Memory(Entry { position, payload: payload.clone() }));
+                    found.push(Found::Memory(Entry {
+                        position,
+                        payload: payload.clone(),
+                    }));
                 }
                 (None, Some(location)) => found.push(Found::Disk(position, location)),
                 (None, None) => {
@@ -268,10 +302,18 @@ impl GroupIndex {
     pub(super) fn in_segment(&self, segment: u64) -> Vec<Found> {
         let mut found = Vec::new();
         for (index, slot) in (self.first..).zip(&self.slots) {
-            let Some(location) = slot.location.filter(|at| at.segment == segment) else { continue };
-            let position = LogPosition { term: slot.term, index };
+            let Some(location) = slot.location.filter(|at| at.segment == segment) else {
+                continue;
+            };
+            let position = LogPosition {
+                term: slot.term,
+                index,
+            };
             found.push(match &slot.payload {
-                Some(payload) => Found::Memory(Entry { position, payload: payload.clone() }),
+                Some(payload) => Found::Memory(Entry {
+                    position,
+                    payload: payload.clone(),
+                }),
                 None => Found::Disk(position, location),
             });
         }

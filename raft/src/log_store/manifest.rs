@@ -74,7 +74,9 @@ impl Manifest {
 
     /// Reads the newest valid copy.
     pub(super) fn read(file: &Arc<dyn DiskFile>) -> io::Result<Found> {
-        let length = usize::try_from(file.length()?).unwrap_or(usize::MAX).min(2 * COPY);
+        let length = usize::try_from(file.length()?)
+            .unwrap_or(usize::MAX)
+            .min(2 * COPY);
         let mut bytes = vec![0; length];
         file.read_at(0, &mut bytes)?;
         if bytes.iter().all(|byte| *byte == 0) {
@@ -121,6 +123,10 @@ impl Manifest {
         if crc32c::crc32c(covered) != reader.u32()? {
             return Err(Malformed);
         }
-        Ok(if version == VERSION { Ok(manifest) } else { Err(version) })
+        Ok(if version == VERSION {
+            Ok(manifest)
+        } else {
+            Err(version)
+        })
     }
 }

@@ -21,7 +21,11 @@ use crate::transport::Vote;
 const GROUPS: u64 = 3;
 
 fn options() -> LogOptions {
-    LogOptions { segment_bytes: 16 << 10, cache_bytes_per_group: 2_000, ..LogOptions::new(StoreId(5)) }
+    LogOptions {
+        segment_bytes: 16 << 10,
+        cache_bytes_per_group: 2_000,
+        ..LogOptions::new(StoreId(5))
+    }
 }
 
 /// The log of one group, naively.
@@ -37,7 +41,10 @@ impl Model {
     fn last(&self) -> Option<LogPosition> {
         let last = self.entries.iter().next_back();
         last.map_or(self.purged, |(index, (term, _))| {
-            Some(LogPosition { term: *term, index: *index })
+            Some(LogPosition {
+                term: *term,
+                index: *index,
+            })
         })
     }
 
@@ -63,18 +70,32 @@ struct Run {
 
 fn open(disk: &SimDisk) -> Result<(Arc<RaftLog>, Vec<Arc<dyn GroupLog>>), LogOpenError> {
     let log = RaftLog::open_manual(disk, options())?;
-    let logs = (0..GROUPS).map(|id| log.open_group(GroupId(id), ReplicaId(1)).unwrap()).collect();
+    let logs = (0..GROUPS)
+        .map(|id| log.open_group(GroupId(id), ReplicaId(1)).unwrap())
+        .collect();
     Ok((log, logs))
 }
 
 fn read_back(log: &Arc<dyn GroupLog>) -> Model {
-    let LogState { vote, snapshot_expected: expected, purged, last } = log.state();
+    let LogState {
+        vote,
+        snapshot_expected: expected,
+        purged,
+        last,
+    } = log.state();
     let entries = log.entries(0, u64::MAX, usize::MAX).unwrap();
     let entries = entries.into_iter().map(|entry| {
-        let EntryPayload::Command(bytes) = entry.payload else { panic!("not a command") };
+        let EntryPayload::Command(bytes) = entry.payload else {
+            panic!("not a command")
+        };
         (entry.position.index, (entry.position.term, bytes))
     });
-    let model = Model { vote, expected, purged, entries: entries.collect() };
+    let model = Model {
+        vote,
+        expected,
+        purged,
+        entries: entries.collect(),
+    };
     assert_eq!(model.last(), last);
     model
 }
@@ -111,17 +132,29 @@ impl Run {
         match self.rng.random_range(0..100) {
             0..50 => {
                 let count = self.rng.random_range(1..6);
-                let size = if self.rng.random_bool(0.03) { 30_000 } else { 300 };
+                let size = if self.rng.random_bool(0.03) {
+                    30_000
+                } else {
+                    300
+                };
                 let entries: Vec<_> = (1..=count)
                     .map(|offset| {
                         let index = last_index + offset;
                         let bytes = vec![index as u8; self.rng.random_range(0..size)];
-                        let position = LogPosition { term: self.term, index };
-                        Entry { position, payload: EntryPayload::Command(Bytes::from(bytes)) }
+                        let position = LogPosition {
+                            term: self.term,
+                            index,
+                        };
+                        Entry {
+                            position,
+                            payload: EntryPayload::Command(Bytes::from(bytes)),
+                        }
                     })
                     .collect();
                 for entry in &entries {
-                    let EntryPayload::Command(bytes) = entry.payload.clone() else { continue };
+                    let EntryPayload::Command(bytes) = entry.payload.clone() else {
+                        continue;
+                    };
                     let LogPosition { term, index } = entry.position;
                     self.now[group].entries.insert(index, (term, bytes));
                 }
@@ -138,7 +171,10 @@ impl Run {
                 log.save_vote(vote, done);
             }
             60..65 => {
-                let position = LogPosition { term: self.term, index: last_index + 5 };
+                let position = LogPosition {
+                    term: self.term,
+                    index: last_index + 5,
+                };
                 self.now[group].expected = Some(position);
                 log.expect_snapshot(position, done);
             }
@@ -161,7 +197,10 @@ impl Run {
                 }
             }
             90..92 => {
-                let upto = LogPosition { term: self.term, index: last_index + 3 };
+                let upto = LogPosition {
+                    term: self.term,
+                    index: last_index + 3,
+                };
                 self.now[group].purge(upto);
                 log.purge(upto);
             }
@@ -185,8 +224,12 @@ impl Run {
                 let mut expected = self.history[upto][group].clone();
                 // A new segment may name votes and purges whose own records were lost.
                 let meta_matches = later.iter().any(|state| state[group].vote == found.vote)
-                    && later.iter().any(|state| state[group].expected == found.expected)
-                    && later.iter().any(|state| state[group].purged == found.purged);
+                    && later
+                        .iter()
+                        .any(|state| state[group].expected == found.expected)
+                    && later
+                        .iter()
+                        .any(|state| state[group].purged == found.purged);
                 if let Some(purged) = found.purged {
                     expected.purge(purged);
                 }
@@ -194,7 +237,10 @@ impl Run {
             })
         };
         if !(acknowledged..self.history.len()).any(explains) {
-            return Err(format!("acknowledged {acknowledged} of {}", self.history.len() - 1));
+            return Err(format!(
+                "acknowledged {acknowledged} of {}",
+                self.history.len() - 1
+            ));
         }
         self.now = found;
         self.history = vec![self.now.clone()];
@@ -234,7 +280,9 @@ fn what_was_acknowledged_survives_kills_and_losses_of_power() {
 
 #[test]
 fn syncs_left_out_are_found() {
-    let found = (0..200).filter(|seed| run(*seed, PlantedBug::SkipSync(0.05)).is_err()).count();
+    let found = (0..200)
+        .filter(|seed| run(*seed, PlantedBug::SkipSync(0.05)).is_err())
+        .count();
     assert!(found > 20, "found by {found} seeds of 200");
 }
 
@@ -246,7 +294,10 @@ fn finished_log(seed: u64) -> (SimDisk, Vec<Model>) {
         run.log.pump();
     }
     // The last operation is acknowledged too, and the mark behind it is written.
-    let vote = Vote { term: run.term, ..Vote::default() };
+    let vote = Vote {
+        term: run.term,
+        ..Vote::default()
+    };
     run.now[0].vote = Some(vote);
     run.logs[0].save_vote(vote, Box::new(|_| {}));
     run.log.pump();
@@ -323,9 +374,24 @@ fn damage_in_the_middle_names_the_file_and_the_place() {
 #[test]
 fn another_store_and_another_version_are_refused() {
     let (disk, _) = finished_log(6);
-    let other = LogOptions { store: StoreId(6), ..options() };
-    let error = RaftLog::open_manual(&disk, other).err().expect("must be refused");
-    assert!(matches!(error, LogOpenError::OtherStore { found: 5, expected: 6, .. }), "{error}");
+    let other = LogOptions {
+        store: StoreId(6),
+        ..options()
+    };
+    let error = RaftLog::open_manual(&disk, other)
+        .err()
+        .expect("must be refused");
+    assert!(
+        matches!(
+            error,
+            LogOpenError::OtherStore {
+                found: 5,
+                expected: 6,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 #[test]
@@ -336,11 +402,17 @@ fn an_idle_group_does_not_pin_the_segments_of_a_busy_one() {
         position: LogPosition { term: 1, index },
         payload: EntryPayload::Command(Bytes::from(vec![byte; 500])),
     };
-    logs[0].append((1..=4).map(|index| entry(index, 7)).collect(), Box::new(|_| {}));
+    logs[0].append(
+        (1..=4).map(|index| entry(index, 7)).collect(),
+        Box::new(|_| {}),
+    );
     for index in 1..2_000 {
         logs[1].append(vec![entry(index, 8)], Box::new(|_| {}));
         if index > 10 {
-            logs[1].purge(LogPosition { term: 1, index: index - 10 });
+            logs[1].purge(LogPosition {
+                term: 1,
+                index: index - 10,
+            });
         }
         log.pump();
     }
@@ -363,11 +435,17 @@ fn a_full_disk_and_a_failed_write_are_reported_and_stop_the_log() {
     let mut index = 0;
     let append = |index: u64| {
         let payload = EntryPayload::Command(Bytes::from(vec![1; 1_000]));
-        let entry = Entry { position: LogPosition { term: 1, index }, payload };
+        let entry = Entry {
+            position: LogPosition { term: 1, index },
+            payload,
+        };
         let failures = Arc::clone(&failures);
         let done = move |result: Result<(), crate::state_machine::StorageError>| {
             if let Err(error) = result {
-                assert!(error.message.contains("could not extend raft log"), "{error}");
+                assert!(
+                    error.message.contains("could not extend raft log"),
+                    "{error}"
+                );
                 failures.fetch_add(1, Ordering::SeqCst);
             }
         };
@@ -400,7 +478,13 @@ fn a_removed_group_is_gone_and_its_last_writes_do_no_harm() {
     assert_eq!(log.groups().len(), GROUPS as usize - 1);
     disk.crash();
     let log = RaftLog::open_manual(&disk, options()).unwrap();
-    assert_eq!(log.groups(), [(GroupId(1), ReplicaId(1)), (GroupId(2), ReplicaId(1))]);
+    assert_eq!(
+        log.groups(),
+        [(GroupId(1), ReplicaId(1)), (GroupId(2), ReplicaId(1))]
+    );
     log.open_group(GroupId(0), ReplicaId(9)).unwrap();
-    assert!(log.open_group(GroupId(1), ReplicaId(9)).is_err(), "replica ids are never reused");
+    assert!(
+        log.open_group(GroupId(1), ReplicaId(9)).is_err(),
+        "replica ids are never reused"
+    );
 }

@@ -78,12 +78,12 @@ pub(super) fn put(buffer: &mut Vec<u8>, group: GroupId, record: &Record) -> usiz
         Record::Truncate(index) => {
             put_record(buffer, TRUNCATE, group, |buffer| buffer.put_u64(*index))
         }
-        Record::Purge(position) => {
-            put_record(buffer, PURGE, group, |buffer| put_position(buffer, position))
-        }
-        Record::Expect(position) => {
-            put_record(buffer, EXPECT, group, |buffer| put_position(buffer, position))
-        }
+        Record::Purge(position) => put_record(buffer, PURGE, group, |buffer| {
+            put_position(buffer, position)
+        }),
+        Record::Expect(position) => put_record(buffer, EXPECT, group, |buffer| {
+            put_position(buffer, position)
+        }),
         Record::Group(meta) => put_record(buffer, GROUP, group, |buffer| {
             buffer.put_u64(meta.replica.0);
             put_option(buffer, meta.vote.as_ref(), put_vote);
@@ -208,11 +208,18 @@ fn read_vote(reader: &mut Reader) -> Result<Vote, Malformed> {
     let term = reader.u64()?;
     let candidate = ReplicaId(reader.u64()?);
     let committed = read_bool(reader)?;
-    Ok(Vote { term, candidate, committed })
+    Ok(Vote {
+        term,
+        candidate,
+        committed,
+    })
 }
 
 fn read_position(reader: &mut Reader) -> Result<LogPosition, Malformed> {
-    Ok(LogPosition { term: reader.u64()?, index: reader.u64()? })
+    Ok(LogPosition {
+        term: reader.u64()?,
+        index: reader.u64()?,
+    })
 }
 
 fn read_bool(reader: &mut Reader) -> Result<bool, Malformed> {
@@ -227,7 +234,11 @@ fn read_option<T>(
     reader: &mut Reader,
     read: impl FnOnce(&mut Reader) -> Result<T, Malformed>,
 ) -> Result<Option<T>, Malformed> {
-    if read_bool(reader)? { read(reader).map(Some) } else { Ok(None) }
+    if read_bool(reader)? {
+        read(reader).map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]
@@ -268,12 +279,14 @@ mod tests {
             any::<u64>().prop_map(Record::Truncate),
             position().prop_map(Record::Purge),
             position().prop_map(Record::Expect),
-            meta.prop_map(|(replica, vote, purged, expected)| Record::Group(GroupMeta {
-                replica: ReplicaId(replica),
-                vote,
-                purged,
-                expected
-            })),
+            meta.prop_map(
+                |(replica, vote, purged, expected)| Record::Group(GroupMeta {
+                    replica: ReplicaId(replica),
+                    vote,
+                    purged,
+                    expected
+                })
+            ),
             Just(Record::Remove),
         ]
     }

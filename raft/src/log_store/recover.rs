@@ -76,13 +76,21 @@ fn io_error<'a>(
     action: &'static str,
     name: &'a str,
 ) -> impl Fn(io::Error) -> LogOpenError + 'a {
-    move |source| LogOpenError::Io { action, path: disk.path(name), source }
+    move |source| LogOpenError::Io {
+        action,
+        path: disk.path(name),
+        source,
+    }
 }
 
 /// Reads the log back. `None`: there is none, and nothing that looks like the rest of one.
 pub(super) fn recover(disk: &dyn Disk, store: u64) -> Result<Option<Recovered>, LogOpenError> {
     let names = disk.list().map_err(io_error(disk, "read directory", ""))?;
-    let mut reading = Reading { disk, store, slots: BTreeMap::new() };
+    let mut reading = Reading {
+        disk,
+        store,
+        slots: BTreeMap::new(),
+    };
     for name in &names {
         if let Some(slot) = slot_of(name) {
             reading.read_slot(slot, name)?;
@@ -90,14 +98,20 @@ pub(super) fn recover(disk: &dyn Disk, store: u64) -> Result<Option<Recovered>, 
             disk.remove(name).map_err(io_error(disk, "remove", name))?;
         }
     }
-    let Some((manifest_file, manifest)) = reading.read_manifest()? else { return Ok(None) };
+    let Some((manifest_file, manifest)) = reading.read_manifest()? else {
+        return Ok(None);
+    };
     reading.recover(manifest_file, manifest).map(Some)
 }
 
 impl Reading<'_> {
     fn damaged(&self, name: &str, offset: usize, reason: impl Into<String>) -> LogOpenError {
         let (path, offset) = (self.disk.path(name), offset as u64);
-        LogOpenError::Damaged { path, offset, reason: reason.into() }
+        LogOpenError::Damaged {
+            path,
+            offset,
+            reason: reason.into(),
+        }
     }
 
     fn read_slot(&mut self, slot: u64, name: &str) -> Result<(), LogOpenError> {
@@ -112,13 +126,21 @@ impl Reading<'_> {
         let head = Head::read(&head);
         if let Err(BadHead::Version(found)) = head {
             let (path, expected) = (self.disk.path(name), frame::VERSION);
-            return Err(LogOpenError::Version { path, found, expected });
+            return Err(LogOpenError::Version {
+                path,
+                found,
+                expected,
+            });
         }
         if let Ok(head) = head
             && head.store != self.store
         {
             let (path, expected) = (self.disk.path(name), self.store);
-            return Err(LogOpenError::OtherStore { path, found: head.store, expected });
+            return Err(LogOpenError::OtherStore {
+                path,
+                found: head.store,
+                expected,
+            });
         }
         self.slots.insert(slot, Slot { file, length, head });
         Ok(())
@@ -130,21 +152,31 @@ impl Reading<'_> {
         let error = io_error(self.disk, "read", name);
         let used = self.slots.values().any(|slot| slot.head.is_ok());
         let Some(file) = self.disk.open(name).map_err(&error)? else {
-            return if used { Err(LogOpenError::Missing { path: path() }) } else { Ok(None) };
+            return if used {
+                Err(LogOpenError::Missing { path: path() })
+            } else {
+                Ok(None)
+            };
         };
         match Manifest::read(&file).map_err(&error)? {
             manifest::Found::Valid(manifest) if manifest.store != self.store => {
                 let (found, expected) = (manifest.store, self.store);
-                Err(LogOpenError::OtherStore { path: path(), found, expected })
+                Err(LogOpenError::OtherStore {
+                    path: path(),
+                    found,
+                    expected,
+                })
             }
             manifest::Found::Valid(manifest) => Ok(Some((file, manifest))),
             manifest::Found::Empty if !used => Ok(None),
             manifest::Found::Empty | manifest::Found::Damaged => {
                 Err(self.damaged(name, 0, "no valid copy of the manifest"))
             }
-            manifest::Found::Version(found) => {
-                Err(LogOpenError::Version { path: path(), found, expected: manifest::VERSION })
-            }
+            manifest::Found::Version(found) => Err(LogOpenError::Version {
+                path: path(),
+                found,
+                expected: manifest::VERSION,
+            }),
         }
     }
 
@@ -154,20 +186,35 @@ impl Reading<'_> {
         manifest: Manifest,
     ) -> Result<Recovered, LogOpenError> {
         let sequences = self.sequences(&manifest)?;
-        let mut replay = Replay { groups: BTreeMap::new(), lsn: None };
+        let mut replay = Replay {
+            groups: BTreeMap::new(),
+            lsn: None,
+        };
         let mut segments = BTreeMap::new();
         let mut tail = HEAD;
         for (position, (sequence, slot_number)) in sequences.iter().enumerate() {
             let last = position + 1 == sequences.len();
-            let Some(slot) = self.slots.get(slot_number) else { continue };
+            let Some(slot) = self.slots.get(slot_number) else {
+                continue;
+            };
             tail = self.read_segment(&mut replay, *slot_number, slot, last)?;
             let (file, length) = (Arc::clone(&slot.file), slot.length);
-            segments.insert(*sequence, RecoveredSegment { slot: *slot_number, file, length });
+            segments.insert(
+                *sequence,
+                RecoveredSegment {
+                    slot: *slot_number,
+                    file,
+                    length,
+                },
+            );
         }
         let used: BTreeSet<u64> = sequences.values().copied().collect();
         let next_slot = self.slots.keys().next_back().map_or(0, |slot| slot + 1);
         self.slots.retain(|slot, _| !used.contains(slot));
-        let free = self.slots.into_iter().map(|(slot, found)| (slot, found.file, found.length));
+        let free = self
+            .slots
+            .into_iter()
+            .map(|(slot, found)| (slot, found.file, found.length));
         let free = free.collect();
         let lsn = replay.lsn.unwrap_or(1);
         let groups = replay.finish(|reason| LogOpenError::Damaged {
@@ -175,8 +222,16 @@ impl Reading<'_> {
             offset: 0,
             reason,
         })?;
-        let recovered =
-            Recovered { manifest, manifest_file, segments, free, next_slot, groups, tail, lsn };
+        let recovered = Recovered {
+            manifest,
+            manifest_file,
+            segments,
+            free,
+            next_slot,
+            groups,
+            tail,
+            lsn,
+        };
         Ok(recovered)
     }
 
@@ -193,12 +248,20 @@ impl Reading<'_> {
                 return Err(self.damaged(&name, 0, "two segments have the same sequence"));
             }
         }
-        let highest = sequences.keys().next_back().copied().unwrap_or(0).max(manifest.highest);
+        let highest = sequences
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or(0)
+            .max(manifest.highest);
         for sequence in manifest.oldest..=highest {
             if sequences.contains_key(&sequence) {
                 continue;
             }
-            let seal = Seal { nonce: manifest.nonce, sequence };
+            let seal = Seal {
+                nonce: manifest.nonce,
+                sequence,
+            };
             // A damaged head in front of good frames?
             for (number, slot) in &self.slots {
                 if slot.head.is_err() && self.any_frame(*number, slot, seal)? {
@@ -208,11 +271,15 @@ impl Reading<'_> {
             }
             let name = slot_name(manifest.slot);
             let Some(slot) = self.slots.get(&manifest.slot) else {
-                return Err(LogOpenError::Missing { path: self.disk.path(&name) });
+                return Err(LogOpenError::Missing {
+                    path: self.disk.path(&name),
+                });
             };
             if sequence != manifest.highest {
                 let missing = format!("segment number {sequence}");
-                return Err(LogOpenError::Missing { path: self.disk.path(&missing) });
+                return Err(LogOpenError::Missing {
+                    path: self.disk.path(&missing),
+                });
             }
             if slot.length < manifest.slot_length {
                 return Err(self.damaged(&name, HEAD, "the file is shorter than it was made"));
@@ -225,7 +292,9 @@ impl Reading<'_> {
     fn read_file(&self, number: u64, slot: &Slot) -> Result<Bytes, LogOpenError> {
         let name = slot_name(number);
         let mut bytes = vec![0; usize::try_from(slot.length).unwrap_or(usize::MAX)];
-        slot.file.read_at(0, &mut bytes).map_err(io_error(self.disk, "read", &name))?;
+        slot.file
+            .read_at(0, &mut bytes)
+            .map_err(io_error(self.disk, "read", &name))?;
         Ok(Bytes::from(bytes))
     }
 
@@ -310,7 +379,15 @@ impl Replay {
                 record::take(&mut body).map_err(|error| error.to_string())?;
             let offset = u32::try_from(at).map_err(|_| "offset out of range".to_owned())?;
             let length = u32::try_from(length).map_err(|_| "length out of range".to_owned())?;
-            self.record(group, record, Location { segment, offset, length })?;
+            self.record(
+                group,
+                record,
+                Location {
+                    segment,
+                    offset,
+                    length,
+                },
+            )?;
             count += 1;
         }
         if count == frame.count {
@@ -329,18 +406,26 @@ impl Replay {
             self.groups.remove(&id);
             return Ok(());
         }
-        let group =
-            self.groups.get_mut(&id).ok_or_else(|| format!("record of unknown group {id}"))?;
+        let group = self
+            .groups
+            .get_mut(&id)
+            .ok_or_else(|| format!("record of unknown group {id}"))?;
         match record {
             Record::Entry(entry) => {
-                group.entries.insert(entry.position.index, (entry.position.term, at));
+                group
+                    .entries
+                    .insert(entry.position.index, (entry.position.term, at));
             }
             Record::Vote(vote) => group.meta.vote = Some(vote),
             Record::Truncate(keep) => {
                 group.entries.split_off(&keep.saturating_add(1));
             }
             Record::Purge(upto) => {
-                if group.meta.purged.is_none_or(|purged| purged.index < upto.index) {
+                if group
+                    .meta
+                    .purged
+                    .is_none_or(|purged| purged.index < upto.index)
+                {
                     group.meta.purged = Some(upto);
                 }
             }

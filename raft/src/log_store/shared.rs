@@ -33,7 +33,12 @@ pub struct LogOptions {
 impl LogOptions {
     /// The defaults.
     pub fn new(store: StoreId) -> Self {
-        Self { store, segment_bytes: 16 << 20, cache_bytes_per_group: 1 << 20, spin_us: 20 }
+        Self {
+            store,
+            segment_bytes: 16 << 20,
+            cache_bytes_per_group: 1 << 20,
+            spin_us: 20,
+        }
     }
 }
 
@@ -146,7 +151,9 @@ impl Shared {
 pub(super) fn refuse(command: Command, error: &StorageError) {
     match command {
         Command::Append { done, .. } => done(Err(error.clone())),
-        Command::Note { done: Some(done), .. } => done(Err(error.clone())),
+        Command::Note {
+            done: Some(done), ..
+        } => done(Err(error.clone())),
         Command::Note { done: None, .. } => {}
     }
 }
@@ -174,7 +181,15 @@ impl WalGroup {
 
     fn note(&self, record: Record, dropped: Dropped, done: Option<Done>) {
         let urgent = done.is_some();
-        self.shared.push(Command::Note { group: self.id, record, dropped, done }, urgent);
+        self.shared.push(
+            Command::Note {
+                group: self.id,
+                record,
+                dropped,
+                done,
+            },
+            urgent,
+        );
     }
 
     /// Lets an empty log begin at any index, as openraft's test suite does.
@@ -198,7 +213,10 @@ impl WalGroup {
                 return outcome;
             }
             // The segment may have been given up meanwhile and the entry moved.
-            let again = self.index.lock().find(position.index, position.index + 1, usize::MAX);
+            let again = self
+                .index
+                .lock()
+                .find(position.index, position.index + 1, usize::MAX);
             match again.into_iter().next() {
                 Some(Found::Memory(entry)) if entry.position == position => return Ok(entry),
                 Some(Found::Disk(now, moved)) if now == position && moved != location => {
@@ -217,7 +235,9 @@ impl GroupLog for WalGroup {
     }
 
     fn append(&self, entries: Vec<Entry>, done: Done) {
-        let Some(group) = self.this.upgrade() else { return };
+        let Some(group) = self.this.upgrade() else {
+            return;
+        };
         let mut index = self.index.lock();
         if index.removed {
             return done(Err(self.is_removed()));
@@ -227,7 +247,14 @@ impl GroupLog for WalGroup {
             return done(Err(error));
         }
         // Under the lock: the order of the queue is that of the index.
-        self.shared.push(Command::Append { group, entries, done }, true);
+        self.shared.push(
+            Command::Append {
+                group,
+                entries,
+                done,
+            },
+            true,
+        );
     }
 
     fn save_vote(&self, vote: Vote, done: Done) {

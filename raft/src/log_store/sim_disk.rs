@@ -67,7 +67,9 @@ impl SimDisk {
             space: u64::MAX,
             fail_writes: false,
         };
-        Self { state: Arc::new(Mutex::new(state)) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
     }
 
     /// Plants a fault.
@@ -111,12 +113,20 @@ impl SimDisk {
 
     /// The synced bytes of a file, for tests that damage them.
     pub fn contents(&self, name: &str) -> Option<Vec<u8>> {
-        self.state.lock().files.get(name).map(|file| file.visible.clone())
+        self.state
+            .lock()
+            .files
+            .get(name)
+            .map(|file| file.visible.clone())
     }
 
     /// Replaces a file, as damage would.
     pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
-        let file = FileState { visible: bytes.clone(), durable: bytes, pending: Vec::new() };
+        let file = FileState {
+            visible: bytes.clone(),
+            durable: bytes,
+            pending: Vec::new(),
+        };
         self.state.lock().files.insert(name.to_owned(), file);
     }
 
@@ -143,7 +153,10 @@ impl SimDisk {
     /// The disk as a log sees it from now until the next crash.
     pub(super) fn attach(&self) -> Arc<Attached> {
         let epoch = self.state.lock().epoch;
-        Arc::new(Attached { state: Arc::clone(&self.state), epoch })
+        Arc::new(Attached {
+            state: Arc::clone(&self.state),
+            epoch,
+        })
     }
 }
 
@@ -160,7 +173,11 @@ impl Attached {
 
     fn file(&self, name: &str) -> Arc<dyn DiskFile> {
         let (state, epoch) = (Arc::clone(&self.state), self.epoch);
-        Arc::new(SimFile { state, name: name.to_owned(), epoch })
+        Arc::new(SimFile {
+            state,
+            name: name.to_owned(),
+            epoch,
+        })
     }
 }
 
@@ -273,7 +290,9 @@ impl DiskFile for SimFile {
         self.with_file(|file| {
             let from = usize::try_from(offset).map_err(io::Error::other)?;
             let target = file.visible.get_mut(from..from + bytes.len());
-            target.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(bytes);
+            target
+                .ok_or(io::ErrorKind::UnexpectedEof)?
+                .copy_from_slice(bytes);
             file.pending.push((from, bytes.to_vec()));
             Ok(())
         })
@@ -287,7 +306,10 @@ impl DiskFile for SimFile {
             {
                 return Ok(());
             }
-            let file = state.files.get_mut(&self.name).ok_or(io::ErrorKind::NotFound)?;
+            let file = state
+                .files
+                .get_mut(&self.name)
+                .ok_or(io::ErrorKind::NotFound)?;
             for (offset, bytes) in std::mem::take(&mut file.pending) {
                 if let Some(target) = file.durable.get_mut(offset..offset + bytes.len()) {
                     target.copy_from_slice(&bytes);

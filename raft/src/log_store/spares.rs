@@ -34,8 +34,16 @@ struct State {
 
 impl Spares {
     pub(super) fn new(free: Vec<Spare>, next_slot: u64, threads: bool) -> Arc<Self> {
-        let state = State { free, next_slot, making: false };
-        Arc::new(Self { state: Mutex::new(state), made: Condvar::new(), threads })
+        let state = State {
+            free,
+            next_slot,
+            making: false,
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            made: Condvar::new(),
+            threads,
+        })
     }
 
     /// A file of at least `length` bytes.

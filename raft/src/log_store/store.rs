@@ -29,9 +29,18 @@ const SPARES_MAX: usize = 4;
 
 /// Something to be written.
 pub(super) enum Command {
-    Append { group: Arc<WalGroup>, entries: Vec<Entry>, done: Done },
+    Append {
+        group: Arc<WalGroup>,
+        entries: Vec<Entry>,
+        done: Done,
+    },
     /// A record besides entries, what it makes unneeded, and who waits for it.
-    Note { group: GroupId, record: Record, dropped: Dropped, done: Option<Done> },
+    Note {
+        group: GroupId,
+        record: Record,
+        dropped: Dropped,
+        done: Option<Done>,
+    },
 }
 
 struct Segment {
@@ -78,11 +87,7 @@ pub(super) struct Store {
     compaction_due: bool,
 }
 
-fn failed(
-    action: &str,
-    disk: &dyn Disk,
-    name: &str,
-) -> impl Fn(io::Error) -> StorageError + use<> {
+fn failed(action: &str, disk: &dyn Disk, name: &str) -> impl Fn(io::Error) -> StorageError + use<> {
     let message = format!("could not {action} {}", disk.path(name).display());
     move |error| StorageError::new(format!("{message}: {error}"))
 }
@@ -98,9 +103,20 @@ impl Store {
     ) -> Result<Self, StorageError> {
         let mut segments = BTreeMap::new();
         for (sequence, found) in recovered.segments {
-            shared.files.write().insert(sequence, Arc::clone(&found.file));
+            shared
+                .files
+                .write()
+                .insert(sequence, Arc::clone(&found.file));
             let (slot, file, length) = (found.slot, found.file, found.length);
-            segments.insert(sequence, Segment { slot, file, length, live: 0 });
+            segments.insert(
+                sequence,
+                Segment {
+                    slot,
+                    file,
+                    length,
+                    live: 0,
+                },
+            );
         }
         for group in shared.groups.read().values() {
             for (sequence, bytes) in group.index.lock().live() {
@@ -160,14 +176,23 @@ impl Store {
         for command in commands {
             self.begin_frame();
             match command {
-                Command::Append { group, entries, done } => {
+                Command::Append {
+                    group,
+                    entries,
+                    done,
+                } => {
                     // Before anything can fail: the waiter must hear of it.
                     self.building.done.push(done);
                     for entry in &entries {
                         self.put_entry(&group, entry)?;
                     }
                 }
-                Command::Note { group, record, dropped, done } => {
+                Command::Note {
+                    group,
+                    record,
+                    dropped,
+                    done,
+                } => {
                     self.building.done.extend(done);
                     self.building.dropped.push(dropped);
                     if matches!(record, Record::Remove) {
@@ -204,13 +229,18 @@ impl Store {
         }
         let at = self.buffer.len();
         let length = record::put_entry(&mut self.buffer, group.id, entry);
-        self.building.entries.push((Arc::clone(group), entry.position, at, length));
+        self.building
+            .entries
+            .push((Arc::clone(group), entry.position, at, length));
         self.building.count += 1;
         Ok(())
     }
 
     fn seal(&self) -> Seal {
-        Seal { nonce: self.manifest.nonce, sequence: self.current }
+        Seal {
+            nonce: self.manifest.nonce,
+            sequence: self.current,
+        }
     }
 
     /// Writes and syncs the frame, then completes what it holds.
@@ -237,8 +267,12 @@ impl Store {
     fn complete(&mut self, at: usize) {
         let stats = &self.shared.stats;
         stats.batches.fetch_add(1, Ordering::Relaxed);
-        stats.records.fetch_add(self.building.count, Ordering::Relaxed);
-        stats.bytes.fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
+        stats
+            .records
+            .fetch_add(self.building.count, Ordering::Relaxed);
+        stats
+            .bytes
+            .fetch_add(self.buffer.len() as u64, Ordering::Relaxed);
         let built = std::mem::take(&mut self.building);
         // First those who wait.
         for done in built.done {
@@ -284,8 +318,13 @@ impl Store {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let room = self.segments.get(&self.current).map_or(0, |segment| segment.length);
-        let end = self.tail.saturating_add(bytes.next_multiple_of(frame::ALIGN));
+        let room = self
+            .segments
+            .get(&self.current)
+            .map_or(0, |segment| segment.length);
+        let end = self
+            .tail
+            .saturating_add(bytes.next_multiple_of(frame::ALIGN));
         // Room for a mark too.
         self.tail >= HEAD && (end + HEADER) as u64 <= room
     }
@@ -297,7 +336,10 @@ impl Store {
         let name = slot_name(segment.slot);
         let write = segment.file.write_at(at as u64, &self.buffer);
         write.map_err(failed("write", &*self.disk, &name))?;
-        segment.file.sync().map_err(failed("sync", &*self.disk, &name))
+        segment
+            .file
+            .sync()
+            .map_err(failed("sync", &*self.disk, &name))
     }
 
     /// Begins a segment in which a frame of `bytes` fits. It starts with everything about every
@@ -305,7 +347,10 @@ impl Store {
     fn begin_segment(&mut self, bytes: usize) -> Result<(), StorageError> {
         let pending = std::mem::take(&mut self.buffer);
         let sequence = self.current + 1;
-        let seal = Seal { nonce: self.manifest.nonce, sequence };
+        let seal = Seal {
+            nonce: self.manifest.nonce,
+            sequence,
+        };
 
         self.buffer.resize(HEAD, 0);
         let start = frame::begin(&mut self.buffer);
@@ -337,12 +382,29 @@ impl Store {
         }
 
         let mut head = Vec::with_capacity(HEAD);
-        Head { store: self.options.store.0, seal, lsn: self.lsn, length }.put(&mut head);
+        Head {
+            store: self.options.store.0,
+            seal,
+            lsn: self.lsn,
+            length,
+        }
+        .put(&mut head);
         if let Some(target) = self.buffer.get_mut(..HEAD) {
             target.copy_from_slice(&head);
         }
-        self.shared.files.write().insert(sequence, Arc::clone(&file));
-        self.segments.insert(sequence, Segment { slot, file, length, live: 0 });
+        self.shared
+            .files
+            .write()
+            .insert(sequence, Arc::clone(&file));
+        self.segments.insert(
+            sequence,
+            Segment {
+                slot,
+                file,
+                length,
+                live: 0,
+            },
+        );
         self.current = sequence;
         self.write_synced(0)?;
         self.tail = self.buffer.len();
@@ -356,7 +418,10 @@ impl Store {
     }
 
     fn count_segments(&self) {
-        self.shared.stats.segments.store(self.segments.len() as u64, Ordering::Relaxed);
+        self.shared
+            .stats
+            .segments
+            .store(self.segments.len() as u64, Ordering::Relaxed);
     }
 
     /// Gives up the oldest segments as far as nothing in them is needed. Invariant: their files
@@ -368,7 +433,10 @@ impl Store {
             }
             let sequence = *sequence;
             self.shared.files.write().remove(&sequence);
-            if let Some(Segment { slot, file, length, .. }) = self.segments.remove(&sequence) {
+            if let Some(Segment {
+                slot, file, length, ..
+            }) = self.segments.remove(&sequence)
+            {
                 self.released.push(Spare { slot, file, length });
             }
         }
@@ -381,7 +449,9 @@ impl Store {
         while self.segments.len() > SEGMENTS_KEPT {
             let used: u64 = self.segments.values().map(|segment| segment.length).sum();
             let live: u64 = self.segments.values().map(|segment| segment.live).sum();
-            let Some(oldest) = self.segments.keys().next().copied() else { break };
+            let Some(oldest) = self.segments.keys().next().copied() else {
+                break;
+            };
             if live * 2 > used || oldest == self.current {
                 break;
             }
@@ -408,7 +478,10 @@ impl Store {
                 };
                 self.begin_frame();
                 let bytes = record::entry_length(&entry) as u64;
-                self.shared.stats.bytes_rewritten.fetch_add(bytes, Ordering::Relaxed);
+                self.shared
+                    .stats
+                    .bytes_rewritten
+                    .fetch_add(bytes, Ordering::Relaxed);
                 self.put_entry(&group, &entry)?;
             }
         }

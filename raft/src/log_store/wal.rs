@@ -110,7 +110,9 @@ impl RaftLog {
             shared.groups.write().insert(id, group);
         }
         let free = std::mem::take(&mut recovered.free).into_iter();
-        let free = free.map(|(slot, file, length)| Spare { slot, file, length }).collect();
+        let free = free
+            .map(|(slot, file, length)| Spare { slot, file, length })
+            .collect();
         let spares = Spares::new(free, recovered.next_slot, threads);
         let path = disk.path("");
         let store = Store::new(disk, options, Arc::clone(&shared), spares, recovered);
@@ -119,9 +121,16 @@ impl RaftLog {
             path,
             source: std::io::Error::from(error),
         })?;
-        let writer = Writer { store, on_failure: Some(on_failure) };
+        let writer = Writer {
+            store,
+            on_failure: Some(on_failure),
+        };
         let writer = Arc::new(Mutex::new(writer));
-        Ok(Arc::new(Self { shared, writer, thread: Mutex::new(None) }))
+        Ok(Arc::new(Self {
+            shared,
+            writer,
+            thread: Mutex::new(None),
+        }))
     }
 }
 
@@ -149,11 +158,7 @@ impl RaftLog {
 }
 
 /// A manifest for a new log; the store begins the first segment.
-fn create(
-    disk: &dyn Disk,
-    options: LogOptions,
-    nonce: u64,
-) -> Result<Recovered, LogOpenError> {
+fn create(disk: &dyn Disk, options: LogOptions, nonce: u64) -> Result<Recovered, LogOpenError> {
     let error = |source| LogOpenError::Io {
         action: "create",
         path: disk.path(manifest::NAME),
@@ -161,7 +166,9 @@ fn create(
     };
     let manifest_file = match disk.open(manifest::NAME).map_err(error)? {
         Some(file) => file,
-        None => disk.create(manifest::NAME, manifest::LENGTH).map_err(error)?,
+        None => disk
+            .create(manifest::NAME, manifest::LENGTH)
+            .map_err(error)?,
     };
     let manifest = Manifest {
         store: options.store.0,
@@ -249,23 +256,41 @@ impl LogEngine for RaftLog {
                 return Err(StorageError::new("raft log of the group is being removed").into());
             }
             if owner != replica {
-                return Err(OpenError::OtherReplica { group, expected: replica, found: owner });
+                return Err(OpenError::OtherReplica {
+                    group,
+                    expected: replica,
+                    found: owner,
+                });
             }
             return Ok(Arc::clone(found) as Arc<dyn GroupLog>);
         }
-        let meta = GroupMeta { replica, ..GroupMeta::default() };
+        let meta = GroupMeta {
+            replica,
+            ..GroupMeta::default()
+        };
         let opened = WalGroup::new(group, GroupIndex::new(meta), Arc::clone(&self.shared));
         groups.insert(group, Arc::clone(&opened));
         // Before the group's lock is free for others: its records come after this one. Durable
         // with the first of them.
         let (record, dropped) = (Record::Group(meta), Dropped::new());
-        self.shared.push(Command::Note { group, record, dropped, done: None }, false);
+        self.shared.push(
+            Command::Note {
+                group,
+                record,
+                dropped,
+                done: None,
+            },
+            false,
+        );
         Ok(opened)
     }
 
     fn groups(&self) -> Vec<(GroupId, ReplicaId)> {
         let groups = self.shared.groups.read();
-        groups.iter().map(|(id, group)| (*id, group.index.lock().meta.replica)).collect()
+        groups
+            .iter()
+            .map(|(id, group)| (*id, group.index.lock().meta.replica))
+            .collect()
     }
 
     fn remove_group(&self, group: GroupId, done: Done) {
@@ -274,7 +299,15 @@ impl LogEngine for RaftLog {
         };
         let dropped = removed.index.lock().clear();
         let record = Record::Remove;
-        self.shared.push(Command::Note { group, record, dropped, done: Some(done) }, true);
+        self.shared.push(
+            Command::Note {
+                group,
+                record,
+                dropped,
+                done: Some(done),
+            },
+            true,
+        );
     }
 
     fn stats(&self) -> LogStats {

@@ -35,10 +35,16 @@ impl Staging {
     /// Takes the next piece.
     pub(crate) fn receive(&mut self, from: Peer, chunk: &SnapshotChunk) -> Received {
         if chunk.sequence == 0 {
-            self.current =
-                Some(Transfer { from, id: chunk.transfer, next: 0, staged: Staged::default() });
+            self.current = Some(Transfer {
+                from,
+                id: chunk.transfer,
+                next: 0,
+                staged: Staged::default(),
+            });
         }
-        let Some(transfer) = &mut self.current else { return Received::Restart };
+        let Some(transfer) = &mut self.current else {
+            return Received::Restart;
+        };
         let fits = transfer.from == from
             && transfer.id == chunk.transfer
             && transfer.next == chunk.sequence
@@ -86,8 +92,14 @@ mod tests {
     fn pieces_in_order_make_a_snapshot() {
         let mut staging = Staging::default();
         let from = Peer::default();
-        assert!(matches!(staging.receive(from, &chunk(7, 0, false)), Received::Next));
-        assert!(matches!(staging.receive(from, &chunk(7, 1, false)), Received::Next));
+        assert!(matches!(
+            staging.receive(from, &chunk(7, 0, false)),
+            Received::Next
+        ));
+        assert!(matches!(
+            staging.receive(from, &chunk(7, 1, false)),
+            Received::Next
+        ));
         let Received::Complete(staged) = staging.receive(from, &chunk(7, 2, true)) else {
             panic!("not complete");
         };
@@ -100,14 +112,26 @@ mod tests {
         let from = Peer::default();
         let begin = || {
             let mut staging = Staging::default();
-            assert!(matches!(staging.receive(from, &chunk(7, 0, false)), Received::Next));
+            assert!(matches!(
+                staging.receive(from, &chunk(7, 0, false)),
+                Received::Next
+            ));
             staging
         };
-        assert!(matches!(begin().receive(from, &chunk(7, 2, false)), Received::Restart));
-        assert!(matches!(begin().receive(from, &chunk(8, 1, false)), Received::Restart));
+        assert!(matches!(
+            begin().receive(from, &chunk(7, 2, false)),
+            Received::Restart
+        ));
+        assert!(matches!(
+            begin().receive(from, &chunk(8, 1, false)),
+            Received::Restart
+        ));
         let mut damaged = chunk(7, 1, false);
         damaged.checksum ^= 1;
         assert!(matches!(begin().receive(from, &damaged), Received::Restart));
-        assert!(matches!(Staging::default().receive(from, &chunk(7, 1, false)), Received::Restart));
+        assert!(matches!(
+            Staging::default().receive(from, &chunk(7, 1, false)),
+            Received::Restart
+        ));
     }
 }

@@ -32,7 +32,12 @@ pub struct Link {
 
 impl Default for Link {
     fn default() -> Self {
-        Self { down: false, loss: 0.0, delay_min: Duration::ZERO, delay_max: Duration::ZERO }
+        Self {
+            down: false,
+            loss: 0.0,
+            delay_min: Duration::ZERO,
+            delay_max: Duration::ZERO,
+        }
     }
 }
 
@@ -66,7 +71,9 @@ impl MemoryNetwork {
             default_link: Link::default(),
             links: BTreeMap::new(),
         };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
     }
 
     /// Connects a host. One that was there before for the node is forgotten.
@@ -92,9 +99,17 @@ impl MemoryNetwork {
     /// Cuts a node off from all others, in both directions.
     pub fn isolate(&self, node: NodeId) {
         let mut state = self.state.lock();
-        let others: Vec<_> = state.hosts.keys().copied().filter(|other| *other != node).collect();
+        let others: Vec<_> = state
+            .hosts
+            .keys()
+            .copied()
+            .filter(|other| *other != node)
+            .collect();
         for other in others {
-            let down = Link { down: true, ..state.default_link };
+            let down = Link {
+                down: true,
+                ..state.default_link
+            };
             state.links.insert((node, other), down);
             state.links.insert((other, node), down);
         }
@@ -108,9 +123,21 @@ impl MemoryNetwork {
     fn fate(&self, envelope: &Envelope) -> Fate {
         let mut state = self.state.lock();
         let (from, to) = (envelope.from.place.node, envelope.to.place.node);
-        let there = state.links.get(&(from, to)).copied().unwrap_or(state.default_link);
-        let back = state.links.get(&(to, from)).copied().unwrap_or(state.default_link);
-        let host = if there.down { None } else { state.hosts.get(&to).cloned() };
+        let there = state
+            .links
+            .get(&(from, to))
+            .copied()
+            .unwrap_or(state.default_link);
+        let back = state
+            .links
+            .get(&(to, from))
+            .copied()
+            .unwrap_or(state.default_link);
+        let host = if there.down {
+            None
+        } else {
+            state.hosts.get(&to).cloned()
+        };
         Fate {
             host,
             delay: state.draw_delay(there),
@@ -143,7 +170,9 @@ impl Transport for MemoryNetwork {
         let fate = self.fate(&envelope);
         Box::pin(async move {
             let Some(host) = fate.host else {
-                return Err(TransportError::Unreachable { reason: "link is down".to_owned() });
+                return Err(TransportError::Unreachable {
+                    reason: "link is down".to_owned(),
+                });
             };
             let exchange = async {
                 if fate.lost {

@@ -1,7 +1,11 @@
 //! What the integration tests share: a state machine that records what it applied and can lose
 //! what it did not make durable, and a simulated cluster.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test binary uses a part of it"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -59,7 +63,10 @@ struct Machine {
 impl StateMachine for Machine {
     fn applied(&self) -> Result<AppliedState, StorageError> {
         let contents = self.data.visible();
-        Ok(AppliedState { position: contents.position, membership: contents.membership })
+        Ok(AppliedState {
+            position: contents.position,
+            membership: contents.membership,
+        })
     }
 
     fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Bytes>, StorageError> {
@@ -67,7 +74,10 @@ impl StateMachine for Machine {
         let mut replies = Vec::new();
         for entry in entries {
             let next = state.0.position.map_or(1, |position| position.index + 1);
-            assert_eq!(entry.position.index, next, "entries are applied in order, once");
+            assert_eq!(
+                entry.position.index, next,
+                "entries are applied in order, once"
+            );
             state.0.position = Some(entry.position);
             match &entry.payload {
                 EntryPayload::Blank => replies.push(Bytes::new()),
@@ -103,7 +113,10 @@ impl StateMachine for Machine {
             chunk.extend(command);
             sink(Bytes::from(chunk))?;
         }
-        Ok(AppliedState { position: contents.position, membership: contents.membership })
+        Ok(AppliedState {
+            position: contents.position,
+            membership: contents.membership,
+        })
     }
 
     fn install_snapshot(
@@ -122,7 +135,9 @@ impl StateMachine for Machine {
             }
             let term = u64::from_be_bytes(chunk[..8].try_into().unwrap());
             let index = u64::from_be_bytes(chunk[8..16].try_into().unwrap());
-            contents.commands.push((LogPosition { term, index }, chunk.slice(16..)));
+            contents
+                .commands
+                .push((LogPosition { term, index }, chunk.slice(16..)));
         }
         *self.data.state.lock().unwrap() = (contents.clone(), contents);
         Ok(())
@@ -174,8 +189,14 @@ pub struct Cluster {
 }
 
 pub fn peer(n: u64) -> Peer {
-    let place = Place { node: NodeId(n), store: StoreId(n) };
-    Peer { replica: ReplicaId(n), place }
+    let place = Place {
+        node: NodeId(n),
+        store: StoreId(n),
+    };
+    Peer {
+        replica: ReplicaId(n),
+        place,
+    }
 }
 
 pub fn log_options(n: u64) -> LogOptions {
@@ -206,7 +227,11 @@ impl Cluster {
         let node = Node {
             id: NodeId(n),
             disk: SimDisk::new(seed * 1_000 + n),
-            data: self.groups.iter().map(|group| (*group, Data::default())).collect(),
+            data: self
+                .groups
+                .iter()
+                .map(|group| (*group, Data::default()))
+                .collect(),
             host: None,
             log: None,
             events: Arc::default(),
@@ -241,7 +266,9 @@ impl Cluster {
         .unwrap();
         for group in &self.groups {
             let data = node.data[group].clone();
-            host.open_group(*group, ReplicaId(n), move || Ok(data.machine())).await.unwrap();
+            host.open_group(*group, ReplicaId(n), move || Ok(data.machine()))
+                .await
+                .unwrap();
         }
         self.network.connect(node.id, host.clone());
         node.host = Some(host);
@@ -274,7 +301,10 @@ impl Cluster {
     pub async fn initialize(&self, voters: &[u64]) {
         for group in &self.groups {
             let members = voters.iter().map(|n| peer(*n)).collect();
-            self.group(voters[0], *group).initialize(members).await.unwrap();
+            self.group(voters[0], *group)
+                .initialize(members)
+                .await
+                .unwrap();
         }
     }
 
@@ -283,7 +313,9 @@ impl Cluster {
         loop {
             for (n, node) in &self.nodes {
                 if let Some(host) = &node.host
-                    && host.group(group).is_some_and(|group| group.leadership().is_some())
+                    && host
+                        .group(group)
+                        .is_some_and(|group| group.leadership().is_some())
                 {
                     return *n;
                 }
@@ -306,7 +338,10 @@ impl Cluster {
 /// Shows what happens when `RUST_LOG` asks for it.
 pub fn trace() {
     let filter = tracing_subscriber::EnvFilter::from_default_env();
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }
 
 /// Runs a test on a paused single-threaded runtime.
