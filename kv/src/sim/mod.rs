@@ -18,7 +18,10 @@ mod clients;
 mod cluster;
 mod run;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use cluster::Bug;
+use parking_lot::Mutex;
 use run::{Report, run_seed};
 
 fn number(name: &str) -> Option<u64> {
@@ -34,17 +37,32 @@ fn seeds() -> std::ops::Range<u64> {
 
 #[test]
 fn seeds_without_failure() {
-    let mut acknowledged = 0;
-    for seed in seeds() {
-        match run_seed(seed, Bug::None) {
-            Ok(Report { operations, .. }) => acknowledged += operations,
-            Err(failure) => panic!(
-                "seed {seed}: {failure}\nreplay with PONTOON_SIM_SEED={seed} cargo test -p pontoon-kv sim::seeds"
-            ),
+    // Each run has a runtime of its own on one thread, so runs side by side do not meet.
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
+    let (left, acknowledged) = (Mutex::new(seeds()), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let Some(seed) = left.lock().next() else {
+                        return;
+                    };
+                    match run_seed(seed, Bug::None) {
+                        Ok(Report { operations, .. }) => {
+                            acknowledged.fetch_add(operations, Ordering::Relaxed);
+                        }
+                        Err(failure) => panic!(
+                            "seed {seed}: {failure}\nreplay with \
+                             PONTOON_SIM_SEED={seed} cargo test -p pontoon-kv sim::seeds"
+                        ),
+                    }
+                }
+            });
         }
-    }
+    });
+    let operations = acknowledged.into_inner();
     println!(
-        "{} seeds, {acknowledged} acknowledged operations",
+        "{} seeds, {operations} acknowledged operations",
         seeds().count()
     );
 }

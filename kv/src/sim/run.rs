@@ -26,7 +26,7 @@ pub(super) struct Report {
 
 const CLIENTS: u64 = 4;
 /// How long clients work, in simulated time.
-const WORK_MS: u64 = 9_000;
+const WORK_MS: u64 = 7_000;
 /// How long the cluster may take to agree after it was healed.
 const HEALING_MS: u64 = 30_000;
 
