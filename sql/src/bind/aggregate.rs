@@ -187,7 +187,7 @@ impl Binder<'_> {
                 parts.name
             )));
         }
-        let mut args = self.bind_all(&parts.args, level)?;
+        let mut args = self.bind_arguments(&parts.name, &parts.args, level)?;
         let mut positions: Vec<usize> = parts.args.iter().map(|a| position_of(a)).collect();
         let order = self.plain_order(if ordered_set { parts.within } else { parts.order }, level)?;
         let direct = args.len();

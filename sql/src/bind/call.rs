@@ -259,9 +259,13 @@ impl Binder<'_> {
         if parts.filter.is_some() && !functions.is_empty() {
             return Err(not_aggregate("FILTER"));
         }
-        let args = self.bind_all(&parts.args, level)?;
+        let args = self.bind_arguments(&parts.name, &parts.args, level)?;
+        if let ("pg_typeof", [one]) = (parts.name.as_str(), args.as_slice()) {
+            return Ok(Expr::Const(Datum::Oid(one.ty().oid), PgType::new(Oid::REGTYPE)));
+        }
         let positions: Vec<usize> = parts.args.iter().map(|a| position_of(a)).collect();
-        self.plain_call(&parts.name, args, &positions, parts.variadic, parts.position, level)
+        let name = super::json_row::renamed(&parts.name, &args);
+        self.plain_call(name, args, &positions, parts.variadic, parts.position, level)
     }
 
     /// A scalar or set-returning function on bound arguments.

@@ -10,6 +10,7 @@ mod deparse;
 mod expr;
 mod from;
 mod group;
+mod json_row;
 mod names;
 mod output_name;
 mod query;

@@ -222,6 +222,18 @@ impl<'p> Level<'p> {
         Err(self.missing(None, &ident.value, position))
     }
 
+    /// The names of the columns that a table's alias alone stands for.
+    pub(crate) fn row_names(&self, alias: &str) -> Option<Vec<Arc<str>>> {
+        let mut level = Some(self);
+        while let Some(l) = level {
+            if let Ok(Some(t)) = l.table(None, alias) {
+                return Some(t.columns.iter().map(|c| Arc::clone(&c.name)).collect());
+            }
+            level = l.parent;
+        }
+        None
+    }
+
     fn whole_row(&self, t: &NamedTable, position: usize) -> Expr {
         if let (true, [one]) = (t.scalar, t.columns.as_slice()) {
             return self.take(one, position);

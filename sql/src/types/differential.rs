@@ -137,3 +137,30 @@ fn operators_give_postgresql_results() {
 fn types_read_and_write_as_postgresql() {
     check_io(include_str!("testdata/io.tsv"));
 }
+
+#[test]
+fn the_last_of_equal_values_is_the_greatest_and_the_least() {
+    use super::numeric::Numeric;
+    use super::registry::FunctionBody;
+    for name in ["max", "min"] {
+        let functions = registry().functions_named(name);
+        let function = functions.iter().find(|f| f.args == [Oid::NUMERIC]).unwrap();
+        let FunctionBody::Aggregate(aggregate) = &function.body else { panic!("{name}") };
+        let mut state = (aggregate.start)(&[PgType::new(Oid::NUMERIC)]);
+        for text in ["1.50", "1.5"] {
+            state.update(&[Datum::Numeric(Numeric::parse(text).unwrap())]).unwrap();
+        }
+        let cx = Fixed { zone: Zone::UTC };
+        assert_eq!(io::to_text(&state.finish().unwrap(), Oid::NUMERIC, &cx), "1.5");
+    }
+}
+
+#[test]
+fn a_row_with_names_becomes_an_object() {
+    let cx = Fixed { zone: Zone::UTC };
+    let function = registry().functions_named("pontoon_json_row")[0];
+    let names = io::input("{a,b}", PgType::new(Oid::TEXT_ARRAY), &cx).unwrap();
+    let row = [names, Datum::Int4(1), Datum::text("x")];
+    let json = kernel::call_row(function, &cx, &row).unwrap();
+    assert_eq!(json.as_str(), Some(r#"{"a":1,"b":"x"}"#));
+}

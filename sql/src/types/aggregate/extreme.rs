@@ -9,6 +9,7 @@ use crate::types::datum::Datum;
 use crate::types::oid::{Oid, PgType};
 use crate::types::registry::{AggregateImpl, AggregateState};
 
+/// Of equal values the last one stays (1.5 after 1.50), as in PostgreSQL.
 struct Extreme {
     value: Datum,
     wanted: Ordering,
@@ -17,7 +18,7 @@ struct Extreme {
 impl AggregateState for Extreme {
     fn update(&mut self, args: &[Datum]) -> Result<(), SqlError> {
         if let Some(next) = args.first().filter(|v| !v.is_null())
-            && (self.value.is_null() || compare(next, &self.value) == self.wanted)
+            && (self.value.is_null() || compare(next, &self.value) != self.wanted.reverse())
         {
             self.value = next.clone();
         }

@@ -273,6 +273,22 @@ fn build_array_b(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Json(Json::Array(items).to_text().into()))
 }
 
+/// A row as an object: the names as an array, then the values.
+fn named_row(cx: &dyn EvalContext, a: &[Datum]) -> Value {
+    ZONE.set(cx.time_zone());
+    let mut out = String::from("{");
+    for (i, (name, value)) in a.array(0)?.items.iter().zip(a.iter().skip(1)).enumerate() {
+        if i > 0 {
+            out.push(',');
+        }
+        quote(name.as_str().unwrap_or(""), &mut out);
+        out.push(':');
+        append_datum(value, &mut out)?;
+    }
+    out.push('}');
+    Ok(Datum::Json(out.into()))
+}
+
 /// `json_object(text[])` and `json_object(text[], text[])`.
 fn pairs(a: &[Datum]) -> Result<Vec<(String, Option<String>)>, SqlError> {
     let owned = |v: &Datum| v.as_str().map(str::to_owned);
@@ -343,7 +359,8 @@ pub(in crate::types) const SCALARS: &[Scalar] = &[
     ("json_build_object_noargs", build_object), ("jsonb_build_object", build_object_b),
     ("jsonb_build_object_noargs", build_object_b), ("json_build_array", build_array),
     ("json_build_array_noargs", build_array), ("jsonb_build_array", build_array_b),
-    ("jsonb_build_array_noargs", build_array_b), ("json_object", json_object),
+    ("jsonb_build_array_noargs", build_array_b), ("pontoon_json_row", named_row),
+    ("json_object", json_object),
     ("json_object_two_arg", json_object), ("jsonb_object", jsonb_object),
     ("jsonb_object_two_arg", jsonb_object),
 ];
