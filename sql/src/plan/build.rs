@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::bind::tree::{ColId, Column, Expr, JoinKind, Rel};
+use crate::bind::tree::{ColId, Column, Expr, JoinKind, Rel, SortKey};
 use crate::types::registry::Comparison;
 
 use super::access::{self, UNKNOWN_ROWS};
@@ -222,7 +222,24 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
         Rel::Sort { input, keys } => {
             let input = build(input, conditions, sizes);
             let (columns, rows) = (input.columns.clone(), input.rows);
-            Plan { op: Op::Sort { input: Box::new(input), keys: keys.clone() }, columns, rows }
+            let mut keys = keys.clone();
+            if matches!(input.op, Op::Distinct { .. }) {
+                // As PostgreSQL, whose distinct rows come sorted by all columns.
+                let named: Vec<_> = keys
+                    .iter()
+                    .filter_map(|k| match &k.expr {
+                        Expr::Column(id, _) => Some(*id),
+                        _ => None,
+                    })
+                    .collect();
+                let rest = columns.iter().filter(|c| !named.contains(&c.id));
+                keys.extend(rest.map(|c| SortKey {
+                    expr: Expr::Column(c.id, c.ty),
+                    descending: false,
+                    nulls_first: false,
+                }));
+            }
+            Plan { op: Op::Sort { input: Box::new(input), keys }, columns, rows }
         }
         Rel::Limit { input, limit, offset, with_ties } => {
             let input = build(input, Vec::new(), sizes);

@@ -235,7 +235,10 @@ impl Executor {
             Op::With { cte, query, recursive, body, .. } => {
                 let rows = match recursive {
                     None => self.run(query, outer, None).await?,
-                    Some((step, all)) => self.recursive(*cte, query, step, *all, outer).await?,
+                    Some((step, all)) => {
+                        let enough = self.enough(body, *cte, outer).await?;
+                        self.recursive(*cte, query, step, *all, outer, enough).await?
+                    }
                 };
                 self.set_cte(*cte, rows);
                 self.run(body, outer, wanted).await

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::bind::tree::{Column, Expr, SetOp, SortKey};
 use crate::error::{SqlError, SqlState};
-use crate::plan::node::Plan;
+use crate::plan::node::{Op, Plan};
 use crate::types::Datum;
 
 use super::Values;
@@ -18,6 +18,14 @@ fn row_key(row: &[Datum], columns: &[Column]) -> Vec<u8> {
         group_key(value, column.ty.oid, &mut key);
     }
     key
+}
+
+fn is_use_of(plan: &Plan, cte: u32) -> bool {
+    match &plan.op {
+        Op::CteRef { cte: used, .. } => *used == cte,
+        Op::Project { input, .. } => is_use_of(input, cte),
+        _ => false,
+    }
 }
 
 impl Executor {
@@ -153,6 +161,25 @@ impl Executor {
         Ok(rows)
     }
 
+    /// How many rows of a recursive CTE its use can see: a LIMIT directly above it ends recursions
+    /// that would not end by themselves.
+    pub(super) async fn enough(
+        &self,
+        body: &Plan,
+        cte: u32,
+        outer: Option<&Env<'_>>,
+    ) -> Result<usize, SqlError> {
+        let Op::Limit { input, limit, offset, with_ties: None } = &body.op else {
+            return Ok(usize::MAX);
+        };
+        if !is_use_of(input, cte) {
+            return Ok(usize::MAX);
+        }
+        let (limit, offset) = self.bounds(limit.as_ref(), offset.as_ref(), outer).await?;
+        let enough = limit.map_or(u64::MAX, |l| l.saturating_add(offset));
+        Ok(usize::try_from(enough).unwrap_or(usize::MAX))
+    }
+
     pub(super) async fn recursive(
         &self,
         cte: u32,
@@ -160,6 +187,7 @@ impl Executor {
         step: &Plan,
         all: bool,
         outer: Option<&Env<'_>>,
+        enough: usize,
     ) -> Result<Vec<Values>, SqlError> {
         let mut seen = HashSet::new();
         let mut working = self.run(first, outer, None).await?;
@@ -167,7 +195,7 @@ impl Executor {
             working.retain(|row| seen.insert(row_key(row, &first.columns)));
         }
         let mut out = working.clone();
-        while !working.is_empty() {
+        while !working.is_empty() && out.len() < enough {
             self.cx.eval.check_cancelled()?;
             self.hold(working.len(), first.columns.len())?;
             self.set_cte(cte, std::mem::take(&mut working));

@@ -134,6 +134,7 @@ const QUERIES: &[&str] = &[
     "select a from t except select x from h",
     "with q as (select a from t where a > 1) select q1.a, q2.a from q q1, q q2 where q1.a = q2.a",
     "with recursive r(n) as (select 1 union all select n + 1 from r where n < 5) select n from r",
+    "with recursive r(n) as (select 1 union all select n + 1 from r) select n from r limit 4",
     "select * from generate_series(1, 3)",
     "select a, generate_series(1, 2) from t",
     "select a, g from t, lateral generate_series(1, a) g",
