@@ -106,7 +106,9 @@ impl Binder<'_> {
     /// What a column gets where no value is given.
     fn default_of(&mut self, t: &TableDesc, position: usize) -> Result<Expr, SqlError> {
         let c = column(t, position)?;
-        if c.identity.is_some()
+        // By number, so that neither a new name nor the search path matters.
+        let serial = c.default.as_ref().is_some_and(|text| text.starts_with("nextval("));
+        if (c.identity.is_some() || serial)
             && let Some(sequence) = c.sequence
         {
             let nextval = registry()

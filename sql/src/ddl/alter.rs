@@ -202,13 +202,17 @@ impl Ddl {
                 names::quoted(&table.schema_name, &table.name)
             );
             if self.any_row(&sql).await? {
-                return Err(SqlError::new(
+                let mut error = SqlError::new(
                     SqlState::NOT_NULL_VIOLATION,
                     format!(
                         "column \"{}\" of relation \"{}\" contains null values",
                         def.name.value, table.name
                     ),
-                ));
+                );
+                error.0.schema = Some(table.schema_name.clone());
+                error.0.table = Some(table.name.clone());
+                error.0.column = Some(def.name.value.clone());
+                return Err(error);
             }
         }
         if let Some(column) = new.columns.get_mut(place) {
@@ -233,17 +237,10 @@ impl Ddl {
             .columns
             .get(position)
             .ok_or_else(|| SqlError::internal("a column vanished"))?;
-        let text = match (&column.default, &column.generated, column.sequence) {
-            (Some(text), _, _) | (None, Some(text), _) => text.clone(),
-            (None, None, Some(sequence)) => {
-                let sequence = self
-                    .catalog()
-                    .sequences
-                    .get(&sequence)
-                    .ok_or_else(|| SqlError::internal("an identity column without a sequence"))?;
-                super::expression::nextval(&sequence.schema_name, &sequence.name)
-            }
-            _ => "NULL".to_owned(),
+        let text = match &column.generated {
+            Some(text) => text.clone(),
+            None => super::expression::default_text(self.catalog(), column)?
+                .unwrap_or_else(|| "NULL".to_owned()),
         };
         Ok(format!("CAST(({text}) AS {})", crate::types::format_type(column.ty)))
     }

@@ -58,25 +58,38 @@ pub(crate) fn column_default(
     eval: &dyn EvalContext,
     column: &ColumnDesc,
 ) -> Result<Option<Expr>, SqlError> {
-    let text = match (&column.default, column.identity, column.sequence) {
-        (Some(text), _, _) => text.clone(),
-        (None, Some(_), Some(sequence)) => {
-            let sequence = catalog
-                .sequences
-                .get(&sequence)
-                .ok_or_else(|| SqlError::internal("an identity column without its sequence"))?;
-            nextval(&sequence.schema_name, &sequence.name)
-        }
-        _ => return Ok(None),
-    };
+    let Some(text) = default_text(catalog, column)? else { return Ok(None) };
     let cx = BindContext { catalog, search_path, params: &[], eval, virtual_table };
     default_value(&cx, &text, column.ty).map(Some)
 }
 
-/// The default of a serial column.
+/// The default of a column as text that means the same under any search path.
+pub(crate) fn default_text(
+    catalog: &CatalogSnapshot,
+    column: &ColumnDesc,
+) -> Result<Option<String>, SqlError> {
+    let serial = column.default.as_ref().is_some_and(|text| text.starts_with("nextval("));
+    match column.sequence {
+        Some(sequence) if serial || column.identity.is_some() => {
+            let sequence = catalog
+                .sequences
+                .get(&sequence)
+                .ok_or_else(|| SqlError::internal("a column without its sequence"))?;
+            let name = names::quoted(&sequence.schema_name, &sequence.name).replace('\'', "''");
+            Ok(Some(format!("nextval('{name}'::regclass)")))
+        }
+        _ => Ok(column.default.clone()),
+    }
+}
+
+/// The default of a serial column as it is shown; what is run names the sequence by number.
 pub(crate) fn nextval(schema: &str, sequence: &str) -> String {
     let quote = crate::session::variables::quote_name;
-    let name = format!("{}.{}", quote(schema), quote(sequence)).replace('\'', "''");
+    let name = match schema {
+        "public" => quote(sequence),
+        _ => format!("{}.{}", quote(schema), quote(sequence)),
+    }
+    .replace('\'', "''");
     format!("nextval('{name}'::regclass)")
 }
 
