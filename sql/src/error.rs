@@ -241,7 +241,10 @@ impl SqlError {
 
     /// `0A000`: something that PostgreSQL has and we have not.
     pub fn unsupported(what: impl fmt::Display) -> Self {
-        Self::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{what} is not supported"))
+        Self::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("{what} is not supported"),
+        )
     }
 
     /// `XX000`: an invariant of ours does not hold; says so instead of ending the process.
@@ -312,13 +315,11 @@ impl From<pontoon_kv::Error> for SqlError {
         };
         let error = Self::new(state, e.to_string());
         match e {
-            Kv::Deadlock { detail } => {
-                error.with_detail(detail).with_hint("See server log for query details.")
-            }
+            Kv::Deadlock { detail } => error
+                .with_detail(detail)
+                .with_hint("See server log for query details."),
             Kv::Conflict { .. } => error.with_hint("The transaction might succeed if retried."),
-            Kv::TooLarge { .. } => {
-                error.with_hint("Split the work into several transactions.")
-            }
+            Kv::TooLarge { .. } => error.with_hint("Split the work into several transactions."),
             _ => error,
         }
     }

@@ -26,7 +26,12 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Vec<SortKey>, SqlError> {
         let mut out = Vec::with_capacity(keys.len());
-        for OrderByExpr { expr, options, with_fill: _ } in keys {
+        for OrderByExpr {
+            expr,
+            options,
+            with_fill: _,
+        } in keys
+        {
             let bound = self.expr(expr, level)?;
             let bound = self.settle_unknown(bound)?;
             out.push(self.sort_key(bound, options, position_of(expr))?);
@@ -43,7 +48,11 @@ impl Binder<'_> {
     ) -> Result<SortKey, SqlError> {
         self.must_order(expr.ty(), position)?;
         let descending = options.asc == Some(false);
-        Ok(SortKey { expr, descending, nulls_first: options.nulls_first.unwrap_or(descending) })
+        Ok(SortKey {
+            expr,
+            descending,
+            nulls_first: options.nulls_first.unwrap_or(descending),
+        })
     }
 
     /// Fails for types without an order.
@@ -84,9 +93,8 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Expr, SqlError> {
         let position = parts.position;
-        let (mut call, columns) = level.within(Clause::Aggregate, || {
-            self.aggregate_parts(parts, level)
-        })?;
+        let (mut call, columns) =
+            level.within(Clause::Aggregate, || self.aggregate_parts(parts, level))?;
         // The aggregate belongs to the innermost level whose columns it uses.
         let mut home = level;
         if !columns.is_empty() {
@@ -100,9 +108,8 @@ impl Binder<'_> {
             }
         }
         let clause = home.clause.get();
-        let refuse = |message: String| {
-            Err(SqlError::new(SqlState::GROUPING_ERROR, message).at(position))
-        };
+        let refuse =
+            |message: String| Err(SqlError::new(SqlState::GROUPING_ERROR, message).at(position));
         match clause {
             // Within another aggregate: that one refuses it, once it is known to exist.
             Clause::Target | Clause::Having | Clause::Window | Clause::Aggregate => {}
@@ -152,9 +159,8 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<(AggCall, Vec<super::tree::ColId>), SqlError> {
         let position = parts.position;
-        let wrong = |message: String| {
-            SqlError::new(SqlState::WRONG_OBJECT_TYPE, message).at(position)
-        };
+        let wrong =
+            |message: String| SqlError::new(SqlState::WRONG_OBJECT_TYPE, message).at(position);
         let ordered_set = is_ordered_set(&parts.name);
         if ordered_set && parts.within.is_empty() {
             return Err(wrong(format!(
@@ -172,8 +178,11 @@ impl Binder<'_> {
         if !ordered_set && !parts.within.is_empty() {
             let args = self.bind_all(&parts.args, level)?;
             let keys = self.plain_order(parts.within, level)?;
-            let types: Vec<Oid> =
-                args.iter().chain(keys.iter().map(|k| &k.expr)).map(|e| e.ty().oid).collect();
+            let types: Vec<Oid> = args
+                .iter()
+                .chain(keys.iter().map(|k| &k.expr))
+                .map(|e| e.ty().oid)
+                .collect();
             self.function(&parts.name, &types, false, position)?;
             return Err(wrong(format!(
                 "{} is not an ordered-set aggregate, so it cannot have WITHIN GROUP",
@@ -189,7 +198,14 @@ impl Binder<'_> {
         }
         let mut args = self.bind_arguments(&parts.name, &parts.args, level)?;
         let mut positions: Vec<usize> = parts.args.iter().map(|a| position_of(a)).collect();
-        let order = self.plain_order(if ordered_set { parts.within } else { parts.order }, level)?;
+        let order = self.plain_order(
+            if ordered_set {
+                parts.within
+            } else {
+                parts.order
+            },
+            level,
+        )?;
         let direct = args.len();
         if ordered_set {
             args.extend(order.iter().map(|k| k.expr.clone()));
@@ -209,7 +225,9 @@ impl Binder<'_> {
             }
             for (k, ast) in order.iter_mut().zip(parts.order) {
                 // The key may be an argument before its cast.
-                let hit = args.iter().find(|a| same(a, &k.expr) || same(uncast(a), &k.expr));
+                let hit = args
+                    .iter()
+                    .find(|a| same(a, &k.expr) || same(uncast(a), &k.expr));
                 match hit {
                     Some(a) => k.expr = a.clone(),
                     None => {
@@ -261,7 +279,10 @@ impl Binder<'_> {
         let Meaning::Function(found) = self.function(name, &types, variadic, position)? else {
             return Err(no_function(name, &types, position));
         };
-        if !matches!(found.function.body, FunctionBody::Aggregate(_) | FunctionBody::Window { .. }) {
+        if !matches!(
+            found.function.body,
+            FunctionBody::Aggregate(_) | FunctionBody::Window { .. }
+        ) {
             return Err(no_function(name, &types, position));
         }
         let (args, ty) = self.arguments(name, &found, args, positions, position)?;
@@ -292,7 +313,11 @@ impl Binder<'_> {
 /// Without the casts around it.
 pub(crate) fn uncast(e: &Expr) -> &Expr {
     match e {
-        Expr::Cast { arg, explicit: false, .. } => uncast(arg),
+        Expr::Cast {
+            arg,
+            explicit: false,
+            ..
+        } => uncast(arg),
         e => e,
     }
 }
@@ -304,9 +329,7 @@ fn same_call(a: &AggCall, b: &AggCall) -> bool {
         && a.args.iter().zip(&b.args).all(|(x, y)| same(x, y))
         && a.order.len() == b.order.len()
         && a.order.iter().zip(&b.order).all(|(x, y)| {
-            x.descending == y.descending
-                && x.nulls_first == y.nulls_first
-                && same(&x.expr, &y.expr)
+            x.descending == y.descending && x.nulls_first == y.nulls_first && same(&x.expr, &y.expr)
         })
         && match (&a.filter, &b.filter) {
             (None, None) => true,

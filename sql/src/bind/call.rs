@@ -99,7 +99,11 @@ pub(crate) fn split<'q>(f: &'q AstFunction) -> Result<Parts<'q>, SqlError> {
         FunctionArguments::Subquery(_) => {
             return Err(SqlError::unsupported("a bare subquery as argument").at(position));
         }
-        FunctionArguments::List(FunctionArgumentList { duplicate_treatment, args, clauses }) => {
+        FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment,
+            args,
+            clauses,
+        }) => {
             out.distinct =
                 *duplicate_treatment == Some(sqlparser::ast::DuplicateTreatment::Distinct);
             for c in clauses {
@@ -118,11 +122,20 @@ pub(crate) fn split<'q>(f: &'q AstFunction) -> Result<Parts<'q>, SqlError> {
 
 /// Functions whose arguments have names, with the names; those left out are 0.
 const NAMED: &[(&str, &[&str])] = &[
-    ("make_interval", &["years", "months", "weeks", "days", "hours", "mins", "secs"]),
+    (
+        "make_interval",
+        &["years", "months", "weeks", "days", "hours", "mins", "secs"],
+    ),
     ("make_date", &["year", "month", "day"]),
     ("make_time", &["hour", "min", "sec"]),
-    ("make_timestamp", &["year", "month", "mday", "hour", "min", "sec"]),
-    ("make_timestamptz", &["year", "month", "mday", "hour", "min", "sec", "timezone"]),
+    (
+        "make_timestamp",
+        &["year", "month", "mday", "hour", "min", "sec"],
+    ),
+    (
+        "make_timestamptz",
+        &["year", "month", "mday", "hour", "min", "sec", "timezone"],
+    ),
 ];
 
 static ZERO: std::sync::LazyLock<Ast> = std::sync::LazyLock::new(|| {
@@ -142,7 +155,11 @@ fn push_named<'q>(name: &str, e: &'q Ast, out: &mut Parts<'q>) -> Result<(), Sql
         )
         .at(out.position)
     };
-    let names = NAMED.iter().find(|(f, _)| *f == out.name).ok_or_else(missing)?.1;
+    let names = NAMED
+        .iter()
+        .find(|(f, _)| *f == out.name)
+        .ok_or_else(missing)?
+        .1;
     let index = names.iter().position(|n| *n == name).ok_or_else(missing)?;
     if out.name == "make_interval" {
         while out.args.len() < names.len() {
@@ -223,20 +240,30 @@ impl Binder<'_> {
         if let Some(over) = parts.over {
             return self.window_call(&parts, over, level);
         }
-        if functions.iter().any(|f| matches!(f.body, FunctionBody::Aggregate(_))) {
+        if functions
+            .iter()
+            .any(|f| matches!(f.body, FunctionBody::Aggregate(_)))
+        {
             return self.aggregate_call(&parts, level);
         }
         let not_aggregate = |what: &str| {
             SqlError::new(
                 SqlState::WRONG_OBJECT_TYPE,
-                format!("{what} specified, but {} is not an aggregate function", parts.name),
+                format!(
+                    "{what} specified, but {} is not an aggregate function",
+                    parts.name
+                ),
             )
             .at(parts.position)
         };
-        if functions.iter().any(|f| matches!(f.body, FunctionBody::Window { .. })) {
+        if functions
+            .iter()
+            .any(|f| matches!(f.body, FunctionBody::Window { .. }))
+        {
             if !parts.within.is_empty() {
-                return Err(SqlError::unsupported("a hypothetical-set aggregate")
-                    .at(parts.position));
+                return Err(
+                    SqlError::unsupported("a hypothetical-set aggregate").at(parts.position)
+                );
             }
             return Err(SqlError::new(
                 SqlState::WINDOWING_ERROR,
@@ -261,11 +288,21 @@ impl Binder<'_> {
         }
         let args = self.bind_arguments(&parts.name, &parts.args, level)?;
         if let ("pg_typeof", [one]) = (parts.name.as_str(), args.as_slice()) {
-            return Ok(Expr::Const(Datum::Oid(one.ty().oid), PgType::new(Oid::REGTYPE)));
+            return Ok(Expr::Const(
+                Datum::Oid(one.ty().oid),
+                PgType::new(Oid::REGTYPE),
+            ));
         }
         let positions: Vec<usize> = parts.args.iter().map(|a| position_of(a)).collect();
         let name = super::json_row::renamed(&parts.name, &args);
-        self.plain_call(name, args, &positions, parts.variadic, parts.position, level)
+        self.plain_call(
+            name,
+            args,
+            &positions,
+            parts.variadic,
+            parts.position,
+            level,
+        )
     }
 
     /// A scalar or set-returning function on bound arguments.
@@ -331,7 +368,11 @@ impl Binder<'_> {
                         }
                         let column = self.new_column(name, ty);
                         let out = Expr::Column(column.id, ty);
-                        level.collected.borrow_mut().sets.push((found.function, args, column));
+                        level
+                            .collected
+                            .borrow_mut()
+                            .sets
+                            .push((found.function, args, column));
                         Ok(out)
                     }
                     _ => Ok(self.make_call(found.function, args, ty, None)),
@@ -363,7 +404,9 @@ impl Binder<'_> {
         f: &AstFunction,
         level: &Level<'_>,
     ) -> Result<Option<Expr>, SqlError> {
-        let Ok((name, position)) = function_name(&f.name) else { return Ok(None) };
+        let Ok((name, position)) = function_name(&f.name) else {
+            return Ok(None);
+        };
         let bare = matches!(f.args, FunctionArguments::None);
         let quoted = f
             .name
@@ -401,7 +444,8 @@ impl Binder<'_> {
             _ => None,
         };
         let target = PgType::with_typmod(target.unwrap_or(ty), precision.map_or(-1, |p| p.min(6)));
-        self.coerce(now, target, Context::Explicit, position).map(Some)
+        self.coerce(now, target, Context::Explicit, position)
+            .map(Some)
     }
 
     fn extreme(&mut self, parts: &Parts<'_>, level: &Level<'_>) -> Result<Expr, SqlError> {
@@ -410,7 +454,12 @@ impl Binder<'_> {
         let what = if greatest { "GREATEST" } else { "LEAST" };
         let (args, ty) = self.unify(args, what, parts.position)?;
         let less = self.type_operator("<", ty.oid, parts.position)?.function;
-        Ok(Expr::Extreme { args, less, greatest, ty })
+        Ok(Expr::Extreme {
+            args,
+            less,
+            greatest,
+            ty,
+        })
     }
 
     fn nullif(&mut self, parts: &Parts<'_>, level: &Level<'_>) -> Result<Expr, SqlError> {
@@ -425,14 +474,17 @@ impl Binder<'_> {
         let left = self.expr(a, level)?;
         let right = self.expr(b, level)?;
         let left_ty = left.ty();
-        let test =
-            self.apply_operator("=", Some(left.clone()), right, [parts.position, pa, pb])?;
+        let test = self.apply_operator("=", Some(left.clone()), right, [parts.position, pa, pb])?;
         // The result is the left operand as the operator took it.
         let value = match &test {
             Expr::Call { args, .. } => args.first().cloned().unwrap_or(left),
             _ => self.settle_unknown(left)?,
         };
-        let ty = if value.ty().oid == left_ty.oid { left_ty } else { value.ty() };
+        let ty = if value.ty().oid == left_ty.oid {
+            left_ty
+        } else {
+            value.ty()
+        };
         Ok(Expr::Case {
             whens: vec![(test, Expr::Const(Datum::Null, ty))],
             otherwise: Some(Box::new(value)),
@@ -451,7 +503,7 @@ fn spread(mut args: Vec<Expr>, position: usize) -> Result<Vec<Expr>, SqlError> {
         }
         _ => {
             return Err(
-                SqlError::unsupported("VARIADIC with an array that is not a constant").at(position)
+                SqlError::unsupported("VARIADIC with an array that is not a constant").at(position),
             );
         }
     }

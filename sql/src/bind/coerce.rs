@@ -45,7 +45,10 @@ pub(crate) fn element_of(array: Oid) -> Option<Oid> {
 
 /// The array type of a type.
 pub(crate) fn array_of(element: Oid) -> Option<Oid> {
-    registry().type_info(element).map(|t| t.array).filter(|a| *a != Oid::INVALID)
+    registry()
+        .type_info(element)
+        .map(|t| t.array)
+        .filter(|a| *a != Oid::INVALID)
 }
 
 /// Whether the type is a polymorphic pseudo-type.
@@ -131,7 +134,10 @@ impl Binder<'_> {
             }
             e if from.oid == target.oid => e,
             Expr::Array { items, .. } if items.is_empty() && category(target.oid) == 'A' => {
-                Expr::Array { items, ty: PgType::new(target.oid) }
+                Expr::Array {
+                    items,
+                    ty: PgType::new(target.oid),
+                }
             }
             Expr::Row(items) if target.oid == Oid::RECORD => Expr::Row(items),
             e if from.oid == Oid::UNKNOWN => self.cast(e, CastKind::InOut, target.oid, explicit),
@@ -174,12 +180,7 @@ impl Binder<'_> {
         self.coerce(e, target, Context::Assignment, position)
     }
 
-    fn apply_typmod(
-        &mut self,
-        e: Expr,
-        target: PgType,
-        explicit: bool,
-    ) -> Result<Expr, SqlError> {
+    fn apply_typmod(&mut self, e: Expr, target: PgType, explicit: bool) -> Result<Expr, SqlError> {
         if target.typmod < 0 || e.ty().typmod == target.typmod {
             return Ok(e);
         }
@@ -188,7 +189,12 @@ impl Binder<'_> {
         {
             return Ok(Expr::Const(done, target));
         }
-        Ok(Expr::Cast { arg: Box::new(e), kind: CastKind::Typmod, ty: target, explicit })
+        Ok(Expr::Cast {
+            arg: Box::new(e),
+            kind: CastKind::Typmod,
+            ty: target,
+            explicit,
+        })
     }
 
     /// A cast node, computed now if that is possible and safe.
@@ -214,7 +220,12 @@ impl Binder<'_> {
         if matches!(&kind, CastKind::Binary) && e.ty().oid == to {
             return e;
         }
-        Expr::Cast { arg: Box::new(e), kind, ty, explicit }
+        Expr::Cast {
+            arg: Box::new(e),
+            kind,
+            ty,
+            explicit,
+        }
     }
 
     /// A literal without a type of its own becomes a constant of the target type.
@@ -228,15 +239,17 @@ impl Binder<'_> {
         if target.oid == Oid::UNKNOWN || target.oid == Oid::ANY {
             return Ok(Expr::Const(datum, PgType::new(Oid::UNKNOWN)));
         }
-        let Datum::Text(text) = &datum else { return Ok(Expr::Const(Datum::Null, target)) };
+        let Datum::Text(text) = &datum else {
+            return Ok(Expr::Const(Datum::Null, target));
+        };
         if is_polymorphic(target.oid) || registry().type_info(target.oid).is_none() {
             return Err(SqlError::unsupported(format!(
                 "a constant of type {}",
                 format_type(target)
             )));
         }
-        let value = io::input(text, PgType::new(target.oid), self.cx.eval)
-            .map_err(|e| e.at(position))?;
+        let value =
+            io::input(text, PgType::new(target.oid), self.cx.eval).map_err(|e| e.at(position))?;
         if target.typmod < 0 {
             return Ok(Expr::Const(value, target));
         }
@@ -327,7 +340,10 @@ impl Binder<'_> {
         if chosen == Oid::UNKNOWN {
             return Ok(Oid::TEXT);
         }
-        match types.iter().find(|t| !self.can_coerce(**t, chosen, Context::Implicit)) {
+        match types
+            .iter()
+            .find(|t| !self.can_coerce(**t, chosen, Context::Implicit))
+        {
             Some(bad) => Err((chosen, *bad)),
             None => Ok(chosen),
         }
@@ -372,8 +388,15 @@ impl Binder<'_> {
 fn same_form(a: Oid, b: Oid) -> bool {
     let form = |o: Oid| match o {
         Oid::TEXT | Oid::VARCHAR | Oid::NAME => 1,
-        Oid::OID | Oid::REGCLASS | Oid::REGTYPE | Oid::REGPROC | Oid::REGNAMESPACE
-        | Oid::REGROLE | Oid::REGPROCEDURE | Oid::REGOPER | Oid::REGOPERATOR => 2,
+        Oid::OID
+        | Oid::REGCLASS
+        | Oid::REGTYPE
+        | Oid::REGPROC
+        | Oid::REGNAMESPACE
+        | Oid::REGROLE
+        | Oid::REGPROCEDURE
+        | Oid::REGOPER
+        | Oid::REGOPERATOR => 2,
         _ => 0,
     };
     form(a) != 0 && form(a) == form(b)

@@ -182,7 +182,11 @@ impl<'a> Binder<'a> {
 
     /// A new column.
     pub(crate) fn new_column(&mut self, name: impl Into<Arc<str>>, ty: PgType) -> Column {
-        Column { id: self.new_id(), name: name.into(), ty }
+        Column {
+            id: self.new_id(),
+            name: name.into(),
+            ty,
+        }
     }
 
     /// Parameter `$n`.
@@ -198,7 +202,12 @@ impl<'a> Binder<'a> {
         if self.params.len() < number {
             self.params.resize(number, None);
         }
-        let ty = self.params.get(number - 1).copied().flatten().unwrap_or(Oid::UNKNOWN);
+        let ty = self
+            .params
+            .get(number - 1)
+            .copied()
+            .flatten()
+            .unwrap_or(Oid::UNKNOWN);
         Ok(Expr::Param(number - 1, PgType::new(ty)))
     }
 }

@@ -35,8 +35,12 @@ impl Binder<'_> {
         name: &str,
         position: usize,
     ) -> Result<Option<(Rel, Vec<NamedColumn>)>, SqlError> {
-        let Some(i) = self.ctes.iter().rposition(|c| c.name == name) else { return Ok(None) };
-        let Some(entry) = self.ctes.get_mut(i) else { return Ok(None) };
+        let Some(i) = self.ctes.iter().rposition(|c| c.name == name) else {
+            return Ok(None);
+        };
+        let Some(entry) = self.ctes.get_mut(i) else {
+            return Ok(None);
+        };
         entry.uses += 1;
         let id = entry.id;
         let Some(columns) = entry.columns.clone() else {
@@ -49,8 +53,10 @@ impl Binder<'_> {
             )
             .at(position));
         };
-        let columns: Vec<Column> =
-            columns.into_iter().map(|(n, t)| self.new_column(n, t)).collect();
+        let columns: Vec<Column> = columns
+            .into_iter()
+            .map(|(n, t)| self.new_column(n, t))
+            .collect();
         let named = columns
             .iter()
             .map(|c| NamedColumn {
@@ -68,10 +74,21 @@ impl Binder<'_> {
         with: Option<&With>,
         parent: Option<&Level<'_>>,
     ) -> Result<usize, SqlError> {
-        let Some(With { with_token: _, recursive, cte_tables }) = with else { return Ok(0) };
+        let Some(With {
+            with_token: _,
+            recursive,
+            cte_tables,
+        }) = with
+        else {
+            return Ok(0);
+        };
         for (i, cte) in cte_tables.iter().enumerate() {
             let name = &cte.alias.name.value;
-            if cte_tables.iter().take(i).any(|c| c.alias.name.value == *name) {
+            if cte_tables
+                .iter()
+                .take(i)
+                .any(|c| c.alias.name.value == *name)
+            {
                 return Err(SqlError::new(
                     SqlState::DUPLICATE_ALIAS,
                     format!("WITH query name \"{name}\" specified more than once"),
@@ -93,8 +110,19 @@ impl Binder<'_> {
         recursive: bool,
         parent: Option<&Level<'_>>,
     ) -> Result<(), SqlError> {
-        let Cte { alias, query, from: _, materialized, closing_paren_token: _ } = cte;
-        let TableAlias { explicit: _, name, columns: names, at: _ } = alias;
+        let Cte {
+            alias,
+            query,
+            from: _,
+            materialized,
+            closing_paren_token: _,
+        } = cte;
+        let TableAlias {
+            explicit: _,
+            name,
+            columns: names,
+            at: _,
+        } = alias;
         let id = self.next_cte;
         self.next_cte += 1;
         let entry = CteEntry {
@@ -148,7 +176,9 @@ impl Binder<'_> {
             }
             let used = self.ctes.get(slot).is_some_and(|e| e.uses > 0);
             for (i, c) in first.columns.iter().enumerate() {
-                let Some(other) = second.columns.get(i).cloned() else { continue };
+                let Some(other) = second.columns.get(i).cloned() else {
+                    continue;
+                };
                 if other.ty.oid == c.ty.oid {
                     continue;
                 }
@@ -165,16 +195,16 @@ impl Binder<'_> {
                             format_type(PgType::new(common))
                         ),
                     )
-                    .with_hint(
-                        "Cast the output of the non-recursive term to the correct type.",
-                    ));
+                    .with_hint("Cast the output of the non-recursive term to the correct type."));
                 }
                 self.coerce_output(&mut second, i, c.ty, 0)?;
             }
             let (query, query_columns) = (exact(first.rel, &first.columns), first.columns);
             let second = exact(second.rel, &second.columns);
-            let fresh: Vec<Column> =
-                columns.iter().map(|(n, t)| self.new_column(Arc::clone(n), *t)).collect();
+            let fresh: Vec<Column> = columns
+                .iter()
+                .map(|(n, t)| self.new_column(Arc::clone(n), *t))
+                .collect();
             if let Some(e) = self.ctes.get_mut(slot) {
                 e.uses = 0;
                 if used {
@@ -237,7 +267,10 @@ impl Binder<'_> {
                             .map(|(from, to)| (Expr::Column(from.id, from.ty), to.clone()))
                             .collect();
                         if let Some(q) = query.take() {
-                            *r = Rel::Project { input: Box::new(q), exprs };
+                            *r = Rel::Project {
+                                input: Box::new(q),
+                                exprs,
+                            };
                         }
                         false
                     }
@@ -266,7 +299,11 @@ impl Binder<'_> {
         let mut bound = self.body(body, &super::query::Tail::default(), parent, false)?;
         if settle {
             for i in 0..bound.columns.len() {
-                if bound.columns.get(i).is_some_and(|c| c.ty.oid == crate::types::Oid::UNKNOWN) {
+                if bound
+                    .columns
+                    .get(i)
+                    .is_some_and(|c| c.ty.oid == crate::types::Oid::UNKNOWN)
+                {
                     let text = PgType::new(crate::types::Oid::TEXT);
                     self.coerce_output(&mut bound, i, text, 0)?;
                 }
@@ -283,7 +320,9 @@ impl Binder<'_> {
         target: PgType,
         position: usize,
     ) -> Result<(), SqlError> {
-        let Some(column) = bound.columns.get(index).cloned() else { return Ok(()) };
+        let Some(column) = bound.columns.get(index).cloned() else {
+            return Ok(());
+        };
         if column.ty == target {
             return Ok(());
         }
@@ -309,7 +348,11 @@ impl Binder<'_> {
                             *e = self.coerce(old, target, Context::Implicit, position)?;
                         }
                     }
-                    for c in columns.get_mut(i).into_iter().chain(bound.columns.get_mut(index)) {
+                    for c in columns
+                        .get_mut(i)
+                        .into_iter()
+                        .chain(bound.columns.get_mut(index))
+                    {
                         c.ty = target;
                     }
                     return Ok(());
@@ -329,7 +372,10 @@ impl Binder<'_> {
             exprs.push((e, column));
         }
         let input = std::mem::replace(&mut bound.rel, Rel::Unit);
-        bound.rel = Rel::Project { input: Box::new(input), exprs };
+        bound.rel = Rel::Project {
+            input: Box::new(input),
+            exprs,
+        };
         bound.columns = columns;
         Ok(())
     }
@@ -341,9 +387,12 @@ fn recursive_parts(q: &Query) -> Option<(&SetExpr, &SetExpr, bool)> {
         return None;
     }
     match &*q.body {
-        SetExpr::SetOperation { op: SetOperator::Union, set_quantifier, left, right } => {
-            Some((left, right, *set_quantifier == SetQuantifier::All))
-        }
+        SetExpr::SetOperation {
+            op: SetOperator::Union,
+            set_quantifier,
+            left,
+            right,
+        } => Some((left, right, *set_quantifier == SetQuantifier::All)),
         SetExpr::Query(inner) => recursive_parts(inner),
         _ => None,
     }

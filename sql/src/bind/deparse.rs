@@ -44,15 +44,17 @@ fn operator_of(function: &Function, args: &[Expr]) -> Option<&'static str> {
     registry()
         .operators()
         .find(|o| {
-            std::ptr::eq(o.function, function)
-                && (o.left == Oid::INVALID) == (args.len() == 1)
+            std::ptr::eq(o.function, function) && (o.left == Oid::INVALID) == (args.len() == 1)
         })
         .map(|o| o.name)
 }
 
 impl Printer<'_> {
     fn list(&self, items: &[Expr], separator: &str) -> Result<String, SqlError> {
-        let parts = items.iter().map(|e| self.print(e)).collect::<Result<Vec<_>, _>>()?;
+        let parts = items
+            .iter()
+            .map(|e| self.print(e))
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(parts.join(separator))
     }
 
@@ -62,14 +64,27 @@ impl Printer<'_> {
             Expr::Param(i, _) => format!("${}", i + 1),
             Expr::Column(id, _) => (self.column)(*id),
             Expr::Call { function, args, .. } => self.call(function, args)?,
-            Expr::Cast { arg, kind, ty, explicit } => self.cast(arg, kind, *ty, *explicit)?,
+            Expr::Cast {
+                arg,
+                kind,
+                ty,
+                explicit,
+            } => self.cast(arg, kind, *ty, *explicit)?,
             Expr::And(items) => format!("({})", self.list(items, " AND ")?),
             Expr::Or(items) => format!("({})", self.list(items, " OR ")?),
             Expr::Not(x) => format!("(NOT {})", self.print(x)?),
             Expr::IsNull { arg, negated } => {
-                format!("({} IS {}NULL)", self.print(arg)?, if *negated { "NOT " } else { "" })
+                format!(
+                    "({} IS {}NULL)",
+                    self.print(arg)?,
+                    if *negated { "NOT " } else { "" }
+                )
             }
-            Expr::IsBool { arg, value, negated } => format!(
+            Expr::IsBool {
+                arg,
+                value,
+                negated,
+            } => format!(
                 "({} IS {}{})",
                 self.print(arg)?,
                 if *negated { "NOT " } else { "" },
@@ -79,13 +94,20 @@ impl Printer<'_> {
                     None => "UNKNOWN",
                 }
             ),
-            Expr::IsDistinct { left, right, negated, .. } => format!(
+            Expr::IsDistinct {
+                left,
+                right,
+                negated,
+                ..
+            } => format!(
                 "({} IS {}DISTINCT FROM {})",
                 self.print(left)?,
                 if *negated { "NOT " } else { "" },
                 self.print(right)?
             ),
-            Expr::Case { whens, otherwise, .. } => {
+            Expr::Case {
+                whens, otherwise, ..
+            } => {
                 let mut out = String::from("CASE");
                 for (c, r) in whens {
                     out.push_str(&format!(" WHEN {} THEN {}", self.print(c)?, self.print(r)?));
@@ -102,18 +124,33 @@ impl Printer<'_> {
                 let name = if *greatest { "GREATEST" } else { "LEAST" };
                 format!("{name}({})", self.list(args, ", ")?)
             }
-            Expr::ArrayCompare { left, function, array, all, .. } => {
+            Expr::ArrayCompare {
+                left,
+                function,
+                array,
+                all,
+                ..
+            } => {
                 let args = [(**left).clone(), (**left).clone()];
                 let name = operator_of(function, &args)
                     .ok_or_else(|| SqlError::internal("an operator without a name"))?;
                 let kind = if *all { "ALL" } else { "ANY" };
-                format!("({} {name} {kind} ({}))", self.print(left)?, self.print(array)?)
+                format!(
+                    "({} {name} {kind} ({}))",
+                    self.print(left)?,
+                    self.print(array)?
+                )
             }
             Expr::Array { items, ty } if items.is_empty() => {
                 format!("ARRAY[]::{}", format_type(*ty))
             }
             Expr::Array { items, .. } => format!("ARRAY[{}]", self.list(items, ", ")?),
-            Expr::Subscript { array, bounds, slice, .. } => {
+            Expr::Subscript {
+                array,
+                bounds,
+                slice,
+                ..
+            } => {
                 let mut out = match **array {
                     Expr::Column(..) => self.print(array)?,
                     _ => format!("({})", self.print(array)?),
@@ -150,7 +187,11 @@ impl Printer<'_> {
         }
         let name = identifier(function.name);
         // Words with a syntax of their own are functions only by their qualified name.
-        let name = if name.starts_with('"') { format!("pg_catalog.{name}") } else { name };
+        let name = if name.starts_with('"') {
+            format!("pg_catalog.{name}")
+        } else {
+            name
+        };
         Ok(format!("{name}({})", self.list(args, ", ")?))
     }
 
@@ -167,7 +208,11 @@ impl Printer<'_> {
         }
         let mut inner = arg;
         if matches!(kind, CastKind::Typmod)
-            && let Expr::Cast { arg, explicit: true, .. } = inner
+            && let Expr::Cast {
+                arg,
+                explicit: true,
+                ..
+            } = inner
         {
             inner = arg;
         }
@@ -185,7 +230,11 @@ impl Printer<'_> {
     fn constant(&self, datum: &Datum, ty: PgType) -> Result<String, SqlError> {
         let name = format_type(ty);
         if datum.is_null() {
-            return Ok(if ty.oid == Oid::UNKNOWN { "NULL".into() } else { format!("NULL::{name}") });
+            return Ok(if ty.oid == Oid::UNKNOWN {
+                "NULL".into()
+            } else {
+                format!("NULL::{name}")
+            });
         }
         let mut text = String::new();
         io::output(datum, ty, self.cx, &mut text);

@@ -45,7 +45,10 @@ impl Binder<'_> {
                 let at = prefix.span.start.line as usize;
                 self.apply_operator(&prefix.value, None, right, [at, at, position_of(value)])
             }
-            Ast::UnaryOp { op: UnaryOperator::Not, expr } => {
+            Ast::UnaryOp {
+                op: UnaryOperator::Not,
+                expr,
+            } => {
                 let inner = self.expr(expr, level)?;
                 let inner = self.to_bool(inner, "NOT", position_of(expr))?;
                 Ok(match inner {
@@ -69,20 +72,40 @@ impl Binder<'_> {
             Ast::IsNotUnknown(x) => self.is_bool(x, None, true, "IS NOT UNKNOWN", level),
             Ast::IsDistinctFrom(a, b) => self.distinct(a, b, false, level),
             Ast::IsNotDistinctFrom(a, b) => self.distinct(a, b, true, level),
-            Ast::InList { expr, list, negated } => self.in_list(expr, list, *negated, level),
-            Ast::InSubquery { expr, subquery, negated } => {
-                self.in_subquery(expr, subquery, *negated, level)
-            }
-            Ast::Between { expr, negated, low, high } => {
-                self.between(expr, *negated, low, high, level)
-            }
-            Ast::AnyOp { left, compare_op, right, is_some: _ } => {
-                self.quantified(left, compare_op, right, false, level)
-            }
-            Ast::AllOp { left, compare_op, right } => {
-                self.quantified(left, compare_op, right, true, level)
-            }
-            Ast::Cast { kind: _, expr, data_type, array: false, format: None } => {
+            Ast::InList {
+                expr,
+                list,
+                negated,
+            } => self.in_list(expr, list, *negated, level),
+            Ast::InSubquery {
+                expr,
+                subquery,
+                negated,
+            } => self.in_subquery(expr, subquery, *negated, level),
+            Ast::Between {
+                expr,
+                negated,
+                low,
+                high,
+            } => self.between(expr, *negated, low, high, level),
+            Ast::AnyOp {
+                left,
+                compare_op,
+                right,
+                is_some: _,
+            } => self.quantified(left, compare_op, right, false, level),
+            Ast::AllOp {
+                left,
+                compare_op,
+                right,
+            } => self.quantified(left, compare_op, right, true, level),
+            Ast::Cast {
+                kind: _,
+                expr,
+                data_type,
+                array: false,
+                format: None,
+            } => {
                 let target = resolve_type(data_type)?;
                 // ARRAY[...]::type[] gives its elements the type.
                 if let (Ast::Array(a), Some(element)) = (&**expr, element_of(target.oid))
@@ -106,19 +129,36 @@ impl Binder<'_> {
                 if category(inner.ty().oid) != 'S' && inner.ty().oid != Oid::UNKNOWN {
                     return Err(SqlError::new(
                         SqlState::DATATYPE_MISMATCH,
-                        format!("collations are not supported by type {}", format_type(inner.ty())),
+                        format!(
+                            "collations are not supported by type {}",
+                            format_type(inner.ty())
+                        ),
                     )
                     .at(position()));
                 }
                 Ok(inner)
             }
-            Ast::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
-                self.case(e, operand.as_deref(), conditions, else_result.as_deref(), level)
-            }
+            Ast::Case {
+                case_token: _,
+                end_token: _,
+                operand,
+                conditions,
+                else_result,
+            } => self.case(
+                e,
+                operand.as_deref(),
+                conditions,
+                else_result.as_deref(),
+                level,
+            ),
             Ast::Function(f) => self.function_call(f, level),
             Ast::Exists { subquery, negated } => self.exists(subquery, *negated, level),
             Ast::Subquery(q) => self.scalar_subquery(q, level),
-            Ast::Tuple(items) | Ast::Struct { values: items, fields: _ } => {
+            Ast::Tuple(items)
+            | Ast::Struct {
+                values: items,
+                fields: _,
+            } => {
                 let mut out = Vec::with_capacity(items.len());
                 for i in items {
                     let bound = self.expr(i, level)?;
@@ -130,10 +170,9 @@ impl Binder<'_> {
             Ast::CompoundFieldAccess { root, access_chain } => {
                 self.access(root, access_chain, level)
             }
-            Ast::QualifiedWildcard(..) | Ast::Wildcard(_) => Err(SqlError::unsupported(
-                "a row expansion in this place",
-            )
-            .at(position())),
+            Ast::QualifiedWildcard(..) | Ast::Wildcard(_) => {
+                Err(SqlError::unsupported("a row expansion in this place").at(position()))
+            }
             _ => Err(SqlError::unsupported("this expression").at(position())),
         }
     }
@@ -161,8 +200,7 @@ impl Binder<'_> {
             return Ok(Expr::Const(Datum::Int8(n), PgType::new(Oid::INT8)));
         }
         let ty = PgType::new(Oid::NUMERIC);
-        let value =
-            crate::types::io::input(text, ty, self.cx.eval).map_err(|e| e.at(position))?;
+        let value = crate::types::io::input(text, ty, self.cx.eval).map_err(|e| e.at(position))?;
         Ok(Expr::Const(value, ty))
     }
 
@@ -208,7 +246,11 @@ impl Binder<'_> {
     ) -> Result<Expr, SqlError> {
         let mut pending = vec![whole];
         let mut items = Vec::new();
-        let what = if *op == BinaryOperator::And { "AND" } else { "OR" };
+        let what = if *op == BinaryOperator::And {
+            "AND"
+        } else {
+            "OR"
+        };
         while let Some(e) = pending.pop() {
             match e {
                 Ast::BinaryOp { left, op: o, right } if o == op => {
@@ -221,7 +263,11 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok(if *op == BinaryOperator::And { Expr::And(items) } else { Expr::Or(items) })
+        Ok(if *op == BinaryOperator::And {
+            Expr::And(items)
+        } else {
+            Expr::Or(items)
+        })
     }
 
     fn is_bool(
@@ -234,7 +280,11 @@ impl Binder<'_> {
     ) -> Result<Expr, SqlError> {
         let bound = self.expr(e, level)?;
         let arg = Box::new(self.to_bool(bound, what, position_of(e))?);
-        Ok(Expr::IsBool { arg, value, negated })
+        Ok(Expr::IsBool {
+            arg,
+            value,
+            negated,
+        })
     }
 
     fn distinct(
@@ -253,7 +303,11 @@ impl Binder<'_> {
             for (l, r) in x.iter().zip(y) {
                 parts.push(self.distinct(l, r, negated, level)?);
             }
-            return Ok(if negated { Expr::And(parts) } else { Expr::Or(parts) });
+            return Ok(if negated {
+                Expr::And(parts)
+            } else {
+                Expr::Or(parts)
+            });
         }
         let left = self.expr(a, level)?;
         let right = self.expr(b, level)?;
@@ -261,7 +315,10 @@ impl Binder<'_> {
         for (null, other) in [(&left, &right), (&right, &left)] {
             if matches!(null, Expr::Const(Datum::Null, t) if t.oid == Oid::UNKNOWN) {
                 let arg = Box::new(self.settle_unknown(other.clone())?);
-                return Ok(Expr::IsNull { arg, negated: !negated });
+                return Ok(Expr::IsNull {
+                    arg,
+                    negated: !negated,
+                });
             }
         }
         self.distinct_bound(left, right, negated, at)
@@ -276,12 +333,19 @@ impl Binder<'_> {
         at: usize,
     ) -> Result<Expr, SqlError> {
         match self.apply_operator("=", Some(left), right, [at, at, at])? {
-            Expr::Call { function, mut args, .. } if args.len() == 2 => {
+            Expr::Call {
+                function, mut args, ..
+            } if args.len() == 2 => {
                 let (Some(right), Some(left)) = (args.pop(), args.pop()) else {
                     return Err(SqlError::internal("operands of ="));
                 };
                 let (left, right) = (Box::new(left), Box::new(right));
-                Ok(Expr::IsDistinct { left, right, equals: function, negated })
+                Ok(Expr::IsDistinct {
+                    left,
+                    right,
+                    equals: function,
+                    negated,
+                })
             }
             // Two constants.
             Expr::Const(Datum::Bool(equal), ty) => {
@@ -309,7 +373,11 @@ impl Binder<'_> {
         let first = self.apply_operator(ge, Some(value.clone()), low_bound, places(low))?;
         let second = self.apply_operator(le, Some(value), high_bound, places(high))?;
         let parts = vec![first, second];
-        Ok(if negated { Expr::Or(parts) } else { Expr::And(parts) })
+        Ok(if negated {
+            Expr::Or(parts)
+        } else {
+            Expr::And(parts)
+        })
     }
 
     fn case(
@@ -334,9 +402,7 @@ impl Binder<'_> {
             let at = position_of(condition);
             let test = self.expr(condition, level)?;
             tests.push(match &operand {
-                Some(o) => {
-                    self.apply_operator("=", Some(o.clone()), test, [at, operand_at, at])?
-                }
+                Some(o) => self.apply_operator("=", Some(o.clone()), test, [at, operand_at, at])?,
                 None => self.to_bool(test, "CASE/WHEN", at)?,
             });
             results.push(self.expr(result, level)?);
@@ -347,8 +413,16 @@ impl Binder<'_> {
             results.insert(0, self.expr(e, level)?);
         }
         let (mut results, ty) = self.unify(results, "CASE", position_of(whole))?;
-        let otherwise = if has_else { Some(Box::new(results.remove(0))) } else { None };
-        Ok(Expr::Case { whens: tests.into_iter().zip(results).collect(), otherwise, ty })
+        let otherwise = if has_else {
+            Some(Box::new(results.remove(0)))
+        } else {
+            None
+        };
+        Ok(Expr::Case {
+            whens: tests.into_iter().zip(results).collect(),
+            otherwise,
+            ty,
+        })
     }
 
     fn array(
@@ -373,7 +447,10 @@ impl Binder<'_> {
             for e in bound {
                 out.push(self.coerce(e, PgType::new(array), Context::Implicit, at)?);
             }
-            return Ok(Expr::Array { items: out, ty: PgType::new(array) });
+            return Ok(Expr::Array {
+                items: out,
+                ty: PgType::new(array),
+            });
         }
         let (out, element) = match element {
             Some(ty) => {
@@ -397,10 +474,16 @@ impl Binder<'_> {
             }
         };
         match array_of(element) {
-            Some(array) => Ok(Expr::Array { items: out, ty: PgType::new(array) }),
+            Some(array) => Ok(Expr::Array {
+                items: out,
+                ty: PgType::new(array),
+            }),
             None => Err(SqlError::new(
                 SqlState::UNDEFINED_OBJECT,
-                format!("could not find array type for data type {}", format_type(PgType::new(element))),
+                format!(
+                    "could not find array type for data type {}",
+                    format_type(PgType::new(element))
+                ),
             )
             .at(at)),
         }
@@ -476,7 +559,9 @@ impl Binder<'_> {
             )
             .at(at));
         };
-        let slice = subscripts.iter().any(|s| matches!(s, Subscript::Slice { .. }));
+        let slice = subscripts
+            .iter()
+            .any(|s| matches!(s, Subscript::Slice { .. }));
         let mut bounds = Vec::with_capacity(subscripts.len());
         for s in subscripts {
             match s {
@@ -484,7 +569,11 @@ impl Binder<'_> {
                     let i = self.subscript(index, level)?;
                     bounds.push((None, Some(i)));
                 }
-                Subscript::Slice { lower_bound, upper_bound, stride: _ } => {
+                Subscript::Slice {
+                    lower_bound,
+                    upper_bound,
+                    stride: _,
+                } => {
                     let lower = match lower_bound {
                         Some(e) => Some(self.subscript(e, level)?),
                         None => None,
@@ -498,7 +587,12 @@ impl Binder<'_> {
             }
         }
         let result = if slice { ty } else { element };
-        Ok(Expr::Subscript { array: Box::new(array), bounds, slice, ty: PgType::new(result) })
+        Ok(Expr::Subscript {
+            array: Box::new(array),
+            bounds,
+            slice,
+            ty: PgType::new(result),
+        })
     }
 
     fn subscript(&mut self, e: &Ast, level: &Level<'_>) -> Result<Expr, SqlError> {
@@ -546,7 +640,10 @@ impl Binder<'_> {
             }
             return Err(SqlError::new(
                 SqlState::UNDEFINED_COLUMN,
-                format!("could not identify column \"{}\" in record data type", name.value),
+                format!(
+                    "could not identify column \"{}\" in record data type",
+                    name.value
+                ),
             )
             .at(at));
         }
@@ -555,16 +652,27 @@ impl Binder<'_> {
             && s.ty.oid == Oid::RECORD
             && let Some(ty) = s.columns.get(index).map(|c| c.ty)
         {
-            return Ok(Expr::Field { record: Box::new(value), index, ty });
+            return Ok(Expr::Field {
+                record: Box::new(value),
+                index,
+                ty,
+            });
         }
         // A function that gives a record with named columns.
         if let Expr::Column(id, _) = &value
             && let Some((index, ty)) = self.set_field(*id, &name.value, level)
         {
-            return Ok(Expr::Field { record: Box::new(value), index, ty });
+            return Ok(Expr::Field {
+                record: Box::new(value),
+                index,
+                ty,
+            });
         }
         let message = if value.ty().oid == Oid::RECORD {
-            format!("could not identify column \"{}\" in record data type", name.value)
+            format!(
+                "could not identify column \"{}\" in record data type",
+                name.value
+            )
         } else {
             format!(
                 "column notation .{} applied to type {}, which is not a composite type",
@@ -599,12 +707,20 @@ impl Binder<'_> {
 /// The fields of a row constructor.
 pub(crate) fn row_items(e: &Ast) -> Option<&[Ast]> {
     match e {
-        Ast::Tuple(items) | Ast::Struct { values: items, fields: _ } => Some(items),
+        Ast::Tuple(items)
+        | Ast::Struct {
+            values: items,
+            fields: _,
+        } => Some(items),
         _ => None,
     }
 }
 
 /// `42601`
 pub(crate) fn unequal_rows(at: usize) -> SqlError {
-    SqlError::new(SqlState::SYNTAX_ERROR, "unequal number of entries in row expressions").at(at)
+    SqlError::new(
+        SqlState::SYNTAX_ERROR,
+        "unequal number of entries in row expressions",
+    )
+    .at(at)
 }

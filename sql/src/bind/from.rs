@@ -113,10 +113,11 @@ impl Binder<'_> {
                     SqlState::INVALID_COLUMN_REFERENCE,
                     "invalid reference to FROM-clause entry in a LATERAL item",
                 )
-                .with_detail("The combining JOIN type must be INNER or LEFT for a LATERAL reference."));
+                .with_detail(
+                    "The combining JOIN type must be INNER or LEFT for a LATERAL reference.",
+                ));
             }
-            let (on, merged) =
-                self.constraint(constraint, kind, &ns, right_ns, outer)?;
+            let (on, merged) = self.constraint(constraint, kind, &ns, right_ns, outer)?;
             rel = Rel::Join {
                 kind,
                 left: Box::new(rel),
@@ -208,7 +209,10 @@ impl Binder<'_> {
             if names.iter().take(i).any(|n| n.value == name.value) {
                 return Err(SqlError::new(
                     SqlState::DUPLICATE_COLUMN,
-                    format!("column name \"{}\" appears more than once in USING clause", name.value),
+                    format!(
+                        "column name \"{}\" appears more than once in USING clause",
+                        name.value
+                    ),
                 )
                 .at(at));
             }
@@ -228,7 +232,11 @@ impl Binder<'_> {
                 JoinKind::Right => (re, r.origin),
                 JoinKind::Full => (Expr::Coalesce(vec![le, re], common), None),
             };
-            merged.push(NamedColumn { name: l.name, expr, origin });
+            merged.push(NamedColumn {
+                name: l.name,
+                expr,
+                origin,
+            });
         }
         let is_merged = |c: &NamedColumn| names.iter().any(|n| *c.name == n.value);
         let mut columns = merged;
@@ -261,8 +269,17 @@ impl Binder<'_> {
             } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => {
                 self.named_relation(name, alias.as_ref())
             }
-            TableFactor::Derived { lateral, subquery, alias, sample: None } => {
-                let parent = if *lateral { Some(outer) } else { outside(outer) };
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                sample: None,
+            } => {
+                let parent = if *lateral {
+                    Some(outer)
+                } else {
+                    outside(outer)
+                };
                 let before = std::mem::replace(&mut self.with_keys, false);
                 let bound = self.query_bound(subquery, parent, true);
                 self.with_keys = before;
@@ -280,22 +297,27 @@ impl Binder<'_> {
                 let ns = named(String::new(), None, columns, alias.as_ref(), false)?;
                 Ok((bound.rel, ns))
             }
-            TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
-                self.function_item(name, args, *with_ordinality, alias.as_ref(), outer)
-            }
+            TableFactor::Function {
+                lateral: _,
+                name,
+                args,
+                with_ordinality,
+                alias,
+            } => self.function_item(name, args, *with_ordinality, alias.as_ref(), outer),
             TableFactor::TableFunction { expr, alias } => {
                 let bound = self.expr(expr, outer)?;
                 let bound = self.settle_unknown(bound)?;
                 let name = super::output_name::of(expr);
                 self.scalar_item(bound, &name, false, alias.as_ref())
             }
-            TableFactor::NestedJoin { table_with_joins, alias } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
                 let (rel, ns) = self.joined(table_with_joins, outer)?;
                 match alias {
                     None => Ok((rel, ns)),
-                    Some(a) => {
-                        Ok((rel, named(String::new(), None, ns.columns, Some(a), false)?))
-                    }
+                    Some(a) => Ok((rel, named(String::new(), None, ns.columns, Some(a), false)?)),
                 }
             }
             _ => Err(SqlError::unsupported("this item in FROM")),
@@ -369,7 +391,10 @@ impl Binder<'_> {
         if schema.is_none()
             && let Some((rel, columns)) = self.cte_use(&table.value, at)?
         {
-            return Ok((rel, named(table.value.clone(), None, columns, alias, false)?));
+            return Ok((
+                rel,
+                named(table.value.clone(), None, columns, alias, false)?,
+            ));
         }
         let relation = self.relation(name)?;
         if let Some(notes) = &mut self.notes {
@@ -466,7 +491,13 @@ impl Binder<'_> {
             key,
             scalar: false,
         };
-        (Rel::Scan { table: Arc::clone(t), columns }, named)
+        (
+            Rel::Scan {
+                table: Arc::clone(t),
+                columns,
+            },
+            named,
+        )
     }
 
     /// A view: its query in its place.
@@ -499,7 +530,13 @@ impl Binder<'_> {
                 origin: Some((t.oid, desc.attnum)),
             });
         }
-        let ns = named(t.name.clone(), Some(t.schema_name.clone()), columns, alias, false)?;
+        let ns = named(
+            t.name.clone(),
+            Some(t.schema_name.clone()),
+            columns,
+            alias,
+            false,
+        )?;
         Ok((bound.rel, ns))
     }
 
@@ -529,7 +566,13 @@ impl Binder<'_> {
             exprs.push((Expr::Const(Datum::Int8(1), ty), c));
         }
         let ns = named(function.to_owned(), None, columns, alias, !ordinality)?;
-        Ok((Rel::Project { input: Box::new(Rel::Unit), exprs }, ns))
+        Ok((
+            Rel::Project {
+                input: Box::new(Rel::Unit),
+                exprs,
+            },
+            ns,
+        ))
     }
 
     fn function_item(
@@ -592,8 +635,14 @@ impl Binder<'_> {
         }
         let positions: Vec<usize> = asts.iter().map(|e| position_of(e)).collect();
         let bound = self.bind_all(&asts, outer)?;
-        let (rel, columns, scalar) =
-            self.set_function(&function_name, bound, &positions, ordinality, alias, position)?;
+        let (rel, columns, scalar) = self.set_function(
+            &function_name,
+            bound,
+            &positions,
+            ordinality,
+            alias,
+            position,
+        )?;
         let ns = named(function_name, None, columns, alias, scalar && !ordinality)?;
         Ok((rel, ns))
     }
@@ -612,7 +661,10 @@ impl Binder<'_> {
             return Err(super::resolve::no_function(name, &types, position));
         };
         let (args, ty) = self.arguments(name, &found, args, positions, position)?;
-        let FunctionBody::Set { columns: declared, .. } = &found.function.body else {
+        let FunctionBody::Set {
+            columns: declared, ..
+        } = &found.function.body
+        else {
             return Err(SqlError::unsupported(format!("function {name} in FROM")).at(position));
         };
         let scalar = declared.len() <= 1;
@@ -627,10 +679,12 @@ impl Binder<'_> {
             };
             vec![self.new_column(label, ty)]
         } else {
-            declared.iter().map(|(n, t)| self.new_column(*n, PgType::new(*t))).collect()
+            declared
+                .iter()
+                .map(|(n, t)| self.new_column(*n, PgType::new(*t)))
+                .collect()
         };
-        let ordinality =
-            ordinality.then(|| self.new_column("ordinality", PgType::new(Oid::INT8)));
+        let ordinality = ordinality.then(|| self.new_column("ordinality", PgType::new(Oid::INT8)));
         let shown = columns
             .iter()
             .chain(&ordinality)
@@ -640,7 +694,12 @@ impl Binder<'_> {
                 origin: None,
             })
             .collect();
-        let rel = Rel::FunctionScan { function: found.function, args, columns, ordinality };
+        let rel = Rel::FunctionScan {
+            function: found.function,
+            args,
+            columns,
+            ordinality,
+        };
         Ok((rel, shown, scalar))
     }
 
@@ -656,8 +715,14 @@ impl Binder<'_> {
         let mut acc: Option<(Rel, Vec<NamedColumn>, Expr)> = None;
         for e in asts {
             let bound = self.expr(e, outer)?;
-            let (rel, mut columns, _) =
-                self.set_function("unnest", vec![bound], &[position_of(e)], true, None, position)?;
+            let (rel, mut columns, _) = self.set_function(
+                "unnest",
+                vec![bound],
+                &[position_of(e)],
+                true,
+                None,
+                position,
+            )?;
             let Some(number) = columns.pop() else {
                 return Err(SqlError::internal("unnest without ordinality"));
             };
@@ -682,9 +747,16 @@ impl Binder<'_> {
             return Err(SqlError::internal("unnest without arguments"));
         };
         if ordinality {
-            columns.push(NamedColumn { name: "ordinality".into(), expr: number, origin: None });
+            columns.push(NamedColumn {
+                name: "ordinality".into(),
+                expr: number,
+                origin: None,
+            });
         }
-        Ok((rel, named("unnest".to_owned(), None, columns, alias, false)?))
+        Ok((
+            rel,
+            named("unnest".to_owned(), None, columns, alias, false)?,
+        ))
     }
 
     /// The columns that `name.*` shows.
@@ -713,7 +785,9 @@ fn is_keyword(name: &str) -> bool {
 }
 
 fn alias_name(alias: Option<&TableAlias>) -> Option<&str> {
-    alias.map(|a| a.name.value.as_str()).filter(|n| !n.is_empty())
+    alias
+        .map(|a| a.name.value.as_str())
+        .filter(|n| !n.is_empty())
 }
 
 /// One table of FROM under its alias.
@@ -724,8 +798,21 @@ fn named(
     alias: Option<&TableAlias>,
     scalar: bool,
 ) -> Result<Namespace, SqlError> {
-    let mut out = NamedTable { alias: name, schema, columns: Vec::new(), table: None, key: Vec::new(), scalar };
-    if let Some(TableAlias { explicit: _, name, columns: names, at: _ }) = alias {
+    let mut out = NamedTable {
+        alias: name,
+        schema,
+        columns: Vec::new(),
+        table: None,
+        key: Vec::new(),
+        scalar,
+    };
+    if let Some(TableAlias {
+        explicit: _,
+        name,
+        columns: names,
+        at: _,
+    }) = alias
+    {
         out.alias.clone_from(&name.value);
         out.schema = None;
         if names.len() > columns.len() {

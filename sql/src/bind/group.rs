@@ -87,22 +87,23 @@ impl Binder<'_> {
         level: &Level<'_>,
         out: &mut Grouping,
     ) -> Result<Vec<Vec<usize>>, SqlError> {
-        let mut lists = |binder: &mut Self, lists: &[Vec<Ast>]| -> Result<Vec<Vec<usize>>, SqlError> {
-            lists
-                .iter()
-                .map(|l| {
-                    let mut set = Vec::new();
-                    for e in l {
-                        for k in binder.group_keys(e, items, level, out)? {
-                            if !set.contains(&k) {
-                                set.push(k);
+        let mut lists =
+            |binder: &mut Self, lists: &[Vec<Ast>]| -> Result<Vec<Vec<usize>>, SqlError> {
+                lists
+                    .iter()
+                    .map(|l| {
+                        let mut set = Vec::new();
+                        for e in l {
+                            for k in binder.group_keys(e, items, level, out)? {
+                                if !set.contains(&k) {
+                                    set.push(k);
+                                }
                             }
                         }
-                    }
-                    Ok(set)
-                })
-                .collect()
-        };
+                        Ok(set)
+                    })
+                    .collect()
+            };
         match e {
             Ast::Rollup(parts) => {
                 let parts = lists(self, parts)?;
@@ -188,12 +189,7 @@ impl Binder<'_> {
         Ok(vec![out.keys.len() - 1])
     }
 
-    fn group_expr(
-        &mut self,
-        e: &Ast,
-        items: &[Item],
-        level: &Level<'_>,
-    ) -> Result<Expr, SqlError> {
+    fn group_expr(&mut self, e: &Ast, items: &[Item], level: &Level<'_>) -> Result<Expr, SqlError> {
         let at = position_of(e);
         let listed = |item: &Item| -> Result<Expr, SqlError> {
             let collected = level.collected.borrow();
@@ -205,10 +201,18 @@ impl Binder<'_> {
                 )
                 .at(item.position))
             };
-            if collected.aggregates.iter().any(|(_, c)| columns.contains(&c.id)) {
+            if collected
+                .aggregates
+                .iter()
+                .any(|(_, c)| columns.contains(&c.id))
+            {
                 return refuse("aggregate functions");
             }
-            if collected.windows.iter().any(|(_, c)| columns.contains(&c.id)) {
+            if collected
+                .windows
+                .iter()
+                .any(|(_, c)| columns.contains(&c.id))
+            {
                 return Err(SqlError::new(
                     SqlState::WINDOWING_ERROR,
                     "window functions are not allowed in GROUP BY",
@@ -347,7 +351,9 @@ impl Binder<'_> {
                 .columns
                 .iter()
                 .any(|c| matches!(&c.expr, Expr::Column(i, _) if *i == id));
-            let Some(primary) = table.primary_key().filter(|_| has) else { return false };
+            let Some(primary) = table.primary_key().filter(|_| has) else {
+                return false;
+            };
             primary.columns.iter().all(|k| {
                 let attnum = table.columns.get(k.column).map(|c| c.attnum);
                 t.columns.iter().any(|c| {
@@ -394,8 +400,12 @@ fn ungrouped(id: ColId, level: &Level<'_>, within_subquery: bool) -> SqlError {
                 .map(|c| format!("{}.{}", t.alias, c.name))
         })
         .unwrap_or_else(|| "?".to_owned());
-    let position =
-        level.seen.borrow().iter().find(|(c, _, p)| *c == id && *p > 0).map_or(0, |(_, _, p)| *p);
+    let position = level
+        .seen
+        .borrow()
+        .iter()
+        .find(|(c, _, p)| *c == id && *p > 0)
+        .map_or(0, |(_, _, p)| *p);
     let message = if within_subquery {
         format!("subquery uses ungrouped column \"{name}\" from outer query")
     } else {

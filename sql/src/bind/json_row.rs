@@ -16,9 +16,17 @@ use crate::types::{ArrayValue, Datum, Oid, PgType};
 fn makes_json(name: &str) -> bool {
     matches!(
         name,
-        "row_to_json" | "to_json" | "to_jsonb" | "json_agg" | "jsonb_agg" | "json_object_agg"
-            | "jsonb_object_agg" | "json_build_object" | "jsonb_build_object"
-            | "json_build_array" | "jsonb_build_array"
+        "row_to_json"
+            | "to_json"
+            | "to_jsonb"
+            | "json_agg"
+            | "jsonb_agg"
+            | "json_object_agg"
+            | "jsonb_object_agg"
+            | "json_build_object"
+            | "jsonb_build_object"
+            | "json_build_array"
+            | "jsonb_build_array"
     )
 }
 

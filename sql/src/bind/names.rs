@@ -47,7 +47,10 @@ pub(crate) struct Namespace {
 
 impl Namespace {
     pub(crate) fn of_table(table: NamedTable) -> Self {
-        Self { columns: table.columns.clone(), tables: vec![table] }
+        Self {
+            columns: table.columns.clone(),
+            tables: vec![table],
+        }
     }
 
     pub(crate) fn of_columns(alias: &str, columns: &[Column]) -> Self {
@@ -135,7 +138,11 @@ pub(crate) struct Level<'p> {
 impl<'p> Level<'p> {
     pub(crate) fn new(ns: Namespace, parent: Option<&'p Level<'p>>) -> Self {
         let mut own = BTreeSet::new();
-        for c in ns.columns.iter().chain(ns.tables.iter().flat_map(|t| &t.columns)) {
+        for c in ns
+            .columns
+            .iter()
+            .chain(ns.tables.iter().flat_map(|t| &t.columns))
+        {
             own.extend(c.expr.columns());
         }
         Self {
@@ -180,7 +187,9 @@ impl<'p> Level<'p> {
     fn take(&self, c: &NamedColumn, position: usize) -> Expr {
         self.used.set(true);
         for id in c.expr.columns() {
-            self.seen.borrow_mut().push((id, c.name.to_string(), position));
+            self.seen
+                .borrow_mut()
+                .push((id, c.name.to_string(), position));
         }
         c.expr.clone()
     }
@@ -264,12 +273,15 @@ impl<'p> Level<'p> {
                     (Some(_), Some(_)) => Err(ambiguous(&column.value, position)),
                     (None, _) if column.value == "tableoid" && t.table.is_some() => {
                         let oid = t.table.as_ref().map_or(Oid::INVALID, |t| t.oid);
-                        Ok(Expr::Const(crate::types::Datum::Oid(oid), PgType::new(Oid::OID)))
+                        Ok(Expr::Const(
+                            crate::types::Datum::Oid(oid),
+                            PgType::new(Oid::OID),
+                        ))
                     }
-                    (None, _) if is_system(&column.value) && t.table.is_some() => {
-                        Err(SqlError::unsupported(format!("system column \"{}\"", column.value))
-                            .at(position))
-                    }
+                    (None, _) if is_system(&column.value) && t.table.is_some() => Err(
+                        SqlError::unsupported(format!("system column \"{}\"", column.value))
+                            .at(position),
+                    ),
                     (None, _) => Err(self.missing(Some(&table.value), &column.value, position)),
                 };
             }
@@ -351,8 +363,11 @@ impl<'p> Level<'p> {
 }
 
 fn ambiguous(name: &str, position: usize) -> SqlError {
-    SqlError::new(SqlState::AMBIGUOUS_COLUMN, format!("column reference \"{name}\" is ambiguous"))
-        .at(position)
+    SqlError::new(
+        SqlState::AMBIGUOUS_COLUMN,
+        format!("column reference \"{name}\" is ambiguous"),
+    )
+    .at(position)
 }
 
 fn is_system(name: &str) -> bool {

@@ -2,7 +2,6 @@
 
 use sqlparser::ast::{AccessExpr, DataType, Expr, Query, SelectItem, SetExpr, UnaryOperator};
 
-
 /// The name.
 pub(crate) fn of(e: &Expr) -> String {
     figure(e).map_or_else(|| "?column?".to_owned(), |(name, _)| name)
@@ -31,7 +30,9 @@ fn figure(e: &Expr) -> Option<(String, u8)> {
             }),
             None => None,
         },
-        Expr::Cast { expr, data_type, .. } => match figure(expr) {
+        Expr::Cast {
+            expr, data_type, ..
+        } => match figure(expr) {
             Some((name, 2)) => Some((name, 2)),
             _ => type_label(data_type).map(|n| (n, 1)),
         },
@@ -49,7 +50,10 @@ fn figure(e: &Expr) -> Option<(String, u8)> {
         Expr::Tuple(_) | Expr::Struct { .. } => own("row"),
         Expr::Exists { .. } => own("exists"),
         Expr::Subquery(q) => subquery(q),
-        Expr::UnaryOp { op: UnaryOperator::Not, .. } => None,
+        Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            ..
+        } => None,
         _ => None,
     }
 }
@@ -73,13 +77,14 @@ fn subquery(q: &Query) -> Option<(String, u8)> {
 
 fn type_label(ty: &DataType) -> Option<String> {
     match ty {
-        DataType::Custom(name, _) => {
-            name.0.last().and_then(|p| p.as_ident()).map(|i| i.value.clone())
-        }
+        DataType::Custom(name, _) => name
+            .0
+            .last()
+            .and_then(|p| p.as_ident())
+            .map(|i| i.value.clone()),
         DataType::Array(sqlparser::ast::ArrayElemTypeDef::SquareBracket(element, _)) => {
             type_label(element)
         }
         _ => None,
     }
 }
-

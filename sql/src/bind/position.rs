@@ -6,9 +6,7 @@ use sqlparser::ast::{AccessExpr, Expr, ObjectNamePart, Spanned};
 pub(crate) fn of(e: &Expr) -> usize {
     crate::parse::depth::with_stack(|| match e {
         Expr::Identifier(i) => i.span.start.line as usize,
-        Expr::CompoundIdentifier(parts) => {
-            parts.first().map_or(0, |i| i.span.start.line as usize)
-        }
+        Expr::CompoundIdentifier(parts) => parts.first().map_or(0, |i| i.span.start.line as usize),
         Expr::Value(v) => v.span.start.line as usize,
         Expr::TypedString(t) => t.value.span.start.line as usize,
         Expr::Prefixed { prefix, .. } => prefix.span.start.line as usize,

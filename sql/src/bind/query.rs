@@ -54,8 +54,14 @@ pub(crate) fn exact(rel: Rel, columns: &[Column]) -> Rel {
     if out.len() == columns.len() && out.iter().zip(columns).all(|(a, b)| a.id == b.id) {
         return rel;
     }
-    let exprs = columns.iter().map(|c| (Expr::Column(c.id, c.ty), c.clone())).collect();
-    Rel::Project { input: Box::new(rel), exprs }
+    let exprs = columns
+        .iter()
+        .map(|c| (Expr::Column(c.id, c.ty), c.clone()))
+        .collect();
+    Rel::Project {
+        input: Box::new(rel),
+        exprs,
+    }
 }
 
 /// The clauses of a query, each of them consumed or refused.
@@ -79,23 +85,38 @@ fn tail(q: &Query) -> Result<Tail<'_>, SqlError> {
     {
         return Err(SqlError::unsupported("this clause of a query"));
     }
-    let mut out = Tail { locks, ..Tail::default() };
+    let mut out = Tail {
+        locks,
+        ..Tail::default()
+    };
     match order_by {
         None => {}
-        Some(OrderBy { kind: OrderByKind::Expressions(keys), interpolate: None }) => {
+        Some(OrderBy {
+            kind: OrderByKind::Expressions(keys),
+            interpolate: None,
+        }) => {
             out.order = keys;
         }
         Some(_) => return Err(SqlError::unsupported("this form of ORDER BY")),
     }
     match limit_clause {
         None => {}
-        Some(LimitClause::LimitOffset { limit, offset, limit_by }) if limit_by.is_empty() => {
+        Some(LimitClause::LimitOffset {
+            limit,
+            offset,
+            limit_by,
+        }) if limit_by.is_empty() => {
             out.limit = limit.as_ref();
             out.offset = offset.as_ref().map(|Offset { value, rows: _ }| value);
         }
         Some(_) => return Err(SqlError::unsupported("this form of LIMIT")),
     }
-    if let Some(Fetch { with_ties, percent: _, quantity }) = fetch {
+    if let Some(Fetch {
+        with_ties,
+        percent: _,
+        quantity,
+    }) = fetch
+    {
         out.ties = *with_ties;
         match quantity {
             Some(q) => out.limit = Some(q),
@@ -119,7 +140,12 @@ impl Binder<'_> {
                 origin: *origin,
             })
             .collect();
-        Ok(BoundQuery { rel: bound.rel, columns: bound.columns, output, locks: bound.locks })
+        Ok(BoundQuery {
+            rel: bound.rel,
+            columns: bound.columns,
+            output,
+            locks: bound.locks,
+        })
     }
 
     /// A query within an expression or FROM.
@@ -186,9 +212,12 @@ impl Binder<'_> {
                 }
                 self.query_bound(inner, parent, settle)?
             }
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
-                self.set_operation(*op, *set_quantifier, left, right, parent)?
-            }
+            SetExpr::SetOperation {
+                op,
+                set_quantifier,
+                left,
+                right,
+            } => self.set_operation(*op, *set_quantifier, left, right, parent)?,
             SetExpr::Values(v) => self.values(v, parent, settle)?,
             SetExpr::Insert(_)
             | SetExpr::Update(_)
@@ -213,7 +242,12 @@ impl Binder<'_> {
             ));
         }
         let mut keys = Vec::new();
-        for OrderByExpr { expr, options, with_fill: _ } in tail.order {
+        for OrderByExpr {
+            expr,
+            options,
+            with_fill: _,
+        } in tail.order
+        {
             let at = position_of(expr);
             let index = match output_position(expr, bound.columns.len(), "ORDER BY")? {
                 Some(i) => i,
@@ -240,10 +274,8 @@ impl Binder<'_> {
                         }
                         [] => {
                             // A column that is not there is the first error.
-                            let level = Level::new(
-                                Namespace::of_columns("", &bound.columns),
-                                parent,
-                            );
+                            let level =
+                                Level::new(Namespace::of_columns("", &bound.columns), parent);
                             self.expr(expr, &level)?;
                             return Err(SqlError::new(
                                 SqlState::FEATURE_NOT_SUPPORTED,
@@ -269,11 +301,16 @@ impl Binder<'_> {
                     }
                 }
             };
-            let Some(c) = bound.columns.get(index) else { continue };
+            let Some(c) = bound.columns.get(index) else {
+                continue;
+            };
             keys.push(self.sort_key(Expr::Column(c.id, c.ty), options, at)?);
         }
         if !keys.is_empty() {
-            bound.rel = Rel::Sort { input: Box::new(bound.rel), keys: keys.clone() };
+            bound.rel = Rel::Sort {
+                input: Box::new(bound.rel),
+                keys: keys.clone(),
+            };
         }
         bound.rel = self.limit(bound.rel, tail, keys, parent)?;
         Ok(bound)
@@ -289,7 +326,10 @@ impl Binder<'_> {
     ) -> Result<Rel, SqlError> {
         let mut limit = self.count(tail.limit, "LIMIT", parent)?;
         if tail.one {
-            limit = Some(Expr::Const(crate::types::Datum::Int8(1), PgType::new(Oid::INT8)));
+            limit = Some(Expr::Const(
+                crate::types::Datum::Int8(1),
+                PgType::new(Oid::INT8),
+            ));
         }
         let offset = self.count(tail.offset, "OFFSET", parent)?;
         let with_ties = if tail.ties {
@@ -306,7 +346,12 @@ impl Binder<'_> {
         if limit.is_none() && offset.is_none() {
             return Ok(rel);
         }
-        Ok(Rel::Limit { input: Box::new(rel), limit, offset, with_ties })
+        Ok(Rel::Limit {
+            input: Box::new(rel),
+            limit,
+            offset,
+            with_ties,
+        })
     }
 
     fn count(
@@ -339,7 +384,8 @@ impl Binder<'_> {
             )
             .at(at));
         }
-        self.coerce(bound, PgType::new(Oid::INT8), Context::Assignment, at).map(Some)
+        self.coerce(bound, PgType::new(Oid::INT8), Context::Assignment, at)
+            .map(Some)
     }
 
     fn set_operation(
@@ -401,7 +447,12 @@ impl Binder<'_> {
             columns: columns.clone(),
         };
         let origins = vec![None; columns.len()];
-        Ok(Bound { rel, columns, origins, locks: Vec::new() })
+        Ok(Bound {
+            rel,
+            columns,
+            origins,
+            locks: Vec::new(),
+        })
     }
 
     fn values(
@@ -410,7 +461,11 @@ impl Binder<'_> {
         parent: Option<&Level<'_>>,
         settle: bool,
     ) -> Result<Bound, SqlError> {
-        let Values { explicit_row: _, value_keyword: _, rows } = v;
+        let Values {
+            explicit_row: _,
+            value_keyword: _,
+            rows,
+        } = v;
         let level = Level::new(Namespace::default(), parent);
         level.clause.set(Clause::Plain("VALUES"));
         let width = rows.first().map_or(0, |r| r.content.len());
@@ -447,7 +502,10 @@ impl Binder<'_> {
         }
         let origins = vec![None; columns.len()];
         Ok(Bound {
-            rel: Rel::Values { rows: out, columns: columns.clone() },
+            rel: Rel::Values {
+                rows: out,
+                columns: columns.clone(),
+            },
             columns,
             origins,
             locks: Vec::new(),
@@ -483,5 +541,9 @@ pub(crate) fn output_position(
 }
 
 fn non_integer(clause: &str, at: usize) -> SqlError {
-    SqlError::new(SqlState::SYNTAX_ERROR, format!("non-integer constant in {clause}")).at(at)
+    SqlError::new(
+        SqlState::SYNTAX_ERROR,
+        format!("non-integer constant in {clause}"),
+    )
+    .at(at)
 }

@@ -26,7 +26,11 @@ pub(crate) enum Meaning {
 }
 
 fn names(types: &[Oid]) -> String {
-    types.iter().map(|t| format_type(PgType::new(*t))).collect::<Vec<_>>().join(", ")
+    types
+        .iter()
+        .map(|t| format_type(PgType::new(*t)))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Binder<'_> {
@@ -42,12 +46,19 @@ impl Binder<'_> {
         }
         let keep_best = |candidates: Vec<T>, score: &dyn Fn(&T) -> usize| -> Vec<T> {
             let best = candidates.iter().map(score).max().unwrap_or(0);
-            candidates.into_iter().filter(|c| score(c) == best).collect()
+            candidates
+                .into_iter()
+                .filter(|c| score(c) == best)
+                .collect()
         };
         // Most exact matches of known types.
         candidates = keep_best(candidates, &|c| {
             let d = declared(c);
-            types.iter().zip(&d).filter(|(t, d)| **t != Oid::UNKNOWN && t == d).count()
+            types
+                .iter()
+                .zip(&d)
+                .filter(|(t, d)| **t != Oid::UNKNOWN && t == d)
+                .count()
         });
         if candidates.len() == 1 {
             return candidates.pop();
@@ -131,7 +142,8 @@ impl Binder<'_> {
                     .into_iter()
                     .filter(|c| {
                         let d = declared(c);
-                        d.iter().all(|d| self.can_coerce(first, *d, Context::Implicit))
+                        d.iter()
+                            .all(|d| self.can_coerce(first, *d, Context::Implicit))
                             && self.consistent(&d, &vec![first; d.len()])
                     })
                     .collect();
@@ -167,16 +179,27 @@ impl Binder<'_> {
         if let Some(found) = exact(left, right).or_else(|| exact(l, r)) {
             return Ok(Some(found));
         }
-        let types: Vec<Oid> = if prefix { vec![right] } else { vec![left, right] };
+        let types: Vec<Oid> = if prefix {
+            vec![right]
+        } else {
+            vec![left, right]
+        };
         let declared = |o: &&'static Operator| {
-            if prefix { vec![o.right] } else { vec![o.left, o.right] }
+            if prefix {
+                vec![o.right]
+            } else {
+                vec![o.left, o.right]
+            }
         };
         let fitting: Vec<&'static Operator> = all
             .iter()
             .copied()
             .filter(|o| {
                 let d = declared(o);
-                types.iter().zip(&d).all(|(t, d)| self.can_coerce(*t, *d, Context::Implicit))
+                types
+                    .iter()
+                    .zip(&d)
+                    .all(|(t, d)| self.can_coerce(*t, *d, Context::Implicit))
                     && self.consistent(&d, &types)
             })
             .collect();
@@ -187,7 +210,10 @@ impl Binder<'_> {
             Some(o) => Ok(Some(o)),
             None => Err(SqlError::new(
                 SqlState::AMBIGUOUS_FUNCTION,
-                format!("operator is not unique: {}", operator_text(name, left, right)),
+                format!(
+                    "operator is not unique: {}",
+                    operator_text(name, left, right)
+                ),
             )
             .with_hint(
                 "Could not choose a best candidate operator. You might need to add explicit type \
@@ -204,7 +230,10 @@ impl Binder<'_> {
         right: Oid,
         position: usize,
     ) -> Result<&'static Operator, SqlError> {
-        match self.find_operator(name, left, right).map_err(|e| e.at(position))? {
+        match self
+            .find_operator(name, left, right)
+            .map_err(|e| e.at(position))?
+        {
             Some(o) => Ok(o),
             None => Err(no_operator(name, left, right, position)),
         }
@@ -253,7 +282,11 @@ impl Binder<'_> {
             }
         }
         if let Some(a) = array {
-            let e = if a == Oid::ANYARRAY { Oid::ANYELEMENT } else { element_of(a)? };
+            let e = if a == Oid::ANYARRAY {
+                Oid::ANYELEMENT
+            } else {
+                element_of(a)?
+            };
             match element {
                 None => element = Some(e),
                 Some(x) if x == e => {}
@@ -261,7 +294,11 @@ impl Binder<'_> {
             }
         }
         let common = if any_common {
-            Some(if common.is_empty() { Oid::TEXT } else { self.try_common_type(&common).ok()? })
+            Some(if common.is_empty() {
+                Oid::TEXT
+            } else {
+                self.try_common_type(&common).ok()?
+            })
         } else {
             None
         };
@@ -278,7 +315,10 @@ impl Binder<'_> {
                 other => other,
             })
         };
-        let args = declared.iter().map(|d| substitute(*d)).collect::<Option<Vec<_>>>();
+        let args = declared
+            .iter()
+            .map(|d| substitute(*d))
+            .collect::<Option<Vec<_>>>();
         match args {
             Some(args) => Some((args, substitute(result)?)),
             // Checked again once more is known.
@@ -308,24 +348,39 @@ impl Binder<'_> {
                         };
                         let mut declared = function.args.to_vec();
                         declared.push(array);
-                        out.push(Found { function, declared, spread: false });
+                        out.push(Found {
+                            function,
+                            declared,
+                            spread: false,
+                        });
                     }
                 } else if nargs > fixed || (nargs == fixed && function.defaults > 0) {
                     let mut declared = function.args.to_vec();
                     declared.resize(nargs, element);
-                    out.push(Found { function, declared, spread: true });
+                    out.push(Found {
+                        function,
+                        declared,
+                        spread: true,
+                    });
                 }
                 continue;
             }
             let least = fixed.saturating_sub(usize::from(function.defaults));
             if !expanded_variadic && (least..=fixed).contains(&nargs) {
                 let declared = function.args.iter().take(nargs).copied().collect();
-                out.push(Found { function, declared, spread: false });
+                out.push(Found {
+                    function,
+                    declared,
+                    spread: false,
+                });
             }
         }
         // A function with exactly these arguments hides a spread variadic one.
-        let plain: Vec<Vec<Oid>> =
-            out.iter().filter(|f| !f.spread).map(|f| f.declared.clone()).collect();
+        let plain: Vec<Vec<Oid>> = out
+            .iter()
+            .filter(|f| !f.spread)
+            .map(|f| f.declared.clone())
+            .collect();
         out.retain(|f| !f.spread || !plain.contains(&f.declared));
         out
     }
@@ -347,20 +402,20 @@ impl Binder<'_> {
         if let ([one], false) = (types, variadic)
             && let Some(target) = cast_type(name)
         {
-            let text_form = (category(*one) == 'S' || *one == Oid::UNKNOWN)
-                || category(target) == 'S';
-            let relabel = registry()
-                .cast(*one, target)
-                .is_some_and(|c| !matches!(c.method, crate::types::registry::CastMethod::Function(_)));
+            let text_form =
+                (category(*one) == 'S' || *one == Oid::UNKNOWN) || category(target) == 'S';
+            let relabel = registry().cast(*one, target).is_some_and(|c| {
+                !matches!(c.method, crate::types::registry::CastMethod::Function(_))
+            });
             if *one == Oid::UNKNOWN
                 || relabel
                 || (text_form && registry().cast(*one, target).is_none() && *one != target)
             {
                 let beaten = all.iter().any(|f| {
                     *one != Oid::UNKNOWN
-                        && f.declared.first().is_some_and(|d| {
-                            self.can_coerce(*one, *d, Context::Implicit)
-                        })
+                        && f.declared
+                            .first()
+                            .is_some_and(|d| self.can_coerce(*one, *d, Context::Implicit))
                 });
                 if !beaten {
                     return Ok(Meaning::Cast(target));
@@ -423,7 +478,9 @@ impl Binder<'_> {
         for (i, (arg, target)) in args.into_iter().zip(&targets).enumerate() {
             let at = positions.get(i).copied().unwrap_or(position);
             let keep = *target == Oid::ANY || (*target == Oid::RECORD && arg.ty().oid == *target);
-            let arg = if keep { self.settle_unknown(arg)? } else {
+            let arg = if keep {
+                self.settle_unknown(arg)?
+            } else {
                 self.coerce(arg, PgType::new(*target), Context::Implicit, at)?
             };
             out.push(arg);
@@ -445,7 +502,11 @@ impl Binder<'_> {
         let op = self.operator(name, l, r, at)?;
         let found = Found {
             function: op.function,
-            declared: if left.is_some() { vec![op.left, op.right] } else { vec![op.right] },
+            declared: if left.is_some() {
+                vec![op.left, op.right]
+            } else {
+                vec![op.right]
+            },
             spread: false,
         };
         let (args, places) = match left {
@@ -477,12 +538,19 @@ impl Binder<'_> {
         {
             return Expr::Const(done, ty);
         }
-        Expr::Call { function, args, ty, comparison }
+        Expr::Call {
+            function,
+            args,
+            ty,
+            comparison,
+        }
     }
 
     /// The value of an immutable call of constants; `None` if it is none or fails.
     pub(crate) fn fold_call(&self, function: &Function, args: &[Expr]) -> Option<Datum> {
-        let FunctionBody::Scalar { eval, .. } = &function.body else { return None };
+        let FunctionBody::Scalar { eval, .. } = &function.body else {
+            return None;
+        };
         if function.volatility != Volatility::Immutable {
             return None;
         }
@@ -541,7 +609,10 @@ fn operator_text(name: &str, left: Oid, right: Oid) -> String {
 fn no_operator(name: &str, left: Oid, right: Oid, position: usize) -> SqlError {
     SqlError::new(
         SqlState::UNDEFINED_FUNCTION,
-        format!("operator does not exist: {}", operator_text(name, left, right)),
+        format!(
+            "operator does not exist: {}",
+            operator_text(name, left, right)
+        ),
     )
     .with_hint(if left == Oid::INVALID {
         "No operator matches the given name and argument type. You might need to add an explicit \

@@ -91,7 +91,10 @@ impl Binder<'_> {
         if let Some(w) = selection {
             let bound = level.within(Clause::Plain("WHERE"), || self.expr(w, &level))?;
             let predicate = self.to_bool(bound, "WHERE", position_of(w))?;
-            rel = Rel::Filter { input: Box::new(rel), predicate };
+            rel = Rel::Filter {
+                input: Box::new(rel),
+                predicate,
+            };
         }
         let mut items = self.targets(projection, &level, settle)?;
         let mut grouping = match group_by {
@@ -120,7 +123,11 @@ impl Binder<'_> {
             || !collected.groupings.is_empty();
         if !tail.locks.is_empty() {
             let what = if grouped {
-                Some(if grouping.is_empty() { "aggregate functions" } else { "GROUP BY clause" })
+                Some(if grouping.is_empty() {
+                    "aggregate functions"
+                } else {
+                    "GROUP BY clause"
+                })
             } else if is_distinct || !on.is_empty() {
                 Some("DISTINCT clause")
             } else if !collected.windows.is_empty() {
@@ -152,11 +159,17 @@ impl Binder<'_> {
             )?;
             rel = Self::aggregate(rel, grouping, &mut collected);
             if let Some(predicate) = having_bound {
-                rel = Rel::Filter { input: Box::new(rel), predicate };
+                rel = Rel::Filter {
+                    input: Box::new(rel),
+                    predicate,
+                };
             }
         }
         if !collected.windows.is_empty() {
-            rel = Rel::Window { input: Box::new(rel), calls: std::mem::take(&mut collected.windows) };
+            rel = Rel::Window {
+                input: Box::new(rel),
+                calls: std::mem::take(&mut collected.windows),
+            };
         }
         rel = project_sets(rel, std::mem::take(&mut collected.sets));
         self.project(rel, items, order, on, is_distinct, tail, &level, parent)
@@ -253,7 +266,9 @@ impl Binder<'_> {
                 let name = super::deparse::identifier(&c.name);
                 let table = level.ns.tables.iter().find(|t| {
                     !t.alias.is_empty()
-                        && t.columns.iter().any(|o| o.name == c.name && same(&o.expr, &c.expr))
+                        && t.columns
+                            .iter()
+                            .any(|o| o.name == c.name && same(&o.expr, &c.expr))
                 });
                 match table {
                     Some(t) => format!("{}.{name}", super::deparse::identifier(&t.alias)),
@@ -281,7 +296,12 @@ impl Binder<'_> {
             && let Ok(columns) = level.star(None, i)
         {
             for c in columns {
-                out.push(Item { expr: c.expr, name: c.name, origin: c.origin, position });
+                out.push(Item {
+                    expr: c.expr,
+                    name: c.name,
+                    origin: c.origin,
+                    position,
+                });
             }
             return Ok(());
         }
@@ -289,7 +309,12 @@ impl Binder<'_> {
         if let Expr::Row(items) = value {
             for (i, expr) in items.into_iter().enumerate() {
                 let name = Arc::from(format!("f{}", i + 1));
-                out.push(Item { expr, name, origin: None, position });
+                out.push(Item {
+                    expr,
+                    name,
+                    origin: None,
+                    position,
+                });
             }
             return Ok(());
         }
@@ -312,7 +337,10 @@ impl Binder<'_> {
         if fields.is_empty() && value.ty().oid != Oid::RECORD {
             return Err(SqlError::new(
                 SqlState::WRONG_OBJECT_TYPE,
-                format!("type {} is not composite", crate::types::format_type(value.ty())),
+                format!(
+                    "type {} is not composite",
+                    crate::types::format_type(value.ty())
+                ),
             )
             .at(position));
         }
@@ -320,8 +348,17 @@ impl Binder<'_> {
             return Err(SqlError::unsupported("the expansion of this row").at(position));
         }
         for (index, (name, ty)) in fields.into_iter().enumerate() {
-            let expr = Expr::Field { record: Box::new(value.clone()), index, ty };
-            out.push(Item { expr, name, origin: None, position });
+            let expr = Expr::Field {
+                record: Box::new(value.clone()),
+                index,
+                ty,
+            };
+            out.push(Item {
+                expr,
+                name,
+                origin: None,
+                position,
+            });
         }
         Ok(())
     }
@@ -347,7 +384,12 @@ impl Binder<'_> {
                 .and_then(|c| c.origin),
             _ => None,
         };
-        Ok(Item { expr, name: Arc::from(name), origin, position: position_of(e) })
+        Ok(Item {
+            expr,
+            name: Arc::from(name),
+            origin,
+            position: position_of(e),
+        })
     }
 
     /// An expression of ORDER BY or DISTINCT ON: an output column by number or name, or any
@@ -393,7 +435,12 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Vec<(SortKey, usize)>, SqlError> {
         let mut out: Vec<(SortKey, usize)> = Vec::with_capacity(keys.len());
-        for OrderByExpr { expr, options, with_fill: _ } in keys {
+        for OrderByExpr {
+            expr,
+            options,
+            with_fill: _,
+        } in keys
+        {
             let at = position_of(expr);
             let mut bound = self.output_expr(expr, items, level, "ORDER BY")?;
             if bound.ty().oid == Oid::UNKNOWN {
@@ -413,7 +460,10 @@ impl Binder<'_> {
         items: &[Item],
         level: &Level<'_>,
     ) -> Result<Vec<Expr>, SqlError> {
-        exprs.iter().map(|e| self.output_expr(e, items, level, "DISTINCT ON")).collect()
+        exprs
+            .iter()
+            .map(|e| self.output_expr(e, items, level, "DISTINCT ON"))
+            .collect()
     }
 
     /// Select list, DISTINCT, ORDER BY and LIMIT over what the clauses before made.
@@ -482,18 +532,35 @@ impl Binder<'_> {
         }
         let keys: Vec<SortKey> = keys.into_iter().map(|(k, _)| k).collect();
         let locks = self.row_locks(tail, level, &mut exprs)?;
-        let mut rel = Rel::Project { input: Box::new(rel), exprs };
+        let mut rel = Rel::Project {
+            input: Box::new(rel),
+            exprs,
+        };
         if is_distinct {
-            rel = Rel::Distinct { input: Box::new(rel), on: Vec::new() };
+            rel = Rel::Distinct {
+                input: Box::new(rel),
+                on: Vec::new(),
+            };
         }
         if !keys.is_empty() {
-            rel = Rel::Sort { input: Box::new(rel), keys: keys.clone() };
+            rel = Rel::Sort {
+                input: Box::new(rel),
+                keys: keys.clone(),
+            };
         }
         if !on.is_empty() {
-            rel = Rel::Distinct { input: Box::new(rel), on };
+            rel = Rel::Distinct {
+                input: Box::new(rel),
+                on,
+            };
         }
         rel = self.limit(rel, tail, keys, parent)?;
-        Ok(Bound { rel, columns, origins, locks })
+        Ok(Bound {
+            rel,
+            columns,
+            origins,
+            locks,
+        })
     }
 
     /// FOR UPDATE and family: the keys of the locked tables pass through the select list.
@@ -514,7 +581,11 @@ impl Binder<'_> {
                 Some(NonBlock::Nowait) => pontoon_kv::LockWait::NoWait,
                 Some(NonBlock::SkipLocked) => pontoon_kv::LockWait::SkipLocked,
             };
-            let of = lock.of.as_ref().and_then(|n| n.0.last()).and_then(|p| p.as_ident());
+            let of = lock
+                .of
+                .as_ref()
+                .and_then(|n| n.0.last())
+                .and_then(|p| p.as_ident());
             let mut found = false;
             for t in &level.ns.tables {
                 if of.is_some_and(|o| o.value != t.alias) {
@@ -523,7 +594,9 @@ impl Binder<'_> {
                 found = true;
                 let Some(table) = &t.table else {
                     if of.is_some() {
-                        return Err(SqlError::unsupported("FOR UPDATE of a subquery or function"));
+                        return Err(SqlError::unsupported(
+                            "FOR UPDATE of a subquery or function",
+                        ));
                     }
                     continue;
                 };
@@ -533,12 +606,20 @@ impl Binder<'_> {
                     key.push(column.clone());
                     exprs.push((Expr::Column(c.id, c.ty), column));
                 }
-                out.push(RowLock { table: Arc::clone(table), key, strength, wait });
+                out.push(RowLock {
+                    table: Arc::clone(table),
+                    key,
+                    strength,
+                    wait,
+                });
             }
             if let (Some(o), false) = (of, found) {
                 return Err(SqlError::new(
                     SqlState::UNDEFINED_TABLE,
-                    format!("relation \"{}\" in FOR UPDATE clause not found in FROM clause", o.value),
+                    format!(
+                        "relation \"{}\" in FOR UPDATE clause not found in FROM clause",
+                        o.value
+                    ),
                 )
                 .at(o.span.start.line as usize));
             }
@@ -555,12 +636,17 @@ pub(crate) fn project_sets(
     while !sets.is_empty() {
         let ids: Vec<_> = sets.iter().map(|(_, _, c)| c.id).collect();
         let (ready, later): (Vec<_>, Vec<_>) = sets.into_iter().partition(|(_, args, _)| {
-            !args.iter().any(|a| a.columns().iter().any(|c| ids.contains(c)))
+            !args
+                .iter()
+                .any(|a| a.columns().iter().any(|c| ids.contains(c)))
         });
         if ready.is_empty() {
             return rel;
         }
-        rel = Rel::ProjectSet { input: Box::new(rel), sets: ready };
+        rel = Rel::ProjectSet {
+            input: Box::new(rel),
+            sets: ready,
+        };
         sets = later;
     }
     rel

@@ -59,7 +59,9 @@ pub fn canonical(
             let bound = binder.standalone(e, Some(ty), what).map_err(|error| {
                 // A column is there, but may not be used.
                 let column = error.state == SqlState::UNDEFINED_COLUMN
-                    && Binder::new(cx).over_columns(e, table, columns, what).is_ok();
+                    && Binder::new(cx)
+                        .over_columns(e, table, columns, what)
+                        .is_ok();
                 if column {
                     SqlError::new(
                         SqlState::FEATURE_NOT_SUPPORTED,
@@ -78,8 +80,7 @@ pub fn canonical(
             (bound, "check constraint")
         }
         StoredKind::Generated(ty) => {
-            let bound =
-                binder.over_columns(e, table, columns, "column generation expressions")?;
+            let bound = binder.over_columns(e, table, columns, "column generation expressions")?;
             if !immutable(&bound) {
                 return Err(SqlError::new(
                     SqlState::INVALID_OBJECT_DEFINITION,
@@ -110,9 +111,10 @@ fn immutable(e: &Expr) -> bool {
     use crate::types::registry::Volatility;
     let own = match e {
         Expr::Call { function, .. } => function.volatility == Volatility::Immutable,
-        Expr::Cast { kind: super::tree::CastKind::Function(f), .. } => {
-            f.volatility == Volatility::Immutable
-        }
+        Expr::Cast {
+            kind: super::tree::CastKind::Function(f),
+            ..
+        } => f.volatility == Volatility::Immutable,
         _ => true,
     };
     let mut all = own;
@@ -122,7 +124,9 @@ fn immutable(e: &Expr) -> bool {
 
 /// Whether a type may be the type of a stored column.
 pub fn storable(ty: PgType) -> Result<(), SqlError> {
-    let pseudo = crate::types::registry::registry().type_info(ty.oid).is_none_or(|t| t.kind == 'p');
+    let pseudo = crate::types::registry::registry()
+        .type_info(ty.oid)
+        .is_none_or(|t| t.kind == 'p');
     if pseudo || ty.oid == Oid::UNKNOWN {
         return Err(SqlError::new(
             SqlState::INVALID_TABLE_DEFINITION,

@@ -120,7 +120,11 @@ impl Binder<'_> {
             let few = bound.columns.len() < left.len();
             return Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
-                if few { "subquery has too few columns" } else { "subquery has too many columns" },
+                if few {
+                    "subquery has too few columns"
+                } else {
+                    "subquery has too many columns"
+                },
             )
             .at(at));
         }
@@ -128,7 +132,9 @@ impl Binder<'_> {
         let mut lefts = Vec::new();
         let mut comparison = None;
         for (i, l) in left.into_iter().enumerate() {
-            let Some(column) = bound.columns.get(i).cloned() else { continue };
+            let Some(column) = bound.columns.get(i).cloned() else {
+                continue;
+            };
             let op = self.operator(name, l.ty().oid, column.ty.oid, at)?;
             if op.function.result != Oid::BOOL {
                 return Err(SqlError::new(
@@ -164,7 +170,12 @@ impl Binder<'_> {
         Ok(Expr::Subquery(Box::new(Subquery {
             rel: bound.rel,
             columns: bound.columns,
-            kind: SubqueryKind::Compare { left: lefts, functions, comparison, all },
+            kind: SubqueryKind::Compare {
+                left: lefts,
+                functions,
+                comparison,
+                all,
+            },
             ty: PgType::new(Oid::BOOL),
         })))
     }
@@ -269,7 +280,12 @@ impl Binder<'_> {
         let array = if matches!(array_ty, Oid::INT2VECTOR | Oid::OIDVECTOR) {
             array
         } else {
-            self.coerce(array, PgType::new(array_target), Context::Implicit, array_at)?
+            self.coerce(
+                array,
+                PgType::new(array_target),
+                Context::Implicit,
+                array_at,
+            )?
         };
         Ok(Expr::ArrayCompare {
             left: Box::new(left),
@@ -329,7 +345,10 @@ impl Binder<'_> {
                         position_of(i),
                     )?);
                 }
-                let array = Expr::Array { items, ty: PgType::new(array) };
+                let array = Expr::Array {
+                    items,
+                    ty: PgType::new(array),
+                };
                 return self.array_compare(name, left, array, negated, at, at);
             }
         }
@@ -351,15 +370,20 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Expr, SqlError> {
         if name != "=" && name != "<>" {
-            return Err(SqlError::unsupported(format!(
-                "row comparison {name} with a subquery"
-            ))
-            .at(at));
+            return Err(
+                SqlError::unsupported(format!("row comparison {name} with a subquery")).at(at),
+            );
         }
-        let left: Vec<Expr> =
-            items.iter().map(|i| self.expr(i, level)).collect::<Result<_, _>>()?;
+        let left: Vec<Expr> = items
+            .iter()
+            .map(|i| self.expr(i, level))
+            .collect::<Result<_, _>>()?;
         let any = self.compare_subquery(left, "=", q, false, at, level)?;
-        Ok(if name == "=" { any } else { Expr::Not(Box::new(any)) })
+        Ok(if name == "=" {
+            any
+        } else {
+            Expr::Not(Box::new(any))
+        })
     }
 
     /// `(a, b) op (c, d)`
@@ -374,8 +398,14 @@ impl Binder<'_> {
         if a.len() != b.len() {
             return Err(unequal_rows(at));
         }
-        let left = a.iter().map(|e| self.expr(e, level)).collect::<Result<Vec<_>, _>>()?;
-        let right = b.iter().map(|e| self.expr(e, level)).collect::<Result<Vec<_>, _>>()?;
+        let left = a
+            .iter()
+            .map(|e| self.expr(e, level))
+            .collect::<Result<Vec<_>, _>>()?;
+        let right = b
+            .iter()
+            .map(|e| self.expr(e, level))
+            .collect::<Result<Vec<_>, _>>()?;
         self.row_compare_bound(name, left, right, at)
     }
 

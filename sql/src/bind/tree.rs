@@ -633,7 +633,9 @@ impl Expr {
                 f(left);
                 f(right);
             }
-            Self::Case { whens, otherwise, .. } => {
+            Self::Case {
+                whens, otherwise, ..
+            } => {
                 for (c, r) in whens {
                     f(c);
                     f(r);
@@ -696,9 +698,11 @@ impl Rel {
             Self::Values { columns, .. }
             | Self::SetOp { columns, .. }
             | Self::CteRef { columns, .. } => columns.clone(),
-            Self::FunctionScan { columns, ordinality, .. } => {
-                columns.iter().chain(ordinality).cloned().collect()
-            }
+            Self::FunctionScan {
+                columns,
+                ordinality,
+                ..
+            } => columns.iter().chain(ordinality).cloned().collect(),
             Self::Project { exprs, .. } => exprs.iter().map(|(_, c)| c.clone()).collect(),
             Self::ProjectSet { input, sets } => {
                 let mut out = input.output();
@@ -714,7 +718,12 @@ impl Rel {
                 out.extend(right.output());
                 out
             }
-            Self::Aggregate { keys, grouping, calls, .. } => keys
+            Self::Aggregate {
+                keys,
+                grouping,
+                calls,
+                ..
+            } => keys
                 .iter()
                 .map(|(_, c)| c.clone())
                 .chain(grouping.iter().map(|(_, c)| c.clone()))

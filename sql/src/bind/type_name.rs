@@ -53,8 +53,11 @@ fn named(name: &ObjectName, modifiers: &[String]) -> Result<PgType, SqlError> {
     };
     let shown = parts.iter().map(|p| p.0).collect::<Vec<_>>().join(".");
     let missing = || {
-        SqlError::new(SqlState::UNDEFINED_OBJECT, format!("type \"{shown}\" does not exist"))
-            .at(position)
+        SqlError::new(
+            SqlState::UNDEFINED_OBJECT,
+            format!("type \"{shown}\" does not exist"),
+        )
+        .at(position)
     };
     if schema.is_some_and(|s| s != "pg_catalog") {
         return Err(missing());
@@ -66,7 +69,10 @@ fn named(name: &ObjectName, modifiers: &[String]) -> Result<PgType, SqlError> {
         .or_else(|| {
             // `_int4` is the name of an array type.
             let element = base.strip_prefix('_')?;
-            registry().types().find(|t| t.name == element).and_then(|t| array_of(t.oid))
+            registry()
+                .types()
+                .find(|t| t.name == element)
+                .and_then(|t| array_of(t.oid))
         });
     let Some(oid) = oid else {
         return match base {
@@ -79,7 +85,10 @@ fn named(name: &ObjectName, modifiers: &[String]) -> Result<PgType, SqlError> {
             _ => Err(missing()),
         };
     };
-    Ok(PgType::with_typmod(oid, modifier(oid, modifiers).map_err(|e| e.at(position))?))
+    Ok(PgType::with_typmod(
+        oid,
+        modifier(oid, modifiers).map_err(|e| e.at(position))?,
+    ))
 }
 
 fn modifier(oid: Oid, modifiers: &[String]) -> Result<i32, SqlError> {
@@ -102,12 +111,18 @@ fn modifier(oid: Oid, modifiers: &[String]) -> Result<i32, SqlError> {
     let small = |n: i64| i32::try_from(n).unwrap_or(-1);
     match oid {
         Oid::VARCHAR | Oid::BPCHAR => {
-            let name = if oid == Oid::VARCHAR { "varchar" } else { "char" };
+            let name = if oid == Oid::VARCHAR {
+                "varchar"
+            } else {
+                "char"
+            };
             match numbers()?.as_slice() {
-                [n] if *n < 1 => Err(invalid(format!("length for type {name} must be at least 1"))),
-                [n] if *n > LENGTH_MAX => {
-                    Err(invalid(format!("length for type {name} cannot exceed {LENGTH_MAX}")))
-                }
+                [n] if *n < 1 => Err(invalid(format!(
+                    "length for type {name} must be at least 1"
+                ))),
+                [n] if *n > LENGTH_MAX => Err(invalid(format!(
+                    "length for type {name} cannot exceed {LENGTH_MAX}"
+                ))),
                 [n] => Ok(small(*n + 4)),
                 _ => Err(invalid("invalid type modifier".into())),
             }
@@ -131,14 +146,20 @@ fn modifier(oid: Oid, modifiers: &[String]) -> Result<i32, SqlError> {
             }
             Ok(small(((precision << 16) | (scale & 0x7ff)) + 4))
         }
-        Oid::TIME | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIMETZ => match numbers()?.as_slice() {
-            [n] if *n < 0 => Err(invalid(format!(
-                "{}({n}) precision must not be negative",
-                if matches!(oid, Oid::TIME | Oid::TIMETZ) { "TIME" } else { "TIMESTAMP" }
-            ))),
-            [n] => Ok(small((*n).min(6))),
-            _ => Err(invalid("invalid type modifier".into())),
-        },
+        Oid::TIME | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIMETZ => {
+            match numbers()?.as_slice() {
+                [n] if *n < 0 => Err(invalid(format!(
+                    "{}({n}) precision must not be negative",
+                    if matches!(oid, Oid::TIME | Oid::TIMETZ) {
+                        "TIME"
+                    } else {
+                        "TIMESTAMP"
+                    }
+                ))),
+                [n] => Ok(small((*n).min(6))),
+                _ => Err(invalid("invalid type modifier".into())),
+            }
+        }
         Oid::INTERVAL => interval_modifier(modifiers),
         _ => Err(SqlError::new(
             SqlState::SYNTAX_ERROR,
@@ -154,19 +175,31 @@ fn modifier(oid: Oid, modifiers: &[String]) -> Result<i32, SqlError> {
 fn interval_modifier(modifiers: &[String]) -> Result<i32, SqlError> {
     const FULL_RANGE: i32 = 0x7FFF;
     const FULL_PRECISION: i32 = 0xFFFF;
-    let Some(text) = modifiers.first() else { return Ok(-1) };
+    let Some(text) = modifiers.first() else {
+        return Ok(-1);
+    };
     if let Ok(precision) = text.parse::<i32>() {
         return Ok((FULL_RANGE << 16) | precision.clamp(0, 6));
     }
     let (fields, precision) = match text.split_once('(') {
-        Some((f, p)) => {
-            (f, p.trim_end_matches(')').parse::<i32>().unwrap_or(FULL_PRECISION).clamp(0, 6))
-        }
+        Some((f, p)) => (
+            f,
+            p.trim_end_matches(')')
+                .parse::<i32>()
+                .unwrap_or(FULL_PRECISION)
+                .clamp(0, 6),
+        ),
         None => (text.as_str(), FULL_PRECISION),
     };
     // PostgreSQL's bit numbers: MONTH 1, YEAR 2, DAY 3, HOUR 10, MINUTE 11, SECOND 12.
-    const ORDER: [(&str, i32); 6] =
-        [("year", 2), ("month", 1), ("day", 3), ("hour", 10), ("minute", 11), ("second", 12)];
+    const ORDER: [(&str, i32); 6] = [
+        ("year", 2),
+        ("month", 1),
+        ("day", 3),
+        ("hour", 10),
+        ("minute", 11),
+        ("second", 12),
+    ];
     let at = |name: &str| ORDER.iter().position(|(n, _)| *n == name);
     let (first, last) = match fields.split_once(" to ") {
         Some((a, b)) => (at(a), at(b)),
@@ -176,7 +209,11 @@ fn interval_modifier(modifiers: &[String]) -> Result<i32, SqlError> {
         return Err(invalid("invalid INTERVAL type modifier".into()));
     };
     let mut mask = 0;
-    for (_, bit) in ORDER.iter().skip(first).take((last + 1).saturating_sub(first)) {
+    for (_, bit) in ORDER
+        .iter()
+        .skip(first)
+        .take((last + 1).saturating_sub(first))
+    {
         mask |= 1 << bit;
     }
     Ok((mask << 16) | precision)

@@ -20,48 +20,127 @@ pub(crate) fn same(a: &Expr, b: &Expr) -> bool {
         (Expr::Param(i, t), Expr::Param(j, u)) => i == j && t == u,
         (Expr::Column(i, _), Expr::Column(j, _)) => i == j,
         (
-            Expr::Call { function: f, args: x, ty: t, .. },
-            Expr::Call { function: g, args: y, ty: u, .. },
+            Expr::Call {
+                function: f,
+                args: x,
+                ty: t,
+                ..
+            },
+            Expr::Call {
+                function: g,
+                args: y,
+                ty: u,
+                ..
+            },
         ) => std::ptr::eq(*f, *g) && t == u && all(x, y),
         (
-            Expr::Cast { arg: x, ty: t, kind: k, .. },
-            Expr::Cast { arg: y, ty: u, kind: l, .. },
+            Expr::Cast {
+                arg: x,
+                ty: t,
+                kind: k,
+                ..
+            },
+            Expr::Cast {
+                arg: y,
+                ty: u,
+                kind: l,
+                ..
+            },
         ) => t == u && std::mem::discriminant(k) == std::mem::discriminant(l) && same(x, y),
-        (Expr::And(x), Expr::And(y)) | (Expr::Or(x), Expr::Or(y)) | (Expr::Row(x), Expr::Row(y)) => {
-            all(x, y)
-        }
+        (Expr::And(x), Expr::And(y))
+        | (Expr::Or(x), Expr::Or(y))
+        | (Expr::Row(x), Expr::Row(y)) => all(x, y),
         (Expr::Not(x), Expr::Not(y)) => same(x, y),
         (Expr::IsNull { arg: x, negated: n }, Expr::IsNull { arg: y, negated: m }) => {
             n == m && same(x, y)
         }
         (
-            Expr::IsBool { arg: x, value: v, negated: n },
-            Expr::IsBool { arg: y, value: w, negated: m },
+            Expr::IsBool {
+                arg: x,
+                value: v,
+                negated: n,
+            },
+            Expr::IsBool {
+                arg: y,
+                value: w,
+                negated: m,
+            },
         ) => v == w && n == m && same(x, y),
         (
-            Expr::IsDistinct { left: a1, right: a2, negated: n, .. },
-            Expr::IsDistinct { left: b1, right: b2, negated: m, .. },
+            Expr::IsDistinct {
+                left: a1,
+                right: a2,
+                negated: n,
+                ..
+            },
+            Expr::IsDistinct {
+                left: b1,
+                right: b2,
+                negated: m,
+                ..
+            },
         ) => n == m && same(a1, b1) && same(a2, b2),
         (
-            Expr::Case { whens: x, otherwise: o, .. },
-            Expr::Case { whens: y, otherwise: p, .. },
+            Expr::Case {
+                whens: x,
+                otherwise: o,
+                ..
+            },
+            Expr::Case {
+                whens: y,
+                otherwise: p,
+                ..
+            },
         ) => {
             x.len() == y.len()
-                && x.iter().zip(y).all(|(a, b)| same(&a.0, &b.0) && same(&a.1, &b.1))
+                && x.iter()
+                    .zip(y)
+                    .all(|(a, b)| same(&a.0, &b.0) && same(&a.1, &b.1))
                 && opt(o.as_deref(), p.as_deref())
         }
         (Expr::Coalesce(x, _), Expr::Coalesce(y, _)) => all(x, y),
-        (Expr::Extreme { args: x, greatest: g, .. }, Expr::Extreme { args: y, greatest: h, .. }) => {
-            g == h && all(x, y)
-        }
         (
-            Expr::ArrayCompare { left: a1, function: f, array: a2, all: n, .. },
-            Expr::ArrayCompare { left: b1, function: g, array: b2, all: m, .. },
+            Expr::Extreme {
+                args: x,
+                greatest: g,
+                ..
+            },
+            Expr::Extreme {
+                args: y,
+                greatest: h,
+                ..
+            },
+        ) => g == h && all(x, y),
+        (
+            Expr::ArrayCompare {
+                left: a1,
+                function: f,
+                array: a2,
+                all: n,
+                ..
+            },
+            Expr::ArrayCompare {
+                left: b1,
+                function: g,
+                array: b2,
+                all: m,
+                ..
+            },
         ) => n == m && std::ptr::eq(*f, *g) && same(a1, b1) && same(a2, b2),
         (Expr::Array { items: x, ty: t }, Expr::Array { items: y, ty: u }) => t == u && all(x, y),
         (
-            Expr::Subscript { array: x, bounds: b, slice: s, .. },
-            Expr::Subscript { array: y, bounds: c, slice: t, .. },
+            Expr::Subscript {
+                array: x,
+                bounds: b,
+                slice: s,
+                ..
+            },
+            Expr::Subscript {
+                array: y,
+                bounds: c,
+                slice: t,
+                ..
+            },
         ) => {
             s == t
                 && same(x, y)
@@ -71,8 +150,16 @@ pub(crate) fn same(a: &Expr, b: &Expr) -> bool {
                 })
         }
         (
-            Expr::Field { record: x, index: i, .. },
-            Expr::Field { record: y, index: j, .. },
+            Expr::Field {
+                record: x,
+                index: i,
+                ..
+            },
+            Expr::Field {
+                record: y,
+                index: j,
+                ..
+            },
         ) => i == j && same(x, y),
         (Expr::Subquery(_), Expr::Subquery(_)) => renumbered(a) == renumbered(b),
         _ => false,
@@ -84,9 +171,7 @@ fn renumbered(e: &Expr) -> String {
     const DEFINED: &str = "Column { id: ColId(";
     const USED: &str = "ColId(";
     let text = format!("{e:?}");
-    let number = |rest: &str| -> String {
-        rest.chars().take_while(char::is_ascii_digit).collect()
-    };
+    let number = |rest: &str| -> String { rest.chars().take_while(char::is_ascii_digit).collect() };
     let mut own: Vec<String> = Vec::new();
     for (at, _) in text.match_indices(DEFINED) {
         let id = number(text.get(at + DEFINED.len()..).unwrap_or(""));
@@ -120,7 +205,10 @@ fn same_datum(a: &Datum, b: &Datum) -> bool {
         (Datum::Numeric(_), Datum::Numeric(_)) => {
             crate::types::compare(a, b) == std::cmp::Ordering::Equal
         }
-        _ => std::mem::discriminant(a) == std::mem::discriminant(b) && format!("{a:?}") == format!("{b:?}"),
+        _ => {
+            std::mem::discriminant(a) == std::mem::discriminant(b)
+                && format!("{a:?}") == format!("{b:?}")
+        }
     }
 }
 
@@ -143,7 +231,9 @@ pub(crate) fn children_mut(e: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             f(left);
             f(right);
         }
-        Expr::Case { whens, otherwise, .. } => {
+        Expr::Case {
+            whens, otherwise, ..
+        } => {
             for (c, r) in whens {
                 f(c);
                 f(r);
@@ -173,11 +263,7 @@ pub(crate) fn children_mut(e: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
 }
 
 /// Calls `f` for each expression of the operator itself and `g` for each input.
-pub(crate) fn parts_mut(
-    rel: &mut Rel,
-    f: &mut dyn FnMut(&mut Expr),
-    g: &mut dyn FnMut(&mut Rel),
-) {
+pub(crate) fn parts_mut(rel: &mut Rel, f: &mut dyn FnMut(&mut Expr), g: &mut dyn FnMut(&mut Rel)) {
     fn keys(keys: &mut [SortKey], f: &mut dyn FnMut(&mut Expr)) {
         keys.iter_mut().for_each(|k| f(&mut k.expr));
     }
@@ -195,19 +281,24 @@ pub(crate) fn parts_mut(
             g(input);
         }
         Rel::ProjectSet { input, sets } => {
-            sets.iter_mut().for_each(|(_, args, _)| args.iter_mut().for_each(&mut *f));
+            sets.iter_mut()
+                .for_each(|(_, args, _)| args.iter_mut().for_each(&mut *f));
             g(input);
         }
         Rel::Filter { input, predicate } => {
             f(predicate);
             g(input);
         }
-        Rel::Join { left, right, on, .. } => {
+        Rel::Join {
+            left, right, on, ..
+        } => {
             on.iter_mut().for_each(f);
             g(left);
             g(right);
         }
-        Rel::Aggregate { input, keys, calls, .. } => {
+        Rel::Aggregate {
+            input, keys, calls, ..
+        } => {
             keys.iter_mut().for_each(|(e, _)| f(e));
             calls.iter_mut().for_each(|(c, _)| aggregate(c, f));
             g(input);
@@ -224,7 +315,12 @@ pub(crate) fn parts_mut(
             keys(k, f);
             g(input);
         }
-        Rel::Limit { input, limit, offset, with_ties } => {
+        Rel::Limit {
+            input,
+            limit,
+            offset,
+            with_ties,
+        } => {
             limit.iter_mut().for_each(&mut *f);
             offset.iter_mut().for_each(&mut *f);
             if let Some(k) = with_ties {
@@ -236,7 +332,12 @@ pub(crate) fn parts_mut(
             g(left);
             g(right);
         }
-        Rel::With { query, recursive, body, .. } => {
+        Rel::With {
+            query,
+            recursive,
+            body,
+            ..
+        } => {
             g(query);
             if let Some((r, _)) = recursive {
                 g(r);

@@ -34,9 +34,8 @@ impl Binder<'_> {
         level: &Level<'_>,
     ) -> Result<Expr, SqlError> {
         let position = parts.position;
-        let refuse = |message: String| {
-            Err(SqlError::new(SqlState::WINDOWING_ERROR, message).at(position))
-        };
+        let refuse =
+            |message: String| Err(SqlError::new(SqlState::WINDOWING_ERROR, message).at(position));
         match level.clause.get() {
             Clause::Target => {}
             Clause::Having => {
@@ -71,7 +70,10 @@ impl Binder<'_> {
         if !parts.within.is_empty() {
             return Err(SqlError::new(
                 SqlState::FEATURE_NOT_SUPPORTED,
-                format!("OVER is not supported for ordered-set aggregate {}", parts.name),
+                format!(
+                    "OVER is not supported for ordered-set aggregate {}",
+                    parts.name
+                ),
             )
             .at(position));
         }
@@ -131,9 +133,12 @@ impl Binder<'_> {
 
     fn window(&mut self, over: &WindowType, level: &Level<'_>) -> Result<Definition, SqlError> {
         match over {
-            WindowType::NamedWindow(name) => {
-                self.named_window(&name.value, name.span.start.line as usize, level, level.windows)
-            }
+            WindowType::NamedWindow(name) => self.named_window(
+                &name.value,
+                name.span.start.line as usize,
+                level,
+                level.windows,
+            ),
             WindowType::WindowSpec(spec) => self.window_spec(spec, level, level.windows),
         }
     }
@@ -171,7 +176,12 @@ impl Binder<'_> {
         level: &Level<'_>,
         windows: &[NamedWindowDefinition],
     ) -> Result<Definition, SqlError> {
-        let WindowSpec { window_name, partition_by, order_by, window_frame } = spec;
+        let WindowSpec {
+            window_name,
+            partition_by,
+            order_by,
+            window_frame,
+        } = spec;
         let mut out = Definition::default();
         if let Some(name) = window_name {
             let position = name.span.start.line as usize;
@@ -219,7 +229,11 @@ impl Binder<'_> {
         order: &[SortKey],
         level: &Level<'_>,
     ) -> Result<(FrameUnit, FrameBound, FrameBound), SqlError> {
-        let WindowFrame { units, start_bound, end_bound } = frame;
+        let WindowFrame {
+            units,
+            start_bound,
+            end_bound,
+        } = frame;
         let unit = match units {
             WindowFrameUnits::Rows => FrameUnit::Rows,
             WindowFrameUnits::Range => FrameUnit::Range,
@@ -242,13 +256,19 @@ impl Binder<'_> {
                 return Err(refuse("frame end cannot be UNBOUNDED PRECEDING"));
             }
             (FrameBound::CurrentRow, FrameBound::Preceding(_)) => {
-                return Err(refuse("frame starting from current row cannot have preceding rows"));
+                return Err(refuse(
+                    "frame starting from current row cannot have preceding rows",
+                ));
             }
             (FrameBound::Following(_), FrameBound::Preceding(_)) => {
-                return Err(refuse("frame starting from following row cannot have preceding rows"));
+                return Err(refuse(
+                    "frame starting from following row cannot have preceding rows",
+                ));
             }
             (FrameBound::Following(_), FrameBound::CurrentRow) => {
-                return Err(refuse("frame starting from following row cannot end with current row"));
+                return Err(refuse(
+                    "frame starting from following row cannot end with current row",
+                ));
             }
             _ => {}
         }
@@ -323,7 +343,11 @@ impl Binder<'_> {
             }
             self.coerce(bound, PgType::new(Oid::INT8), Context::Assignment, at)?
         };
-        Ok(if preceding { FrameBound::Preceding(bound) } else { FrameBound::Following(bound) })
+        Ok(if preceding {
+            FrameBound::Preceding(bound)
+        } else {
+            FrameBound::Following(bound)
+        })
     }
 }
 

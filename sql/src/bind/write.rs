@@ -29,23 +29,34 @@ fn is_default(e: &Ast) -> bool {
 }
 
 fn column_position(t: &TableDesc, name: &Ident) -> Result<usize, SqlError> {
-    t.live_columns().find(|(_, c)| c.name == name.value).map(|(i, _)| i).ok_or_else(|| {
-        SqlError::new(
-            SqlState::UNDEFINED_COLUMN,
-            format!("column \"{}\" of relation \"{}\" does not exist", name.value, t.name),
-        )
-        .at(name.span.start.line as usize)
-    })
+    t.live_columns()
+        .find(|(_, c)| c.name == name.value)
+        .map(|(i, _)| i)
+        .ok_or_else(|| {
+            SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{}\" of relation \"{}\" does not exist",
+                    name.value, t.name
+                ),
+            )
+            .at(name.span.start.line as usize)
+        })
 }
 
 fn column(t: &TableDesc, position: usize) -> Result<&ColumnDesc, SqlError> {
-    t.columns.get(position).ok_or_else(|| SqlError::internal("column position"))
+    t.columns
+        .get(position)
+        .ok_or_else(|| SqlError::internal("column position"))
 }
 
 fn generated_always(c: &ColumnDesc) -> SqlError {
     let e = SqlError::new(
         SqlState::GENERATED_ALWAYS,
-        format!("cannot insert a non-DEFAULT value into column \"{}\"", c.name),
+        format!(
+            "cannot insert a non-DEFAULT value into column \"{}\"",
+            c.name
+        ),
     );
     if c.generated.is_some() {
         e.with_detail(format!("Column \"{}\" is a generated column.", c.name))
@@ -107,7 +118,10 @@ impl Binder<'_> {
     fn default_of(&mut self, t: &TableDesc, position: usize) -> Result<Expr, SqlError> {
         let c = column(t, position)?;
         // By number, so that neither a new name nor the search path matters.
-        let serial = c.default.as_ref().is_some_and(|text| text.starts_with("nextval("));
+        let serial = c
+            .default
+            .as_ref()
+            .is_some_and(|text| text.starts_with("nextval("));
         if (c.identity.is_some() || serial)
             && let Some(sequence) = c.sequence
         {
@@ -147,7 +161,9 @@ impl Binder<'_> {
         let ast = crate::parse::expression(text)?;
         let columns: Vec<Column> = columns.iter().map(|(_, c)| c.clone()).collect();
         let level = Level::new(Namespace::of_columns(&t.name, &columns), None);
-        level.clause.set(Clause::Plain("column generation expressions"));
+        level
+            .clause
+            .set(Clause::Plain("column generation expressions"));
         let bound = self.expr(&ast, &level)?;
         self.coerce_assign(bound, ty, 0, None)
     }
@@ -191,7 +207,13 @@ impl Binder<'_> {
         };
         let row = seen_as(&t, alias, &columns);
         let returning = self.returning(returning, Namespace::of_table(row))?;
-        Ok(BoundInsert { table: t, source, columns, on_conflict, returning })
+        Ok(BoundInsert {
+            table: t,
+            source,
+            columns,
+            on_conflict,
+            returning,
+        })
     }
 
     /// Rows with a value for each live column.
@@ -235,11 +257,12 @@ impl Binder<'_> {
                     )?);
                 }
                 let columns = out.iter().map(|(_, c)| c.clone()).collect();
-                Rel::Values { rows: bound_rows, columns }
+                Rel::Values {
+                    rows: bound_rows,
+                    columns,
+                }
             }
-            (None, Some(q)) => {
-                self.insert_query(t, q, &targets, explicit, overriding, &out)?
-            }
+            (None, Some(q)) => self.insert_query(t, q, &targets, explicit, overriding, &out)?,
             (None, None) => Rel::Unit,
         };
         let generated: Vec<(usize, String, PgType)> = out
@@ -268,7 +291,13 @@ impl Binder<'_> {
                 }
             }
         }
-        Ok((Rel::Project { input: Box::new(rel), exprs }, columns))
+        Ok((
+            Rel::Project {
+                input: Box::new(rel),
+                exprs,
+            },
+            columns,
+        ))
     }
 
     /// One row of VALUES as values of all live columns.
@@ -281,7 +310,12 @@ impl Binder<'_> {
         overriding: Option<Overriding>,
         live: &[usize],
     ) -> Result<Vec<Expr>, SqlError> {
-        check_width(row.len(), targets.len(), explicit, row.get(targets.len()).map_or(0, position_of))?;
+        check_width(
+            row.len(),
+            targets.len(),
+            explicit,
+            row.get(targets.len()).map_or(0, position_of),
+        )?;
         let level = Level::new(Namespace::default(), None);
         level.clause.set(Clause::Plain("VALUES"));
         let mut out = Vec::with_capacity(live.len());
@@ -324,7 +358,11 @@ impl Binder<'_> {
         let mut exprs = Vec::with_capacity(out.len());
         for (n, p) in targets.iter().enumerate() {
             let c = column(t, *p)?;
-            if bound.columns.get(n).is_some_and(|b| b.ty.oid == Oid::UNKNOWN) {
+            if bound
+                .columns
+                .get(n)
+                .is_some_and(|b| b.ty.oid == Oid::UNKNOWN)
+            {
                 self.coerce_output(&mut bound, n, PgType::new(c.ty.oid), 0)?;
             }
         }
@@ -353,7 +391,10 @@ impl Binder<'_> {
             };
             exprs.push((value, new.clone()));
         }
-        Ok(Rel::Project { input: Box::new(bound.rel), exprs })
+        Ok(Rel::Project {
+            input: Box::new(bound.rel),
+            exprs,
+        })
     }
 
     fn on_conflict(
@@ -363,9 +404,18 @@ impl Binder<'_> {
         columns: &[(usize, Column)],
         c: &AstConflict,
     ) -> Result<OnConflict, SqlError> {
-        let AstConflict { target, update, position } = c;
+        let AstConflict {
+            target,
+            update,
+            position,
+        } = c;
         let arbiters = self.arbiters(t, target.as_ref(), *position)?;
-        let Some((set, filter)) = update else { return Ok(OnConflict { arbiters, update: None }) };
+        let Some((set, filter)) = update else {
+            return Ok(OnConflict {
+                arbiters,
+                update: None,
+            });
+        };
         if target.is_none() {
             return Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
@@ -398,7 +448,14 @@ impl Binder<'_> {
             return Err(SqlError::unsupported("a subquery in ON CONFLICT DO UPDATE"));
         }
         self.regenerate(t, &mut set, &existing)?;
-        Ok(OnConflict { arbiters, update: Some(ConflictUpdate { existing, set, filter }) })
+        Ok(OnConflict {
+            arbiters,
+            update: Some(ConflictUpdate {
+                existing,
+                set,
+                filter,
+            }),
+        })
     }
 
     /// Adds the new values of generated columns to those that are set.
@@ -418,7 +475,9 @@ impl Binder<'_> {
             let mut e = self.generated(t, &text, ty, old)?;
             substitute(&mut e, &|id| {
                 let position = old.iter().find(|(_, c)| c.id == id)?.0;
-                set.iter().find(|(p, _)| *p == position).map(|(_, e)| e.clone())
+                set.iter()
+                    .find(|(p, _)| *p == position)
+                    .map(|(_, e)| e.clone())
             });
             more.push((i, e));
         }
@@ -489,7 +548,11 @@ impl Binder<'_> {
                     })
                     .map(Arc::clone)
                     .collect();
-                if found.is_empty() { Err(none()) } else { Ok(found) }
+                if found.is_empty() {
+                    Err(none())
+                } else {
+                    Ok(found)
+                }
             }
         }
     }
@@ -563,7 +626,10 @@ impl Binder<'_> {
         only_default(c, name)?;
         let at = position_of(e);
         let bound = self.expr(e, level)?;
-        Ok((position, self.coerce_assign(bound, c.ty, at, Some(&c.name))?))
+        Ok((
+            position,
+            self.coerce_assign(bound, c.ty, at, Some(&c.name))?,
+        ))
     }
 
     /// One column of a subquery that sets several.
@@ -600,7 +666,15 @@ impl Binder<'_> {
     }
 
     pub(crate) fn update(&mut self, u: &Update) -> Result<BoundUpdate, SqlError> {
-        let Update { with, table, alias, set, from, filter, returning } = u;
+        let Update {
+            with,
+            table,
+            alias,
+            set,
+            from,
+            filter,
+            returning,
+        } = u;
         let t = self.writable(table, "UPDATE of")?;
         let ctes = self.enter_with(with.as_ref(), None)?;
         let alias = alias.as_ref().map_or(t.name.as_str(), |a| a.value.as_str());
@@ -627,11 +701,17 @@ impl Binder<'_> {
         if let Some(f) = filter {
             let bound = level.within(Clause::Plain("WHERE"), || self.expr(f, &level))?;
             let predicate = self.to_bool(bound, "WHERE", position_of(f))?;
-            rel = Rel::Filter { input: Box::new(rel), predicate };
+            rel = Rel::Filter {
+                input: Box::new(rel),
+                predicate,
+            };
         }
         self.regenerate(&t, &mut values, &old)?;
-        let mut exprs: Vec<(Expr, Column)> =
-            rel.output().into_iter().map(|c| (Expr::Column(c.id, c.ty), c)).collect();
+        let mut exprs: Vec<(Expr, Column)> = rel
+            .output()
+            .into_iter()
+            .map(|c| (Expr::Column(c.id, c.ty), c))
+            .collect();
         let mut new = Vec::with_capacity(values.len());
         for (i, e) in values {
             let c = column(&t, i)?;
@@ -639,7 +719,10 @@ impl Binder<'_> {
             new.push((i, column.clone()));
             exprs.push((e, column));
         }
-        let source = Rel::Project { input: Box::new(rel), exprs };
+        let source = Rel::Project {
+            input: Box::new(rel),
+            exprs,
+        };
         let source = self.leave_with(ctes, source);
         let returning_row: Vec<(usize, Column)> = t
             .live_columns()
@@ -648,7 +731,14 @@ impl Binder<'_> {
         let mut ns = Namespace::of_table(seen_as(&t, alias, &returning_row));
         ns.add(others)?;
         let returning = self.returning(returning, ns)?;
-        Ok(BoundUpdate { table: t, source, old, set: new, returning, returning_row })
+        Ok(BoundUpdate {
+            table: t,
+            source,
+            old,
+            set: new,
+            returning,
+            returning_row,
+        })
     }
 
     /// A scan of all live columns and the hidden row id.
@@ -662,7 +752,14 @@ impl Binder<'_> {
     }
 
     pub(crate) fn delete(&mut self, d: &Delete) -> Result<BoundDelete, SqlError> {
-        let Delete { with, table, alias, using, filter, returning } = d;
+        let Delete {
+            with,
+            table,
+            alias,
+            using,
+            filter,
+            returning,
+        } = d;
         let t = self.writable(table, "DELETE from")?;
         let ctes = self.enter_with(with.as_ref(), None)?;
         let alias = alias.as_ref().map_or(t.name.as_str(), |a| a.value.as_str());
@@ -684,11 +781,19 @@ impl Binder<'_> {
         if let Some(f) = filter {
             let bound = level.within(Clause::Plain("WHERE"), || self.expr(f, &level))?;
             let predicate = self.to_bool(bound, "WHERE", position_of(f))?;
-            rel = Rel::Filter { input: Box::new(rel), predicate };
+            rel = Rel::Filter {
+                input: Box::new(rel),
+                predicate,
+            };
         }
         let source = self.leave_with(ctes, rel);
         let returning = self.returning(returning, level.ns)?;
-        Ok(BoundDelete { table: t, source, old, returning })
+        Ok(BoundDelete {
+            table: t,
+            source,
+            old,
+            returning,
+        })
     }
 
     fn returning(
@@ -715,7 +820,10 @@ impl Binder<'_> {
             });
             exprs.push(item.expr);
         }
-        Ok(Some(Returning { exprs, output: output.into() }))
+        Ok(Some(Returning {
+            exprs,
+            output: output.into(),
+        }))
     }
 }
 

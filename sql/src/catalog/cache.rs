@@ -66,7 +66,10 @@ impl CatalogCache {
 }
 
 async fn scan(txn: &Txn, version: u64) -> Result<CatalogSnapshot, SqlError> {
-    let mut snapshot = CatalogSnapshot { version, ..CatalogSnapshot::default() };
+    let mut snapshot = CatalogSnapshot {
+        version,
+        ..CatalogSnapshot::default()
+    };
     for kind in [RowKind::Schema, RowKind::Table, RowKind::Sequence] {
         let mut scan = txn.scan(kind.span(), ScanOptions::default());
         while let Some(batch) = scan.next_batch().await? {
@@ -97,10 +100,14 @@ async fn scan(txn: &Txn, version: u64) -> Result<CatalogSnapshot, SqlError> {
 
 /// Enters the names of a table and its indexes.
 pub(super) fn insert_names(snapshot: &mut CatalogSnapshot, table: &TableDesc) {
-    snapshot.names.insert((table.schema, table.name.clone()), table.oid);
+    snapshot
+        .names
+        .insert((table.schema, table.name.clone()), table.oid);
     if table.kind == RelationKind::Table {
         for index in &table.indexes {
-            snapshot.names.insert((table.schema, index.name.clone()), index.oid);
+            snapshot
+                .names
+                .insert((table.schema, index.name.clone()), index.oid);
         }
     }
 }
@@ -122,11 +129,18 @@ pub(crate) async fn bootstrap(db: &Db) -> Result<(), SqlError> {
                 PUBLIC => Some("standard public schema".to_owned()),
                 _ => None,
             };
-            let schema =
-                SchemaDesc { oid, name: name.to_owned(), owner: POSTGRES_ROLE, comment };
+            let schema = SchemaDesc {
+                oid,
+                name: name.to_owned(),
+                owner: POSTGRES_ROLE,
+                comment,
+            };
             txn.put(RowKind::Schema.key(oid), rows::encode(&schema)?)?;
         }
-        txn.put(rows::oid_key(), FIRST_USER_OID.to_be_bytes().to_vec().into())?;
+        txn.put(
+            rows::oid_key(),
+            FIRST_USER_OID.to_be_bytes().to_vec().into(),
+        )?;
         txn.put(rows::version_key(), 1_u64.to_be_bytes().to_vec().into())?;
         match txn.commit().await {
             Ok(_) => return Ok(()),

@@ -184,7 +184,10 @@ pub struct TableDesc {
 impl TableDesc {
     /// The columns that statements see, with their positions.
     pub fn live_columns(&self) -> impl Iterator<Item = (usize, &ColumnDesc)> {
-        self.columns.iter().enumerate().filter(|(_, c)| !c.dropped && c.attnum != 0)
+        self.columns
+            .iter()
+            .enumerate()
+            .filter(|(_, c)| !c.dropped && c.attnum != 0)
     }
 
     /// Position of the hidden row id.
@@ -324,7 +327,10 @@ impl CatalogSnapshot {
 
     /// Number of the schema of that name.
     pub fn schema_named(&self, name: &str) -> Option<Oid> {
-        self.schemas.values().find(|s| s.name == name).map(|s| s.oid)
+        self.schemas
+            .values()
+            .find(|s| s.name == name)
+            .map(|s| s.oid)
     }
 
     /// The relation of that name in that schema.

@@ -46,7 +46,10 @@ async fn take_block(db: &Db) -> Result<std::ops::Range<u32>, SqlError> {
             None => FIRST_USER_OID,
         };
         let end = start.checked_add(BLOCK).ok_or_else(|| {
-            SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "there are no object numbers left")
+            SqlError::new(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "there are no object numbers left",
+            )
         })?;
         txn.put(key.clone(), end.to_be_bytes().to_vec().into())?;
         match txn.commit().await {

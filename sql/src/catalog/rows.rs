@@ -123,7 +123,10 @@ pub(crate) fn dropped_storage(key: &[u8]) -> Option<(u32, Option<u32>)> {
 
 /// A damaged row of the catalog.
 pub(crate) fn damaged(what: &str) -> SqlError {
-    SqlError::new(SqlState::DATA_CORRUPTED, format!("a row of the catalog is damaged: {what}"))
+    SqlError::new(
+        SqlState::DATA_CORRUPTED,
+        format!("a row of the catalog is damaged: {what}"),
+    )
 }
 
 /// A descriptor as bytes.
@@ -136,9 +139,7 @@ pub(crate) fn encode<T: Serialize>(descriptor: &T) -> Result<Bytes, SqlError> {
 /// Reads what [`encode`] wrote.
 pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SqlError> {
     match bytes.split_first() {
-        Some((&JSON, json)) => {
-            serde_json::from_slice(json).map_err(|e| damaged(&e.to_string()))
-        }
+        Some((&JSON, json)) => serde_json::from_slice(json).map_err(|e| damaged(&e.to_string())),
         Some((format, _)) => Err(damaged(&format!("unknown format {format}"))),
         None => Err(damaged("empty")),
     }
@@ -146,12 +147,18 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, SqlError> {
 
 /// Reads a counter of eight bytes.
 pub(crate) fn decode_u64(bytes: &[u8]) -> Result<u64, SqlError> {
-    bytes.try_into().map(u64::from_be_bytes).map_err(|_| damaged("length of a counter"))
+    bytes
+        .try_into()
+        .map(u64::from_be_bytes)
+        .map_err(|_| damaged("length of a counter"))
 }
 
 /// Reads a counter of four bytes.
 pub(crate) fn decode_u32(bytes: &[u8]) -> Result<u32, SqlError> {
-    bytes.try_into().map(u32::from_be_bytes).map_err(|_| damaged("length of a counter"))
+    bytes
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| damaged("length of a counter"))
 }
 
 #[cfg(test)]

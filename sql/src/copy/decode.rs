@@ -158,8 +158,17 @@ impl Decoder {
                 format!("invalid byte sequence for encoding \"UTF8\": 0x{byte:02x}"),
             )
         })?;
-        let (fields, quoted) = if self.csv { self.csv_fields(&raw)? } else { self.text_fields(&raw)? };
-        out.push(Record { line, raw, fields, quoted });
+        let (fields, quoted) = if self.csv {
+            self.csv_fields(&raw)?
+        } else {
+            self.text_fields(&raw)?
+        };
+        out.push(Record {
+            line,
+            raw,
+            fields,
+            quoted,
+        });
         Ok(())
     }
 
@@ -186,7 +195,11 @@ impl Decoder {
                 end => {
                     let source = bytes.get(start..i).unwrap_or_default();
                     let value = std::mem::take(&mut field);
-                    fields.push(if source == self.null { None } else { Some(utf8(value)?) });
+                    fields.push(if source == self.null {
+                        None
+                    } else {
+                        Some(utf8(value)?)
+                    });
                     i += 1;
                     start = i;
                     if end.is_none() {
@@ -274,8 +287,9 @@ fn unescape(rest: &[u8], field: &mut Vec<u8>) -> usize {
         let mut value = 0_u32;
         let mut count = 0;
         while count < most
-            && let Some(digit) =
-                rest.get(from + count).and_then(|b| char::from(*b).to_digit(radix))
+            && let Some(digit) = rest
+                .get(from + count)
+                .and_then(|b| char::from(*b).to_digit(radix))
         {
             value = value * radix + digit;
             count += 1;
@@ -345,7 +359,10 @@ impl BinaryDecoder {
     pub(crate) fn push(&mut self, piece: &[u8], out: &mut Vec<Tuple>) -> Result<(), SqlError> {
         self.buffer.extend_from_slice(piece);
         let mut done = 0;
-        let mut cursor = Cursor { bytes: &self.buffer, at: 0 };
+        let mut cursor = Cursor {
+            bytes: &self.buffer,
+            at: 0,
+        };
         if !self.started {
             match read_header(&mut cursor)? {
                 Some(()) => self.started = true,
@@ -378,11 +395,15 @@ impl BinaryDecoder {
 }
 
 fn read_header(cursor: &mut Cursor<'_>) -> Result<Option<()>, SqlError> {
-    let Some(signature) = cursor.take(SIGNATURE.len()) else { return Ok(None) };
+    let Some(signature) = cursor.take(SIGNATURE.len()) else {
+        return Ok(None);
+    };
     if signature != SIGNATURE {
         return Err(bad("COPY file signature not recognized"));
     }
-    let (Some(flags), Some(extension)) = (cursor.i32(), cursor.i32()) else { return Ok(None) };
+    let (Some(flags), Some(extension)) = (cursor.i32(), cursor.i32()) else {
+        return Ok(None);
+    };
     if flags & (1 << 16) != 0 {
         return Err(bad("invalid COPY file header (WITH OIDS)"));
     }
@@ -398,13 +419,17 @@ fn read_header(cursor: &mut Cursor<'_>) -> Result<Option<()>, SqlError> {
 /// `None`: not complete; `Some(None)`: the trailer.
 #[expect(clippy::option_option, reason = "three cases of one reading")]
 fn read_tuple(cursor: &mut Cursor<'_>) -> Result<Option<Option<Tuple>>, SqlError> {
-    let Some(count) = cursor.i16() else { return Ok(None) };
+    let Some(count) = cursor.i16() else {
+        return Ok(None);
+    };
     if count == -1 {
         return Ok(Some(None));
     }
     let mut tuple = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     for _ in 0..count {
-        let Some(length) = cursor.i32() else { return Ok(None) };
+        let Some(length) = cursor.i32() else {
+            return Ok(None);
+        };
         if length == -1 {
             tuple.push(None);
             continue;
@@ -412,7 +437,9 @@ fn read_tuple(cursor: &mut Cursor<'_>) -> Result<Option<Option<Tuple>>, SqlError
         let Ok(length) = usize::try_from(length) else {
             return Err(bad("invalid field size"));
         };
-        let Some(bytes) = cursor.take(length) else { return Ok(None) };
+        let Some(bytes) = cursor.take(length) else {
+            return Ok(None);
+        };
         tuple.push(Some(bytes.to_vec()));
     }
     Ok(Some(Some(tuple)))
@@ -438,7 +465,10 @@ mod tests {
     }
 
     fn fields(records: &[Record]) -> Vec<Vec<Option<&str>>> {
-        records.iter().map(|r| r.fields.iter().map(|f| f.as_deref()).collect()).collect()
+        records
+            .iter()
+            .map(|r| r.fields.iter().map(|f| f.as_deref()).collect())
+            .collect()
     }
 
     #[test]

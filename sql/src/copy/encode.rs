@@ -32,10 +32,8 @@ pub(crate) fn csv_field(
     out: &mut Vec<u8>,
 ) {
     let special = |b: u8| b == options.delimiter || b == options.quote || b == b'\n' || b == b'\r';
-    let quote = force
-        || value == options.null
-        || (alone && value == "\\.")
-        || value.bytes().any(special);
+    let quote =
+        force || value == options.null || (alone && value == "\\.") || value.bytes().any(special);
     if !quote {
         out.extend_from_slice(value.as_bytes());
         return;

@@ -66,7 +66,11 @@ fn shown(text: &str) -> String {
         end -= 1;
     }
     let head = text.get(..end).unwrap_or_default();
-    if end < text.len() { format!("{head}...") } else { head.to_owned() }
+    if end < text.len() {
+        format!("{head}...")
+    } else {
+        head.to_owned()
+    }
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> SqlError {
@@ -75,7 +79,10 @@ fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> SqlError {
 
 impl CopyIn {
     fn name(&self, position: usize) -> &str {
-        self.table.columns.get(position).map_or("", |c| c.name.as_str())
+        self.table
+            .columns
+            .get(position)
+            .map_or("", |c| c.name.as_str())
     }
 
     fn header(&self, record: &Record) -> Result<(), SqlError> {
@@ -83,7 +90,11 @@ impl CopyIn {
             return Ok(());
         }
         let context = |e: SqlError| {
-            e.with_context(format!("COPY {}, line 1: \"{}\"", self.table.name, shown(&record.raw)))
+            e.with_context(format!(
+                "COPY {}, line 1: \"{}\"",
+                self.table.name,
+                shown(&record.raw)
+            ))
         };
         if record.fields.len() != self.columns.len() {
             return Err(context(bad(format!(
@@ -130,7 +141,9 @@ impl CopyIn {
         }
         let mut row = vec![Datum::Null; self.table.columns.len()];
         for (i, (field, position)) in record.fields.iter().zip(&self.columns).enumerate() {
-            let Some(column) = self.table.columns.get(*position) else { continue };
+            let Some(column) = self.table.columns.get(*position) else {
+                continue;
+            };
             let quoted = record.quoted.get(i).copied().unwrap_or(false);
             let text = match field {
                 None if self.options.force_not_null.has(&column.name) => {
@@ -215,7 +228,10 @@ impl CopyIn {
         {
             return Ok(());
         }
-        let live = self.table.live_columns().map(|(p, _)| row.get(p).cloned().unwrap_or_default());
+        let live = self
+            .table
+            .live_columns()
+            .map(|(p, _)| row.get(p).cloned().unwrap_or_default());
         self.rows.push(live.collect());
         self.lines.push((line, raw));
         Ok(())
@@ -300,7 +316,10 @@ impl CopyIn {
 
 impl CopySink for CopyIn {
     fn shape(&self) -> (usize, bool) {
-        (self.columns.len(), self.options.format == CopyFormat::Binary)
+        (
+            self.columns.len(),
+            self.options.format == CopyFormat::Binary,
+        )
     }
 
     fn data<'a>(&'a mut self, piece: &'a [u8]) -> BoxFuture<'a, Result<(), SqlError>> {
@@ -358,14 +377,18 @@ impl Session {
     /// COPY.
     pub(crate) async fn copy(&mut self, copy: &Copy, alone: bool) -> Result<Outcome, SqlError> {
         if copy.file.is_some() {
-            return Err(SqlError::unsupported("COPY with a file of the server")
-                .with_hint("Use COPY FROM STDIN or COPY TO STDOUT; psql's \\copy does it for you."));
+            return Err(
+                SqlError::unsupported("COPY with a file of the server").with_hint(
+                    "Use COPY FROM STDIN or COPY TO STDOUT; psql's \\copy does it for you.",
+                ),
+            );
         }
         let options = CopyOptions::read(&copy.options, copy.from)?;
         match &copy.subject {
             CopySubject::Query(statement) => self.copy_out(statement, options, alone).await,
             CopySubject::Table(name, columns) if copy.from => {
-                self.copy_in(name, columns, options, copy.filter.as_ref()).await
+                self.copy_in(name, columns, options, copy.filter.as_ref())
+                    .await
             }
             CopySubject::Table(name, columns) => {
                 let (runner, catalog) = self.catalog_now().await?;
@@ -396,8 +419,13 @@ impl Session {
         options: CopyOptions,
         alone: bool,
     ) -> Result<Outcome, SqlError> {
-        let outcome = self.run_bound(&Work::Fresh(statement), Arc::from([]), alone).await?;
-        let Outcome::Rows { columns, source, .. } = outcome else {
+        let outcome = self
+            .run_bound(&Work::Fresh(statement), Arc::from([]), alone)
+            .await?;
+        let Outcome::Rows {
+            columns, source, ..
+        } = outcome
+        else {
             return Err(SqlError::new(
                 SqlState::FEATURE_NOT_SUPPORTED,
                 "COPY query must have a RETURNING clause",
@@ -492,12 +520,21 @@ fn copied_table(
     direction: &str,
 ) -> Result<Arc<TableDesc>, SqlError> {
     let (schema, relation) = names::split(name)?;
-    match names::find(catalog, &runner.values.search_path, schema.as_deref(), &relation) {
+    match names::find(
+        catalog,
+        &runner.values.search_path,
+        schema.as_deref(),
+        &relation,
+    ) {
         Some(Relation::Table(table)) => Ok(table),
         Some(other) => {
             let error = SqlError::new(
                 SqlState::WRONG_OBJECT_TYPE,
-                format!("cannot copy {direction} {} \"{}\"", other.word(), other.name()),
+                format!(
+                    "cannot copy {direction} {} \"{}\"",
+                    other.word(),
+                    other.name()
+                ),
             );
             Err(match (&other, direction) {
                 (Relation::View(_), "from") => {
@@ -506,6 +543,11 @@ fn copied_table(
                 _ => error,
             })
         }
-        None => Err(names::missing(catalog, "relation", schema.as_deref(), &relation)),
+        None => Err(names::missing(
+            catalog,
+            "relation",
+            schema.as_deref(),
+            &relation,
+        )),
     }
 }

@@ -65,7 +65,10 @@ fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> SqlError {
 fn text(name: &str, value: &CopyOption) -> Result<String, SqlError> {
     match value {
         CopyOption::Text(text) => Ok(text.clone()),
-        _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{name} requires a parameter"))),
+        _ => Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("{name} requires a parameter"),
+        )),
     }
 }
 
@@ -73,9 +76,15 @@ fn flag(name: &str, value: &CopyOption) -> Result<bool, SqlError> {
     match value {
         CopyOption::On => Ok(true),
         CopyOption::Text(text) => parse_bool(text).ok_or_else(|| {
-            SqlError::new(SqlState::SYNTAX_ERROR, format!("{name} requires a Boolean value"))
+            SqlError::new(
+                SqlState::SYNTAX_ERROR,
+                format!("{name} requires a Boolean value"),
+            )
         }),
-        _ => Err(SqlError::new(SqlState::SYNTAX_ERROR, format!("{name} requires a Boolean value"))),
+        _ => Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            format!("{name} requires a Boolean value"),
+        )),
     }
 }
 
@@ -83,14 +92,18 @@ fn columns(name: &str, value: &CopyOption) -> Result<Columns, SqlError> {
     match value {
         CopyOption::All => Ok(Columns::All),
         CopyOption::Columns(names) => Ok(Columns::These(names.clone())),
-        _ => Err(invalid(format!("argument to option \"{name}\" must be a list of column names"))),
+        _ => Err(invalid(format!(
+            "argument to option \"{name}\" must be a list of column names"
+        ))),
     }
 }
 
 fn one_byte(what: &str, text: &str) -> Result<u8, SqlError> {
     match text.as_bytes() {
         [one] => Ok(*one),
-        _ => Err(refused(format!("COPY {what} must be a single one-byte character"))),
+        _ => Err(refused(format!(
+            "COPY {what} must be a single one-byte character"
+        ))),
     }
 }
 
@@ -149,8 +162,7 @@ impl CopyOptions {
                 "force_null" => force_null = columns(name, value)?,
                 "encoding" => {
                     let word = text(name, value)?;
-                    let folded: String =
-                        word.chars().filter(char::is_ascii_alphanumeric).collect();
+                    let folded: String = word.chars().filter(char::is_ascii_alphanumeric).collect();
                     if !folded.eq_ignore_ascii_case("utf8") {
                         return Err(SqlError::unsupported(format!("COPY encoding \"{word}\"")));
                     }
@@ -194,15 +206,22 @@ impl CopyOptions {
             return Err(refused("COPY force quote only available using COPY TO"));
         }
         if !from && force_not_null != Columns::None {
-            return Err(refused("COPY force not null only available using COPY FROM"));
+            return Err(refused(
+                "COPY force not null only available using COPY FROM",
+            ));
         }
         if !from && force_null != Columns::None {
             return Err(refused("COPY force null only available using COPY FROM"));
         }
         let default_delimiter = if csv { "," } else { "\t" };
-        let delimiter = one_byte("delimiter", delimiter.as_deref().unwrap_or(default_delimiter))?;
+        let delimiter = one_byte(
+            "delimiter",
+            delimiter.as_deref().unwrap_or(default_delimiter),
+        )?;
         if matches!(delimiter, b'\r' | b'\n') {
-            return Err(invalid("COPY delimiter cannot be newline or carriage return"));
+            return Err(invalid(
+                "COPY delimiter cannot be newline or carriage return",
+            ));
         }
         if !csv && b"\\.abcdefghijklmnopqrstuvwxyz0123456789".contains(&delimiter) {
             return Err(invalid(format!(
@@ -225,10 +244,14 @@ impl CopyOptions {
             None => quote,
         };
         if null.as_bytes().contains(&delimiter) && format != CopyFormat::Binary {
-            return Err(invalid("COPY delimiter must not appear in the NULL specification"));
+            return Err(invalid(
+                "COPY delimiter must not appear in the NULL specification",
+            ));
         }
         if csv && null.as_bytes().contains(&quote) {
-            return Err(invalid("CSV quote character must not appear in the NULL specification"));
+            return Err(invalid(
+                "CSV quote character must not appear in the NULL specification",
+            ));
         }
         Ok(Self {
             format,

@@ -67,7 +67,10 @@ impl CopyOut {
                 bytes.clear();
                 io::send(value, column.ty.oid, &mut bytes);
                 let length = i32::try_from(bytes.len()).map_err(|_| {
-                    SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, "a value is too long for COPY")
+                    SqlError::new(
+                        SqlState::PROGRAM_LIMIT_EXCEEDED,
+                        "a value is too long for COPY",
+                    )
                 })?;
                 line.extend_from_slice(&length.to_be_bytes());
                 line.extend_from_slice(&bytes);
@@ -99,7 +102,10 @@ impl CopyOut {
 
 impl CopySource for CopyOut {
     fn shape(&self) -> (usize, bool) {
-        (self.columns.len(), self.options.format == CopyFormat::Binary)
+        (
+            self.columns.len(),
+            self.options.format == CopyFormat::Binary,
+        )
     }
 
     fn next(&mut self) -> BoxFuture<'_, Result<Option<Vec<Vec<u8>>>, SqlError>> {
@@ -121,7 +127,10 @@ impl CopySource for CopyOut {
             let mut text = String::new();
             let rows = rows_of(batch, &self.columns);
             self.count += rows.len() as u64;
-            rows.iter().map(|row| self.row(row, &mut text)).collect::<Result<_, _>>().map(Some)
+            rows.iter()
+                .map(|row| self.row(row, &mut text))
+                .collect::<Result<_, _>>()
+                .map(Some)
         })
     }
 

@@ -15,12 +15,19 @@ use crate::types::{Datum, Oid, io};
 
 /// Position of a live column, `42703` if there is none.
 pub(crate) fn column(table: &TableDesc, name: &Ident) -> Result<usize, SqlError> {
-    table.live_columns().find(|(_, c)| c.name == name.value).map(|(p, _)| p).ok_or_else(|| {
-        SqlError::new(
-            SqlState::UNDEFINED_COLUMN,
-            format!("column \"{}\" of relation \"{}\" does not exist", name.value, table.name),
-        )
-    })
+    table
+        .live_columns()
+        .find(|(_, c)| c.name == name.value)
+        .map(|(p, _)| p)
+        .ok_or_else(|| {
+            SqlError::new(
+                SqlState::UNDEFINED_COLUMN,
+                format!(
+                    "column \"{}\" of relation \"{}\" does not exist",
+                    name.value, table.name
+                ),
+            )
+        })
 }
 
 impl Ddl {
@@ -62,7 +69,9 @@ impl Ddl {
         }
         let oid = relation.oid();
         for action in &alter.actions {
-            let Some(relation) = self.catalog().relation(oid) else { break };
+            let Some(relation) = self.catalog().relation(oid) else {
+                break;
+            };
             self.alter_one(relation, action).await?;
         }
         Ok(tag)
@@ -92,19 +101,20 @@ impl Ddl {
             other => return Err(not_a_table(&other)),
         };
         match action {
-            AlterAction::AddColumn { if_not_exists, column } => {
-                self.add_column(&table, *if_not_exists, column).await
-            }
-            AlterAction::DropColumn { name, if_exists, cascade } => {
-                self.drop_column(&table, name, *if_exists, *cascade).await
-            }
+            AlterAction::AddColumn {
+                if_not_exists,
+                column,
+            } => self.add_column(&table, *if_not_exists, column).await,
+            AlterAction::DropColumn {
+                name,
+                if_exists,
+                cascade,
+            } => self.drop_column(&table, name, *if_exists, *cascade).await,
             AlterAction::RenameConstraint(from, to) => self.rename_constraint(&table, from, to),
-            AlterAction::AddConstraint(constraint) => {
-                self.add_constraint(&table, constraint).await
-            }
-            AlterAction::DropConstraint { name, if_exists, .. } => {
-                self.drop_constraint(&table, name, *if_exists).await
-            }
+            AlterAction::AddConstraint(constraint) => self.add_constraint(&table, constraint).await,
+            AlterAction::DropConstraint {
+                name, if_exists, ..
+            } => self.drop_constraint(&table, name, *if_exists).await,
             AlterAction::SetDefault(name, expr) => self.set_default(&table, name, Some(expr)),
             AlterAction::DropDefault(name) => self.set_default(&table, name, None),
             AlterAction::SetNotNull(name) => self.set_not_null(&table, name).await,
@@ -113,9 +123,11 @@ impl Ddl {
                 self.set_type(&table, name, ty, using.as_ref()).await
             }
             AlterAction::AddIdentity(name, def) => self.add_identity(&table, name, def).await,
-            AlterAction::SetIdentity { name, always, options } => {
-                self.set_identity(&table, name, *always, options).await
-            }
+            AlterAction::SetIdentity {
+                name,
+                always,
+                options,
+            } => self.set_identity(&table, name, *always, options).await,
             AlterAction::DropIdentity(name, if_exists) => {
                 self.drop_identity(&table, name, *if_exists)
             }
@@ -134,7 +146,9 @@ impl Ddl {
                     ),
                 ))
             }
-            _ => Err(SqlError::internal("an action of ALTER TABLE without a place to run")),
+            _ => Err(SqlError::internal(
+                "an action of ALTER TABLE without a place to run",
+            )),
         }
     }
 
@@ -159,7 +173,9 @@ impl Ddl {
         // The hidden row id stays the last one.
         let place = table.row_id().unwrap_or(table.columns.len());
         let mut wanted = Vec::new();
-        let mut column = self.new_column(&table.name, &table.columns, def, &mut wanted).await?;
+        let mut column = self
+            .new_column(&table.name, &table.columns, def, &mut wanted)
+            .await?;
         for want in &mut wanted {
             want.column = place;
         }
@@ -242,7 +258,10 @@ impl Ddl {
             None => super::expression::default_text(self.catalog(), column)?
                 .unwrap_or_else(|| "NULL".to_owned()),
         };
-        Ok(format!("CAST(({text}) AS {})", crate::types::format_type(column.ty)))
+        Ok(format!(
+            "CAST(({text}) AS {})",
+            crate::types::format_type(column.ty)
+        ))
     }
 
     /// DROP COLUMN.
@@ -296,7 +315,12 @@ impl Ddl {
         let touches = |i: &crate::catalog::desc::IndexDesc| {
             i.columns.iter().any(|c| c.column == position) || i.include.contains(&position)
         };
-        let gone: Vec<_> = table.indexes.iter().filter(|i| touches(i)).map(Arc::clone).collect();
+        let gone: Vec<_> = table
+            .indexes
+            .iter()
+            .filter(|i| touches(i))
+            .map(Arc::clone)
+            .collect();
         new.indexes.retain(|i| !touches(i));
         let sequences: Vec<_> = self
             .catalog()
@@ -359,7 +383,10 @@ impl Ddl {
             let details: Vec<String> = using
                 .iter()
                 .map(|v| {
-                    format!("view {} depends on column {} of table {}", v.name, name.value, table.name)
+                    format!(
+                        "view {} depends on column {} of table {}",
+                        v.name, name.value, table.name
+                    )
                 })
                 .collect();
             return Err(SqlError::new(

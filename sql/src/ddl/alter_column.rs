@@ -16,7 +16,10 @@ use crate::types::registry::{CastContext, registry};
 use crate::types::{Oid, PgType, format_type};
 
 fn about(table: &TableDesc, name: &str, state: SqlState, what: &str) -> SqlError {
-    SqlError::new(state, format!("column \"{name}\" of relation \"{}\" {what}", table.name))
+    SqlError::new(
+        state,
+        format!("column \"{name}\" of relation \"{}\" {what}", table.name),
+    )
 }
 
 /// Whether values of `old` are values of `new` as they are stored.
@@ -224,10 +227,20 @@ impl Ddl {
         };
         let state = SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE;
         if old.identity.is_some() {
-            return Err(about(table, &name.value, state, "is already an identity column"));
+            return Err(about(
+                table,
+                &name.value,
+                state,
+                "is already an identity column",
+            ));
         }
         if old.default.is_some() {
-            return Err(about(table, &name.value, state, "already has a default value"));
+            return Err(about(
+                table,
+                &name.value,
+                state,
+                "already has a default value",
+            ));
         }
         if !old.not_null {
             return Err(about(
@@ -247,7 +260,11 @@ impl Ddl {
             column: position,
             options: def.options.clone(),
             ty: old.ty.oid,
-            identity: Some(if def.always { Identity::Always } else { Identity::ByDefault }),
+            identity: Some(if def.always {
+                Identity::Always
+            } else {
+                Identity::ByDefault
+            }),
         };
         self.add_sequences(&mut new, vec![wanted]).await?;
         self.change.put_table(new)?;
@@ -263,9 +280,7 @@ impl Ddl {
     ) -> Result<(), SqlError> {
         let position = column(table, name)?;
         let old = table.columns.get(position);
-        let Some((sequence, identity)) =
-            old.and_then(|c| c.sequence.zip(c.identity))
-        else {
+        let Some((sequence, identity)) = old.and_then(|c| c.sequence.zip(c.identity)) else {
             return Err(about(
                 table,
                 &name.value,
@@ -328,7 +343,11 @@ impl Ddl {
         if_exists: bool,
     ) -> Result<(), SqlError> {
         let position = column(table, name)?;
-        if table.columns.get(position).is_none_or(|c| c.generated.is_none()) {
+        if table
+            .columns
+            .get(position)
+            .is_none_or(|c| c.generated.is_none())
+        {
             let error = about(
                 table,
                 &name.value,

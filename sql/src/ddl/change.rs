@@ -38,7 +38,8 @@ impl Change {
     ) -> Result<Self, SqlError> {
         let key = rows::version_key();
         if base.version < OWN_VERSIONS {
-            txn.lock(std::slice::from_ref(&key), LockStrength::Update, wait).await?;
+            txn.lock(std::slice::from_ref(&key), LockStrength::Update, wait)
+                .await?;
         }
         let stored = match txn.get(&key).await? {
             Some(bytes) => rows::decode_u64(&bytes)?,
@@ -47,7 +48,10 @@ impl Change {
         if base.version < OWN_VERSIONS {
             if stored != base.version {
                 // The lock moved the transaction past another change; the statement runs again.
-                return Err(pontoon_kv::Error::Conflict { reason: "concurrent update" }.into());
+                return Err(pontoon_kv::Error::Conflict {
+                    reason: "concurrent update",
+                }
+                .into());
             }
         }
         Ok(Self {
@@ -61,7 +65,8 @@ impl Change {
     /// Before each write.
     fn touch(&mut self) -> Result<(), SqlError> {
         if let Some(version) = self.next_version.take() {
-            self.txn.put(rows::version_key(), version.to_be_bytes().to_vec().into())?;
+            self.txn
+                .put(rows::version_key(), version.to_be_bytes().to_vec().into())?;
         }
         self.dirty = true;
         Ok(())
@@ -87,14 +92,19 @@ impl Change {
     pub(crate) fn put_table(&mut self, mut table: TableDesc) -> Result<Arc<TableDesc>, SqlError> {
         self.touch()?;
         table.version += 1;
-        self.txn.put(RowKind::Table.key(table.oid), rows::encode(&table)?)?;
+        self.txn
+            .put(RowKind::Table.key(table.oid), rows::encode(&table)?)?;
         if let Some(old) = self.snapshot.tables.get(&table.oid).map(Arc::clone) {
             self.remove_names(&old);
         }
-        self.snapshot.names.insert((table.schema, table.name.clone()), table.oid);
+        self.snapshot
+            .names
+            .insert((table.schema, table.name.clone()), table.oid);
         if table.kind == RelationKind::Table {
             for index in &table.indexes {
-                self.snapshot.names.insert((table.schema, index.name.clone()), index.oid);
+                self.snapshot
+                    .names
+                    .insert((table.schema, index.name.clone()), index.oid);
             }
         }
         let table = Arc::new(table);
@@ -103,9 +113,13 @@ impl Change {
     }
 
     fn remove_names(&mut self, table: &TableDesc) {
-        self.snapshot.names.remove(&(table.schema, table.name.clone()));
+        self.snapshot
+            .names
+            .remove(&(table.schema, table.name.clone()));
         for index in &table.indexes {
-            self.snapshot.names.remove(&(table.schema, index.name.clone()));
+            self.snapshot
+                .names
+                .remove(&(table.schema, index.name.clone()));
         }
     }
 
@@ -123,7 +137,9 @@ impl Change {
 
     /// Marks the storage of a table for removal after the commit.
     pub(crate) fn drop_storage(&mut self, storage: u32) -> Result<(), SqlError> {
-        Ok(self.txn.put(rows::dropped_key(storage), vec![rows::DROPPED_TABLE].into())?)
+        Ok(self
+            .txn
+            .put(rows::dropped_key(storage), vec![rows::DROPPED_TABLE].into())?)
     }
 
     /// Marks the keys of an index for removal after the commit.
@@ -133,21 +149,31 @@ impl Change {
     }
 
     fn drop_sequence_storage(&mut self, storage: u32) -> Result<(), SqlError> {
-        Ok(self.txn.put(rows::dropped_key(storage), vec![rows::DROPPED_SEQUENCE].into())?)
+        Ok(self.txn.put(
+            rows::dropped_key(storage),
+            vec![rows::DROPPED_SEQUENCE].into(),
+        )?)
     }
 
     /// Writes a sequence, new or changed.
     pub(crate) fn put_sequence(&mut self, sequence: SequenceDesc) -> Result<(), SqlError> {
         self.touch()?;
-        self.txn.put(RowKind::Sequence.key(sequence.oid), rows::encode(&sequence)?)?;
+        self.txn.put(
+            RowKind::Sequence.key(sequence.oid),
+            rows::encode(&sequence)?,
+        )?;
         if let Some(old) = self.snapshot.sequences.get(&sequence.oid).map(Arc::clone) {
             if old.storage != sequence.storage {
                 self.drop_sequence_storage(old.storage)?;
             }
             self.snapshot.names.remove(&(old.schema, old.name.clone()));
         }
-        self.snapshot.names.insert((sequence.schema, sequence.name.clone()), sequence.oid);
-        self.snapshot.sequences.insert(sequence.oid, Arc::new(sequence));
+        self.snapshot
+            .names
+            .insert((sequence.schema, sequence.name.clone()), sequence.oid);
+        self.snapshot
+            .sequences
+            .insert(sequence.oid, Arc::new(sequence));
         Ok(())
     }
 
@@ -155,7 +181,9 @@ impl Change {
     pub(crate) fn remove_sequence(&mut self, sequence: &SequenceDesc) -> Result<(), SqlError> {
         self.touch()?;
         self.txn.delete(RowKind::Sequence.key(sequence.oid))?;
-        self.snapshot.names.remove(&(sequence.schema, sequence.name.clone()));
+        self.snapshot
+            .names
+            .remove(&(sequence.schema, sequence.name.clone()));
         self.snapshot.sequences.remove(&sequence.oid);
         self.drop_sequence_storage(sequence.storage)
     }
@@ -163,7 +191,8 @@ impl Change {
     /// Writes a schema, new or changed.
     pub(crate) fn put_schema(&mut self, schema: SchemaDesc) -> Result<(), SqlError> {
         self.touch()?;
-        self.txn.put(RowKind::Schema.key(schema.oid), rows::encode(&schema)?)?;
+        self.txn
+            .put(RowKind::Schema.key(schema.oid), rows::encode(&schema)?)?;
         self.snapshot.schemas.insert(schema.oid, Arc::new(schema));
         Ok(())
     }
@@ -178,7 +207,9 @@ impl Change {
 
     /// The relation of that name, if there is one.
     pub(crate) fn relation_in(&self, schema: Oid, name: &str) -> Option<Relation> {
-        self.snapshot.relation_in(schema, name).and_then(|oid| self.snapshot.relation(oid))
+        self.snapshot
+            .relation_in(schema, name)
+            .and_then(|oid| self.snapshot.relation(oid))
     }
 
     /// Fails with 42P07 when the name of a relation is taken.
@@ -194,7 +225,11 @@ impl Change {
 }
 
 /// Refuses changes of system schemas.
-pub(crate) fn check_user_schema(schema: Oid, schema_name: &str, name: &str) -> Result<(), SqlError> {
+pub(crate) fn check_user_schema(
+    schema: Oid,
+    schema_name: &str,
+    name: &str,
+) -> Result<(), SqlError> {
     if schema == PG_CATALOG {
         return Err(SqlError::new(
             SqlState::INSUFFICIENT_PRIVILEGE,

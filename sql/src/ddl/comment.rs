@@ -56,8 +56,10 @@ impl Ddl {
             CommentTarget::Constraint(name, table) => {
                 let table = self.table(table)?;
                 let mut new = TableDesc::clone(&table);
-                let index =
-                    new.indexes.iter_mut().find(|i| i.constraint.is_some() && i.name == name.value);
+                let index = new
+                    .indexes
+                    .iter_mut()
+                    .find(|i| i.constraint.is_some() && i.name == name.value);
                 match index {
                     Some(index) => Arc::make_mut(index).comment = text,
                     None if table.checks.iter().any(|c| c.name == name.value) => {

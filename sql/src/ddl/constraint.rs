@@ -45,7 +45,10 @@ pub(crate) fn key_columns(
         if positions.contains(&position) {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_COLUMN,
-                format!("column \"{}\" appears twice in {what} constraint", ident.value),
+                format!(
+                    "column \"{}\" appears twice in {what} constraint",
+                    ident.value
+                ),
             )
             .at(ident_position(ident)));
         }
@@ -85,13 +88,22 @@ impl Ddl {
                         }
                     }
                     table.storage_key.clone_from(&new.columns);
-                    let index = self.constraint_index(table, new, PRIMARY_STORAGE, &used).await?;
+                    let index = self
+                        .constraint_index(table, new, PRIMARY_STORAGE, &used)
+                        .await?;
                     table.indexes.push(Arc::new(index));
                 }
-                ConstraintKind::Unique { columns, include, nulls_not_distinct } => {
+                ConstraintKind::Unique {
+                    columns,
+                    include,
+                    nulls_not_distinct,
+                } => {
                     let positions = key_columns(table, columns, "unique")?;
                     let same = |i: &Arc<IndexDesc>| {
-                        i.columns.iter().map(|c| c.column).eq(positions.iter().copied())
+                        i.columns
+                            .iter()
+                            .map(|c| c.column)
+                            .eq(positions.iter().copied())
                     };
                     if constraint.name.is_none()
                         && include.is_empty()
@@ -149,7 +161,11 @@ impl Ddl {
                 names::choose(&table.name, column, "check", |n| existing.contains(&n))
             }
         };
-        Ok(CheckDesc { oid: self.new_oid().await?, name, expr: text })
+        Ok(CheckDesc {
+            oid: self.new_oid().await?,
+            name,
+            expr: text,
+        })
     }
 
     /// The index of a PRIMARY KEY or UNIQUE constraint.
@@ -179,14 +195,9 @@ impl Ddl {
                 self.change.check_free(table.schema, name)?;
                 name.clone()
             }
-            None if new.kind == IndexKind::Primary => names::choose_relation(
-                &self.change,
-                table.schema,
-                &table.name,
-                None,
-                "pkey",
-                used,
-            ),
+            None if new.kind == IndexKind::Primary => {
+                names::choose_relation(&self.change, table.schema, &table.name, None, "pkey", used)
+            }
             None => {
                 let columns: Vec<&str> = new
                     .columns
@@ -211,7 +222,11 @@ impl Ddl {
             columns: new
                 .columns
                 .iter()
-                .map(|p| IndexColumn { column: *p, descending: false, nulls_first: false })
+                .map(|p| IndexColumn {
+                    column: *p,
+                    descending: false,
+                    nulls_first: false,
+                })
                 .collect(),
             kind: new.kind,
             constraint: Some(self.new_oid().await?),
@@ -262,7 +277,11 @@ impl Ddl {
                     false,
                 )
             }
-            ConstraintKind::Unique { columns, include, nulls_not_distinct } => (
+            ConstraintKind::Unique {
+                columns,
+                include,
+                nulls_not_distinct,
+            } => (
                 key_columns(table, columns, "unique")?,
                 key_columns(table, include, "unique")?,
                 IndexKind::UniqueConstraint,
@@ -338,7 +357,11 @@ impl Ddl {
             return Err(many_primary(&table.name));
         }
         let mut adopted = IndexDesc::clone(index);
-        adopted.kind = if primary { IndexKind::Primary } else { IndexKind::UniqueConstraint };
+        adopted.kind = if primary {
+            IndexKind::Primary
+        } else {
+            IndexKind::UniqueConstraint
+        };
         adopted.constraint = Some(self.new_oid().await?);
         if let Some(to) = &constraint.name
             && to.value != adopted.name
@@ -410,15 +433,22 @@ impl Ddl {
             self.change.put_table(new)?;
             return Ok(());
         }
-        let of_constraint =
-            |i: &Arc<IndexDesc>| i.constraint.is_some() && i.name == name.value;
-        let Some(index) = table.indexes.iter().find(|i| of_constraint(i)).map(Arc::clone) else {
+        let of_constraint = |i: &Arc<IndexDesc>| i.constraint.is_some() && i.name == name.value;
+        let Some(index) = table
+            .indexes
+            .iter()
+            .find(|i| of_constraint(i))
+            .map(Arc::clone)
+        else {
             let message = format!(
                 "constraint \"{}\" of relation \"{}\" does not exist",
                 name.value, table.name
             );
             if if_exists {
-                self.notice(SqlState::SUCCESSFUL_COMPLETION, format!("{message}, skipping"));
+                self.notice(
+                    SqlState::SUCCESSFUL_COMPLETION,
+                    format!("{message}, skipping"),
+                );
                 return Ok(());
             }
             return Err(SqlError::new(SqlState::UNDEFINED_OBJECT, message));

@@ -50,7 +50,11 @@ impl Ddl {
                 .columns
                 .get(i)
                 .map_or_else(|| shown.name.to_string(), |ident| ident.value.clone());
-            let ty = if shown.ty.oid == Oid::UNKNOWN { PgType::new(Oid::TEXT) } else { shown.ty };
+            let ty = if shown.ty.oid == Oid::UNKNOWN {
+                PgType::new(Oid::TEXT)
+            } else {
+                shown.ty
+            };
             check_column_type(&name, ty)?;
             if columns.iter().any(|c| c.name == name) {
                 return Err(SqlError::new(
@@ -59,9 +63,18 @@ impl Ddl {
                 ));
             }
             let attnum = i16::try_from(i + 1).map_err(|_| {
-                SqlError::new(SqlState::TOO_MANY_COLUMNS, "tables can have at most 1600 columns")
+                SqlError::new(
+                    SqlState::TOO_MANY_COLUMNS,
+                    "tables can have at most 1600 columns",
+                )
             })?;
-            columns.push(ColumnDesc { attnum, name, ty, not_null: false, ..row_id_column() });
+            columns.push(ColumnDesc {
+                attnum,
+                name,
+                ty,
+                not_null: false,
+                ..row_id_column()
+            });
         }
         columns.push(row_id_column());
         let oid = self.new_oid().await?;

@@ -30,7 +30,10 @@ pub(crate) struct WantedSequence {
 
 /// `42701` for a name that is there already.
 pub(crate) fn check_column_name(columns: &[ColumnDesc], name: &ast::Ident) -> Result<(), SqlError> {
-    if columns.iter().any(|c| !c.dropped && c.attnum != 0 && c.name == name.value) {
+    if columns
+        .iter()
+        .any(|c| !c.dropped && c.attnum != 0 && c.name == name.value)
+    {
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
             format!("column \"{}\" specified more than once", name.value),
@@ -39,7 +42,10 @@ pub(crate) fn check_column_name(columns: &[ColumnDesc], name: &ast::Ident) -> Re
     if SYSTEM_COLUMNS.contains(&name.value.as_str()) {
         return Err(SqlError::new(
             SqlState::DUPLICATE_COLUMN,
-            format!("column name \"{}\" conflicts with a system column name", name.value),
+            format!(
+                "column name \"{}\" conflicts with a system column name",
+                name.value
+            ),
         ));
     }
     Ok(())
@@ -55,7 +61,10 @@ pub(crate) fn check_column_type(name: &str, ty: PgType) -> Result<(), SqlError> 
         ));
     }
     if crate::table::Stored::of(ty.oid).is_none() {
-        return Err(SqlError::unsupported(format!("a column of type {}", format_type(ty))));
+        return Err(SqlError::unsupported(format!(
+            "a column of type {}",
+            format_type(ty)
+        )));
     }
     Ok(())
 }
@@ -121,8 +130,9 @@ impl Ddl {
             match element {
                 TableElement::Column(def) => {
                     let position = table.columns.len();
-                    let column =
-                        self.new_column(&table.name, &table.columns, def, &mut wanted).await?;
+                    let column = self
+                        .new_column(&table.name, &table.columns, def, &mut wanted)
+                        .await?;
                     table.columns.push(column);
                     if let Some(expr) = &def.generated {
                         generated.push((position, expr.clone()));
@@ -178,7 +188,11 @@ impl Ddl {
                 format!("both {a} and {b} specified for column \"{name}\" of table \"{table}\""),
             )
         };
-        match (def.default.is_some() || def.serial, is_identity, def.generated.is_some()) {
+        match (
+            def.default.is_some() || def.serial,
+            is_identity,
+            def.generated.is_some(),
+        ) {
             (true, true, _) => return Err(twice("default", "identity")),
             (true, _, true) => return Err(twice("default", "generation expression")),
             (_, true, true) => return Err(twice("identity", "generation expression")),
@@ -206,9 +220,16 @@ impl Ddl {
                     "identity column type must be smallint, integer, or bigint",
                 ));
             }
-            let options =
-                def.identity.as_ref().map_or_else(SequenceOptions::default, |i| i.options.clone());
-            wanted.push(WantedSequence { column: columns.len(), options, ty: ty.oid, identity });
+            let options = def
+                .identity
+                .as_ref()
+                .map_or_else(SequenceOptions::default, |i| i.options.clone());
+            wanted.push(WantedSequence {
+                column: columns.len(),
+                options,
+                ty: ty.oid,
+                identity,
+            });
         }
         let attnum = columns.iter().map(|c| c.attnum).max().unwrap_or(0);
         Ok(ColumnDesc {
@@ -255,7 +276,13 @@ impl Ddl {
             };
             self.change.check_free(table.schema, &name)?;
             let mut sequence = self
-                .new_sequence(table.schema, &table.schema_name, &name, want.ty, &want.options)
+                .new_sequence(
+                    table.schema,
+                    &table.schema_name,
+                    &name,
+                    want.ty,
+                    &want.options,
+                )
                 .await?;
             sequence.owned_by = Some((table.oid, want.column));
             let oid = sequence.oid;
@@ -316,9 +343,9 @@ impl Ddl {
             for check in &source.checks {
                 constraints.push(Constraint {
                     name: Some(ident(&check.name)),
-                    kind: crate::parse::statement::ConstraintKind::Check(
-                        crate::parse::expression(&check.expr)?,
-                    ),
+                    kind: crate::parse::statement::ConstraintKind::Check(crate::parse::expression(
+                        &check.expr,
+                    )?),
                 });
             }
         }
@@ -328,7 +355,11 @@ impl Ddl {
             let mut add = |kind| constraints.push(Constraint { name: None, kind });
             for index in &source.indexes {
                 let name = |p: &usize| source.columns.get(*p).map(|c| ident(&c.name));
-                let columns = index.columns.iter().filter_map(|c| name(&c.column)).collect();
+                let columns = index
+                    .columns
+                    .iter()
+                    .filter_map(|c| name(&c.column))
+                    .collect();
                 let include = index.include.iter().filter_map(name).collect();
                 match index.kind {
                     IndexKind::Primary => add(ConstraintKind::PrimaryKey { columns, include }),
@@ -348,5 +379,9 @@ impl Ddl {
 }
 
 fn identity_of(def: &IdentityDef) -> Identity {
-    if def.always { Identity::Always } else { Identity::ByDefault }
+    if def.always {
+        Identity::Always
+    } else {
+        Identity::ByDefault
+    }
 }

@@ -31,7 +31,9 @@ impl Ddl {
         for name in &drop.names {
             match self.dropped_relation(name, word, drop.if_exists)? {
                 Some(relation)
-                    if !relations.iter().any(|r: &Relation| r.oid() == relation.oid()) =>
+                    if !relations
+                        .iter()
+                        .any(|r: &Relation| r.oid() == relation.oid()) =>
                 {
                     relations.push(relation);
                 }
@@ -128,7 +130,10 @@ impl Ddl {
                         if column.sequence == Some(sequence.oid) && !gone.contains(&table.oid) {
                             let shown = self.shown(&Relation::Table(Arc::clone(table)));
                             lines.push((
-                                format!("default value for column {} of table {shown}", column.name),
+                                format!(
+                                    "default value for column {} of table {shown}",
+                                    column.name
+                                ),
                                 on.clone(),
                             ));
                         }
@@ -172,19 +177,25 @@ impl Ddl {
         }
         let (lines, views) = self.dependents(roots);
         if !lines.is_empty() && !cascade {
-            let details: Vec<String> =
-                lines.iter().map(|(what, on)| format!("{what} depends on {on}")).collect();
+            let details: Vec<String> = lines
+                .iter()
+                .map(|(what, on)| format!("{what} depends on {on}"))
+                .collect();
             let message = match roots {
                 [one] => format!(
                     "cannot drop {} {} because other objects depend on it",
                     one.word(),
                     self.shown(one)
                 ),
-                _ => "cannot drop desired object(s) because other objects depend on them".to_owned(),
+                _ => {
+                    "cannot drop desired object(s) because other objects depend on them".to_owned()
+                }
             };
-            return Err(SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message)
-                .with_detail(details.join("\n"))
-                .with_hint(CASCADE_HINT));
+            return Err(
+                SqlError::new(SqlState::DEPENDENT_OBJECTS_STILL_EXIST, message)
+                    .with_detail(details.join("\n"))
+                    .with_hint(CASCADE_HINT),
+            );
         }
         self.cascade_notice(lines.iter().map(|(what, _)| what.clone()).collect());
         for view in views {
@@ -201,11 +212,16 @@ impl Ddl {
         match what.as_slice() {
             [] => {}
             [one] => {
-                self.notice(SqlState::SUCCESSFUL_COMPLETION, format!("drop cascades to {one}"));
+                self.notice(
+                    SqlState::SUCCESSFUL_COMPLETION,
+                    format!("drop cascades to {one}"),
+                );
             }
             many => {
-                let detail: Vec<String> =
-                    many.iter().map(|w| format!("drop cascades to {w}")).collect();
+                let detail: Vec<String> = many
+                    .iter()
+                    .map(|w| format!("drop cascades to {w}"))
+                    .collect();
                 let notice = SqlError::notice(
                     crate::error::Severity::Notice,
                     SqlState::SUCCESSFUL_COMPLETION,
@@ -219,10 +235,14 @@ impl Ddl {
 
     /// Drops views that a cascade reached, with the views on them.
     pub(crate) fn drop_cascaded(&mut self, oids: &[Oid]) -> Result<(), SqlError> {
-        let roots: Vec<Relation> =
-            oids.iter().filter_map(|oid| self.catalog().relation(*oid)).collect();
-        let mut what: Vec<String> =
-            roots.iter().map(|r| format!("{} {}", r.word(), self.shown(r))).collect();
+        let roots: Vec<Relation> = oids
+            .iter()
+            .filter_map(|oid| self.catalog().relation(*oid))
+            .collect();
+        let mut what: Vec<String> = roots
+            .iter()
+            .map(|r| format!("{} {}", r.word(), self.shown(r)))
+            .collect();
         let (lines, views) = self.dependents(&roots);
         what.extend(lines.into_iter().map(|(line, _)| line));
         self.cascade_notice(what);
@@ -267,7 +287,11 @@ impl Ddl {
             .collect();
         for table in tables {
             let mut new = TableDesc::clone(&table);
-            for column in new.columns.iter_mut().filter(|c| c.sequence == Some(sequence)) {
+            for column in new
+                .columns
+                .iter_mut()
+                .filter(|c| c.sequence == Some(sequence))
+            {
                 column.sequence = None;
                 column.default = None;
             }
@@ -276,17 +300,15 @@ impl Ddl {
         Ok(())
     }
 
-    fn drop_schema(
-        &mut self,
-        name: &Name,
-        if_exists: bool,
-        cascade: bool,
-    ) -> Result<(), SqlError> {
+    fn drop_schema(&mut self, name: &Name, if_exists: bool, cascade: bool) -> Result<(), SqlError> {
         let shown = names::parts(name).join(".");
         let Some(schema) = self.catalog().schema_named(&shown) else {
             let message = format!("schema \"{shown}\" does not exist");
             if if_exists {
-                self.notice(SqlState::SUCCESSFUL_COMPLETION, format!("{message}, skipping"));
+                self.notice(
+                    SqlState::SUCCESSFUL_COMPLETION,
+                    format!("{message}, skipping"),
+                );
                 return Ok(());
             }
             return Err(SqlError::new(SqlState::INVALID_SCHEMA_NAME, message));
@@ -312,12 +334,20 @@ impl Ddl {
             )
             .collect();
         let (lines, views) = self.dependents(&inside);
-        let own: Vec<String> =
-            inside.iter().map(|r| format!("{} {}", r.word(), self.shown(r))).collect();
+        let own: Vec<String> = inside
+            .iter()
+            .map(|r| format!("{} {}", r.word(), self.shown(r)))
+            .collect();
         if !inside.is_empty() && !cascade {
-            let mut details: Vec<String> =
-                own.iter().map(|what| format!("{what} depends on schema {shown}")).collect();
-            details.extend(lines.iter().map(|(what, on)| format!("{what} depends on {on}")));
+            let mut details: Vec<String> = own
+                .iter()
+                .map(|what| format!("{what} depends on schema {shown}"))
+                .collect();
+            details.extend(
+                lines
+                    .iter()
+                    .map(|(what, on)| format!("{what} depends on {on}")),
+            );
             return Err(SqlError::new(
                 SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("cannot drop schema {shown} because other objects depend on it"),
@@ -325,7 +355,11 @@ impl Ddl {
             .with_detail(details.join("\n"))
             .with_hint(CASCADE_HINT));
         }
-        self.cascade_notice(own.into_iter().chain(lines.into_iter().map(|(w, _)| w)).collect());
+        self.cascade_notice(
+            own.into_iter()
+                .chain(lines.into_iter().map(|(w, _)| w))
+                .collect(),
+        );
         for oid in views.into_iter().chain(inside.iter().map(Relation::oid)) {
             self.remove_relation(oid)?;
         }

@@ -34,7 +34,11 @@ pub(crate) async fn execute(
     catalog: Arc<CatalogSnapshot>,
 ) -> Result<Done, SqlError> {
     let change = Change::begin(&runner.txn, &catalog, runner.lock_wait()).await?;
-    let mut ddl = Ddl { runner, change, notices: Vec::new() };
+    let mut ddl = Ddl {
+        runner,
+        change,
+        notices: Vec::new(),
+    };
     let tag = match statement {
         Statement::CreateTable(s) => ddl.create_table(s).await?.to_owned(),
         Statement::CreateTableAs(s) => ddl.create_table_as(s).await?,
@@ -50,7 +54,11 @@ pub(crate) async fn execute(
         Statement::Comment(s) => ddl.comment(s)?.to_owned(),
         _ => return Err(SqlError::internal("not a schema change")),
     };
-    Ok(Done { tag, catalog: ddl.change.finish(), notices: ddl.notices })
+    Ok(Done {
+        tag,
+        catalog: ddl.change.finish(),
+        notices: ddl.notices,
+    })
 }
 
 impl Ddl {
@@ -73,7 +81,8 @@ impl Ddl {
 
     /// "... , skipping" and other notices.
     pub(crate) fn notice(&mut self, state: SqlState, message: String) {
-        self.notices.push(SqlError::notice(Severity::Notice, state, message));
+        self.notices
+            .push(SqlError::notice(Severity::Notice, state, message));
     }
 
     /// The relation of that name, `None` if there is none.
@@ -87,7 +96,12 @@ impl Ddl {
                 format!("permission denied: \"{relation}\" is a system catalog"),
             ));
         }
-        Ok(names::find(self.catalog(), self.search_path(), schema.as_deref(), &relation))
+        Ok(names::find(
+            self.catalog(),
+            self.search_path(),
+            schema.as_deref(),
+            &relation,
+        ))
     }
 
     /// The error for a name that does not exist.
@@ -121,7 +135,11 @@ impl Ddl {
             return relation.name().to_owned();
         }
         let schema = self.catalog().schemas.get(&relation.schema());
-        format!("{}.{}", schema.map_or("", |s| s.name.as_str()), relation.name())
+        format!(
+            "{}.{}",
+            schema.map_or("", |s| s.name.as_str()),
+            relation.name()
+        )
     }
 
     /// Whether an internal query over the catalog as it is now gives a row.

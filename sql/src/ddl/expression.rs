@@ -39,7 +39,10 @@ pub(crate) fn is_volatile(expr: &Expr) -> bool {
 fn calls(expr: &Expr, wanted: &dyn Fn(Volatility) -> bool) -> bool {
     let own = match expr {
         Expr::Call { function, .. } => wanted(function.volatility),
-        Expr::Cast { kind: crate::bind::tree::CastKind::Function(f), .. } => wanted(f.volatility),
+        Expr::Cast {
+            kind: crate::bind::tree::CastKind::Function(f),
+            ..
+        } => wanted(f.volatility),
         _ => false,
     };
     if own {
@@ -58,8 +61,16 @@ pub(crate) fn column_default(
     eval: &dyn EvalContext,
     column: &ColumnDesc,
 ) -> Result<Option<Expr>, SqlError> {
-    let Some(text) = default_text(catalog, column)? else { return Ok(None) };
-    let cx = BindContext { catalog, search_path, params: &[], eval, virtual_table };
+    let Some(text) = default_text(catalog, column)? else {
+        return Ok(None);
+    };
+    let cx = BindContext {
+        catalog,
+        search_path,
+        params: &[],
+        eval,
+        virtual_table,
+    };
     default_value(&cx, &text, column.ty).map(Some)
 }
 
@@ -68,7 +79,10 @@ pub(crate) fn default_text(
     catalog: &CatalogSnapshot,
     column: &ColumnDesc,
 ) -> Result<Option<String>, SqlError> {
-    let serial = column.default.as_ref().is_some_and(|text| text.starts_with("nextval("));
+    let serial = column
+        .default
+        .as_ref()
+        .is_some_and(|text| text.starts_with("nextval("));
     match column.sequence {
         Some(sequence) if serial || column.identity.is_some() => {
             let sequence = catalog
@@ -149,11 +163,12 @@ impl Ddl {
     ) -> Result<String, SqlError> {
         let visible = table_columns(columns);
         let ty = columns.get(column).map_or(PgType::new(Oid::TEXT), |c| c.ty);
-        let (bound, text) =
-            self.bind_stored(expr, StoredKind::Generated(ty), table, &visible)?;
+        let (bound, text) = self.bind_stored(expr, StoredKind::Generated(ty), table, &visible)?;
         for used in bound.columns() {
             let position = used.0 as usize;
-            let Some(used) = columns.get(position) else { continue };
+            let Some(used) = columns.get(position) else {
+                continue;
+            };
             if used.generated.is_some() || position == column {
                 return Err(SqlError::new(
                     SqlState::INVALID_OBJECT_DEFINITION,
@@ -263,7 +278,10 @@ pub(crate) fn relations_named(
         let starts = before.is_none_or(|b| match tokens.get(b) {
             Some(Token::Comma | Token::LParen) => true,
             Some(Token::Word(w)) => {
-                matches!(w.value.to_lowercase().as_str(), "from" | "join" | "only" | "lateral" | "table")
+                matches!(
+                    w.value.to_lowercase().as_str(),
+                    "from" | "join" | "only" | "lateral" | "table"
+                )
             }
             _ => false,
         });

@@ -39,7 +39,10 @@ pub(crate) fn check_indexable(column: &ColumnDesc) -> Result<(), SqlError> {
 }
 
 fn no_column(name: &str) -> SqlError {
-    SqlError::new(SqlState::UNDEFINED_COLUMN, format!("column \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState::UNDEFINED_COLUMN,
+        format!("column \"{name}\" does not exist"),
+    )
 }
 
 fn position_of(table: &TableDesc, name: &str) -> Result<usize, SqlError> {
@@ -60,7 +63,9 @@ impl Ddl {
         match create.method.as_deref() {
             None | Some("btree") => {}
             Some(method @ ("hash" | "gin" | "gist" | "brin" | "spgist")) => {
-                return Err(SqlError::unsupported(format!("index access method \"{method}\"")));
+                return Err(SqlError::unsupported(format!(
+                    "index access method \"{method}\""
+                )));
             }
             Some(method) => {
                 return Err(SqlError::new(
@@ -142,7 +147,11 @@ impl Ddl {
             id: new.next_index,
             name,
             columns,
-            kind: if create.unique { IndexKind::Unique } else { IndexKind::Plain },
+            kind: if create.unique {
+                IndexKind::Unique
+            } else {
+                IndexKind::Plain
+            },
             constraint: None,
             nulls_not_distinct: create.nulls_not_distinct,
             include,

@@ -15,12 +15,21 @@ const NAME_BYTES_MAX: usize = 63;
 
 /// The parts of a name.
 pub(crate) fn parts(name: &ObjectName) -> Vec<String> {
-    name.0.iter().map(|p| p.as_ident().map_or_else(|| p.to_string(), |i| i.value.clone())).collect()
+    name.0
+        .iter()
+        .map(|p| {
+            p.as_ident()
+                .map_or_else(|| p.to_string(), |i| i.value.clone())
+        })
+        .collect()
 }
 
 /// Position of a name in the statement.
 pub(crate) fn position(name: &ObjectName) -> usize {
-    name.0.first().and_then(|p| p.as_ident()).map_or(0, ident_position)
+    name.0
+        .first()
+        .and_then(|p| p.as_ident())
+        .map_or(0, ident_position)
 }
 
 /// Position of an identifier in the statement.
@@ -32,7 +41,10 @@ pub(crate) fn ident_position(ident: &Ident) -> usize {
 pub(crate) fn split(name: &ObjectName) -> Result<(Option<String>, String), SqlError> {
     let mut parts = parts(name);
     let (Some(last), rest) = (parts.pop(), &parts) else {
-        return Err(SqlError::new(SqlState::SYNTAX_ERROR, "improper relation name"));
+        return Err(SqlError::new(
+            SqlState::SYNTAX_ERROR,
+            "improper relation name",
+        ));
     };
     match rest.as_slice() {
         [] => Ok((None, last)),
@@ -46,7 +58,10 @@ pub(crate) fn split(name: &ObjectName) -> Result<(Option<String>, String), SqlEr
         )),
         _ => Err(SqlError::new(
             SqlState::SYNTAX_ERROR,
-            format!("improper relation name (too many dotted names): {}", parts.join(".")),
+            format!(
+                "improper relation name (too many dotted names): {}",
+                parts.join(".")
+            ),
         )),
     }
 }
@@ -56,9 +71,9 @@ pub(crate) fn path_schemas<'a>(
     catalog: &'a CatalogSnapshot,
     search_path: &'a [String],
 ) -> impl Iterator<Item = Oid> + 'a {
-    search_path.iter().filter_map(|name| {
-        catalog.schema_named(if name == "$user" { "postgres" } else { name })
-    })
+    search_path
+        .iter()
+        .filter_map(|name| catalog.schema_named(if name == "$user" { "postgres" } else { name }))
 }
 
 /// The relation of that name; `None` if it (or its schema) does not exist.
@@ -92,7 +107,10 @@ pub(crate) fn missing(
         Some(schema) => format!("{schema}.{name}"),
         None => name.to_owned(),
     };
-    SqlError::new(SqlState::UNDEFINED_TABLE, format!("{what} \"{shown}\" does not exist"))
+    SqlError::new(
+        SqlState::UNDEFINED_TABLE,
+        format!("{what} \"{shown}\" does not exist"),
+    )
 }
 
 /// The table of that name.
@@ -108,8 +126,7 @@ pub(crate) fn table(
             SqlState::WRONG_OBJECT_TYPE,
             format!("\"{}\" is not a table", other.name()),
         )),
-        None => Err(missing(catalog, "relation", schema.as_deref(), &relation)
-            .at(position(name))),
+        None => Err(missing(catalog, "relation", schema.as_deref(), &relation).at(position(name))),
     }
 }
 
@@ -136,7 +153,11 @@ pub(crate) fn creation(
             .at(position(name))
         })?,
     };
-    let schema_name = catalog.schemas.get(&oid).map(|s| s.name.clone()).unwrap_or_default();
+    let schema_name = catalog
+        .schemas
+        .get(&oid)
+        .map(|s| s.name.clone())
+        .unwrap_or_default();
     check_user_schema(oid, &schema_name, &relation)?;
     Ok((oid, schema_name, relation))
 }
@@ -213,7 +234,13 @@ pub(crate) fn constraint_names(table: &TableDesc) -> Vec<&str> {
         .checks
         .iter()
         .map(|c| c.name.as_str())
-        .chain(table.indexes.iter().filter(|i| i.constraint.is_some()).map(|i| i.name.as_str()))
+        .chain(
+            table
+                .indexes
+                .iter()
+                .filter(|i| i.constraint.is_some())
+                .map(|i| i.name.as_str()),
+        )
         .collect()
 }
 
@@ -234,7 +261,10 @@ mod tests {
     #[test]
     fn names_are_numbered_and_shortened() {
         assert_eq!(choose("t", Some("a"), "key", |_| false), "t_a_key");
-        assert_eq!(choose("t", Some("a"), "key", |n| n == "t_a_key"), "t_a_key1");
+        assert_eq!(
+            choose("t", Some("a"), "key", |n| n == "t_a_key"),
+            "t_a_key1"
+        );
         assert_eq!(choose("t", None, "pkey", |n| n == "t_pkey"), "t_pkey1");
         let long = "x".repeat(63);
         let name = object_name(&long, Some("column"), "seq");

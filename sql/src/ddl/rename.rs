@@ -109,7 +109,10 @@ impl Ddl {
         if table.live_columns().any(|(_, c)| c.name == to.value) {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_COLUMN,
-                format!("column \"{}\" of relation \"{}\" already exists", to.value, table.name),
+                format!(
+                    "column \"{}\" of relation \"{}\" already exists",
+                    to.value, table.name
+                ),
             ));
         }
         check_column_name(&table.columns, to)
@@ -180,7 +183,11 @@ impl Ddl {
         if schema == relation.schema() {
             return Ok(());
         }
-        if self.catalog().relation_in(schema, relation.name()).is_some() {
+        if self
+            .catalog()
+            .relation_in(schema, relation.name())
+            .is_some()
+        {
             return Err(SqlError::new(
                 SqlState::DUPLICATE_TABLE,
                 format!(

@@ -25,10 +25,12 @@ impl Ddl {
         let before = self.change.published();
         let exprs: Vec<String> = new
             .live_columns()
-            .map(|(position, column)| match changed.iter().find(|(p, _)| *p == position) {
-                Some((_, expr)) => format!("({expr})"),
-                None => names::quote(&column.name),
-            })
+            .map(
+                |(position, column)| match changed.iter().find(|(p, _)| *p == position) {
+                    Some((_, expr)) => format!("({expr})"),
+                    None => names::quote(&column.name),
+                },
+            )
             .collect();
         new.storage = self.new_oid().await?.0;
         for column in &mut new.columns {

@@ -55,7 +55,12 @@ impl Ddl {
         }
         let oid = self.new_oid().await?;
         let name = create.name.clone();
-        self.change.put_schema(SchemaDesc { oid, name, owner: POSTGRES_ROLE, comment: None })?;
+        self.change.put_schema(SchemaDesc {
+            oid,
+            name,
+            owner: POSTGRES_ROLE,
+            comment: None,
+        })?;
         Ok(TAG)
     }
 

@@ -20,7 +20,9 @@ fn limits(ty: Oid) -> Result<(i64, i64), SqlError> {
         Oid::INT2 => Ok((i64::from(i16::MIN), i64::from(i16::MAX))),
         Oid::INT4 => Ok((i64::from(i32::MIN), i64::from(i32::MAX))),
         Oid::INT8 => Ok((i64::MIN, i64::MAX)),
-        _ => Err(invalid("sequence type must be smallint, integer, or bigint".to_owned())),
+        _ => Err(invalid(
+            "sequence type must be smallint, integer, or bigint".to_owned(),
+        )),
     }
 }
 
@@ -101,7 +103,9 @@ fn apply(
     }
     if let Some(cache) = options.cache {
         if cache <= 0 {
-            return Err(invalid(format!("CACHE ({cache}) must be greater than zero")));
+            return Err(invalid(format!(
+                "CACHE ({cache}) must be greater than zero"
+            )));
         }
         sequence.cache = cache;
     }
@@ -158,8 +162,9 @@ impl Ddl {
             return Ok(TAG);
         }
         self.change.check_free(schema, &name)?;
-        let mut sequence =
-            self.new_sequence(schema, &schema_name, &name, Oid::INT8, &create.options).await?;
+        let mut sequence = self
+            .new_sequence(schema, &schema_name, &name, Oid::INT8, &create.options)
+            .await?;
         if let Some(owned_by) = &create.options.owned_by {
             sequence.owned_by = self.owner_column(owned_by.as_ref())?;
         }
@@ -220,7 +225,12 @@ impl Ddl {
         oid: Oid,
         options: &SequenceOptions,
     ) -> Result<(), SqlError> {
-        let Some(old) = self.catalog().sequences.get(&oid).map(std::sync::Arc::clone) else {
+        let Some(old) = self
+            .catalog()
+            .sequences
+            .get(&oid)
+            .map(std::sync::Arc::clone)
+        else {
             return Err(SqlError::internal("a sequence vanished"));
         };
         let mut new = SequenceDesc::clone(&old);
@@ -229,13 +239,22 @@ impl Ddl {
             new.owned_by = self.owner_column(owned_by.as_ref())?;
         }
         let position = match options.restart {
-            Some(Some(value)) => Position { last: value, called: false },
-            Some(None) => Position { last: new.start, called: false },
+            Some(Some(value)) => Position {
+                last: value,
+                called: false,
+            },
+            Some(None) => Position {
+                last: new.start,
+                called: false,
+            },
             None => {
                 let engine = self.engine();
                 let now = engine.sequences.position(&engine.db, &old).await?;
                 let moved = options.start.is_some() && !now.called;
-                Position { last: if moved { new.start } else { now.last }, called: now.called }
+                Position {
+                    last: if moved { new.start } else { now.last },
+                    called: now.called,
+                }
             }
         };
         if !(new.min..=new.max).contains(&position.last) {
@@ -259,7 +278,9 @@ impl Ddl {
         position: Position,
     ) -> Result<(), SqlError> {
         sequence.storage = self.new_oid().await?.0;
-        self.runner.txn.put(rows::sequence_key(sequence.storage), position.encode())?;
+        self.runner
+            .txn
+            .put(rows::sequence_key(sequence.storage), position.encode())?;
         self.change.put_sequence(sequence)
     }
 }

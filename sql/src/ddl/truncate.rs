@@ -41,8 +41,12 @@ impl Ddl {
                     .map(Arc::clone)
                     .collect();
                 for sequence in owned {
-                    let position = Position { last: sequence.start, called: false };
-                    self.move_sequence(SequenceDesc::clone(&sequence), position).await?;
+                    let position = Position {
+                        last: sequence.start,
+                        called: false,
+                    };
+                    self.move_sequence(SequenceDesc::clone(&sequence), position)
+                        .await?;
                 }
             }
         }

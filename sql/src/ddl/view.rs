@@ -60,11 +60,24 @@ impl Ddl {
                     format!("column \"{name}\" specified more than once"),
                 ));
             }
-            let ty = if shown.ty.oid == Oid::UNKNOWN { PgType::new(Oid::TEXT) } else { shown.ty };
+            let ty = if shown.ty.oid == Oid::UNKNOWN {
+                PgType::new(Oid::TEXT)
+            } else {
+                shown.ty
+            };
             let attnum = i16::try_from(i + 1).map_err(|_| {
-                SqlError::new(SqlState::TOO_MANY_COLUMNS, "views can have at most 1600 columns")
+                SqlError::new(
+                    SqlState::TOO_MANY_COLUMNS,
+                    "views can have at most 1600 columns",
+                )
             })?;
-            columns.push(ColumnDesc { attnum, name, ty, not_null: false, ..row_id_column() });
+            columns.push(ColumnDesc {
+                attnum,
+                name,
+                ty,
+                not_null: false,
+                ..row_id_column()
+            });
         }
         if let Some(old) = &replaced {
             check_replacement(old, &columns)?;

@@ -123,7 +123,9 @@ impl Runtime {
     /// node (41 bits of milliseconds since 2020, 10 bits of node, 12 bits of counter).
     pub fn next_row_id(&self) -> i64 {
         const EPOCH_MS: u64 = 1_577_836_800_000;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis());
         let now = u64::try_from(now).unwrap_or(0).saturating_sub(EPOCH_MS) << 12;
         let next = |last: u64| Some((last + 1).max(now));
         let last = self
@@ -138,7 +140,10 @@ impl Runtime {
 
     /// About how many rows a table has, if it was read whole before.
     pub fn rows_of(&self, storage: u32) -> Option<f64> {
-        self.sizes.read().get(&storage).map(|n| n.load(Ordering::Relaxed) as f64)
+        self.sizes
+            .read()
+            .get(&storage)
+            .map(|n| n.load(Ordering::Relaxed) as f64)
     }
 
     /// A table was read whole.

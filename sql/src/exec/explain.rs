@@ -37,8 +37,16 @@ pub async fn explain(
     cx: ExecContext,
     options: ExplainOptions,
 ) -> Result<Vec<String>, SqlError> {
-    let mut out = Printer { cx: &cx, options, names: HashMap::new(), lines: Vec::new() };
-    let point = cx.fast_path.then(|| crate::point::compile(statement)).flatten();
+    let mut out = Printer {
+        cx: &cx,
+        options,
+        names: HashMap::new(),
+        lines: Vec::new(),
+    };
+    let point = cx
+        .fast_path
+        .then(|| crate::point::compile(statement))
+        .flatten();
     let (verb, table, rel, wanted) = match statement {
         BoundStatement::Query(q) => (None, None, &q.rel, q.columns.clone()),
         BoundStatement::Insert(i) => {
@@ -84,7 +92,11 @@ pub async fn explain(
                 }
             }
             Outcome::Done(tag) => {
-                rows = tag.rsplit(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+                rows = tag
+                    .rsplit(' ')
+                    .next()
+                    .and_then(|n| n.parse().ok())
+                    .unwrap_or(0);
             }
             _ => {}
         }
@@ -107,7 +119,9 @@ struct Printer<'a> {
 impl Printer<'_> {
     fn learn(&mut self, plan: &Plan) {
         for column in &plan.columns {
-            self.names.entry(column.id).or_insert_with(|| column.name.to_string());
+            self.names
+                .entry(column.id)
+                .or_insert_with(|| column.name.to_string());
         }
         for child in children(plan) {
             self.learn(child);
@@ -128,7 +142,8 @@ impl Printer<'_> {
     }
 
     fn note(&mut self, depth: usize, text: String) {
-        self.lines.push(format!("{}{text}", " ".repeat(depth * 6 + 2)));
+        self.lines
+            .push(format!("{}{text}", " ".repeat(depth * 6 + 2)));
     }
 
     fn conditions(&self, conditions: &[Expr]) -> String {
@@ -148,7 +163,11 @@ impl Printer<'_> {
                     text.push_str(" DESC");
                 }
                 if k.nulls_first != k.descending {
-                    text.push_str(if k.nulls_first { " NULLS FIRST" } else { " NULLS LAST" });
+                    text.push_str(if k.nulls_first {
+                        " NULLS FIRST"
+                    } else {
+                        " NULLS LAST"
+                    });
                 }
                 text
             })
@@ -157,13 +176,28 @@ impl Printer<'_> {
     }
 
     fn list(&self, exprs: &[Expr]) -> String {
-        exprs.iter().map(|e| self.expr(e)).collect::<Vec<_>>().join(", ")
+        exprs
+            .iter()
+            .map(|e| self.expr(e))
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
-    fn access(&mut self, depth: usize, table: &str, access: &KeyAccess, primary: Option<&str>, rows: f64) {
+    fn access(
+        &mut self,
+        depth: usize,
+        table: &str,
+        access: &KeyAccess,
+        primary: Option<&str>,
+        rows: f64,
+    ) {
         let index = access.index.as_ref().map(|i| i.name.as_str()).or(primary);
         match index {
-            Some(index) => self.line(depth, format!("Index Scan using {index} on {table}"), Some(rows)),
+            Some(index) => self.line(
+                depth,
+                format!("Index Scan using {index} on {table}"),
+                Some(rows),
+            ),
             None => self.line(depth, format!("Tid Range Scan on {table}"), Some(rows)),
         }
         let text = self.conditions(&access.conditions);
@@ -189,7 +223,11 @@ impl Printer<'_> {
             }
             Op::Scan(scan) => {
                 let name = scan.table.name.clone();
-                let primary = scan.table.indexes.iter().find(|i| crate::table::key::is_primary(i));
+                let primary = scan
+                    .table
+                    .indexes
+                    .iter()
+                    .find(|i| crate::table::key::is_primary(i));
                 match &scan.access {
                     Access::Full => self.line(depth, format!("Seq Scan on {name}"), rows),
                     Access::Key(access) => {
@@ -210,8 +248,18 @@ impl Printer<'_> {
                 self.line(depth, format!("Function Scan on {}", function.name), rows);
             }
             Op::ProjectSet { .. } => self.line(depth, "ProjectSet".to_owned(), rows),
-            Op::Join { kind, keys, residual, lateral, .. } => {
-                let method = if *lateral || keys.is_empty() { "Nested Loop" } else { "Hash" };
+            Op::Join {
+                kind,
+                keys,
+                residual,
+                lateral,
+                ..
+            } => {
+                let method = if *lateral || keys.is_empty() {
+                    "Nested Loop"
+                } else {
+                    "Hash"
+                };
                 let name = match (kind, method) {
                     (JoinType::Inner, "Hash") => "Hash Join".to_owned(),
                     (JoinType::Inner, other) => other.to_owned(),
@@ -248,7 +296,11 @@ impl Printer<'_> {
             }
             Op::Window { .. } => self.line(depth, "WindowAgg".to_owned(), rows),
             Op::Distinct { on, .. } => {
-                let name = if on.is_empty() { "HashAggregate" } else { "Unique" };
+                let name = if on.is_empty() {
+                    "HashAggregate"
+                } else {
+                    "Unique"
+                };
                 self.line(depth, name.to_owned(), rows);
             }
             Op::Sort { keys, .. } => {
@@ -268,7 +320,13 @@ impl Printer<'_> {
                 };
                 self.line(depth, name.to_owned(), rows);
             }
-            Op::With { recursive, query, body, cte, .. } => {
+            Op::With {
+                recursive,
+                query,
+                body,
+                cte,
+                ..
+            } => {
                 self.plan(body, depth);
                 self.note(depth, format!("CTE {cte}"));
                 if recursive.is_some() {
@@ -295,9 +353,15 @@ impl Printer<'_> {
             Datum::Null => text.push_str("NULL"),
             _ => {
                 io::output(value, ty, self.cx.eval.as_ref(), &mut text);
-                if !matches!(value, Datum::Int2(_) | Datum::Int4(_) | Datum::Int8(_) | Datum::Bool(_))
-                {
-                    text = format!("'{}'::{}", text.replace('\'', "''"), crate::types::format_type(ty));
+                if !matches!(
+                    value,
+                    Datum::Int2(_) | Datum::Int4(_) | Datum::Int8(_) | Datum::Bool(_)
+                ) {
+                    text = format!(
+                        "'{}'::{}",
+                        text.replace('\'', "''"),
+                        crate::types::format_type(ty)
+                    );
                 }
             }
         }
@@ -309,9 +373,11 @@ impl Printer<'_> {
         match expr {
             Expr::Const(value, ty) => self.constant(value, *ty),
             Expr::Param(n, _) => format!("${}", n + 1),
-            Expr::Column(id, _) => {
-                self.names.get(id).cloned().unwrap_or_else(|| format!("c{}", id.0))
-            }
+            Expr::Column(id, _) => self
+                .names
+                .get(id)
+                .cloned()
+                .unwrap_or_else(|| format!("c{}", id.0)),
             Expr::Call { function, args, .. } => {
                 let operator = registry()
                     .operators()
@@ -330,9 +396,17 @@ impl Printer<'_> {
             Expr::Or(items) => self.joined(items, " OR "),
             Expr::Not(arg) => format!("(NOT {})", self.expr(arg)),
             Expr::IsNull { arg, negated } => {
-                format!("({} IS {}NULL)", self.expr(arg), if *negated { "NOT " } else { "" })
+                format!(
+                    "({} IS {}NULL)",
+                    self.expr(arg),
+                    if *negated { "NOT " } else { "" }
+                )
             }
-            Expr::IsBool { arg, value, negated } => {
+            Expr::IsBool {
+                arg,
+                value,
+                negated,
+            } => {
                 let value = match value {
                     Some(true) => "TRUE",
                     Some(false) => "FALSE",
@@ -341,11 +415,22 @@ impl Printer<'_> {
                 let not = if *negated { "NOT " } else { "" };
                 format!("({} IS {not}{value})", self.expr(arg))
             }
-            Expr::IsDistinct { left, right, negated, .. } => {
+            Expr::IsDistinct {
+                left,
+                right,
+                negated,
+                ..
+            } => {
                 let not = if *negated { "NOT " } else { "" };
-                format!("({} IS {not}DISTINCT FROM {})", self.expr(left), self.expr(right))
+                format!(
+                    "({} IS {not}DISTINCT FROM {})",
+                    self.expr(left),
+                    self.expr(right)
+                )
             }
-            Expr::Case { whens, otherwise, .. } => {
+            Expr::Case {
+                whens, otherwise, ..
+            } => {
                 let mut text = String::from("CASE");
                 for (c, r) in whens {
                     let _ = write!(text, " WHEN {} THEN {}", self.expr(c), self.expr(r));
@@ -361,13 +446,23 @@ impl Printer<'_> {
                 let name = if *greatest { "GREATEST" } else { "LEAST" };
                 format!("{name}({})", self.list(args))
             }
-            Expr::ArrayCompare { left, function, array, all, .. } => {
+            Expr::ArrayCompare {
+                left,
+                function,
+                array,
+                all,
+                ..
+            } => {
                 let operator = registry()
                     .operators()
                     .find(|o| std::ptr::eq(o.function, *function))
                     .map_or(function.name, |o| o.name);
                 let word = if *all { "ALL" } else { "ANY" };
-                format!("({} {operator} {word} ({}))", self.expr(left), self.expr(array))
+                format!(
+                    "({} {operator} {word} ({}))",
+                    self.expr(left),
+                    self.expr(array)
+                )
             }
             Expr::Array { items, .. } => format!("ARRAY[{}]", self.list(items)),
             Expr::Subscript { array, .. } => format!("({})[...]", self.expr(array)),
@@ -378,6 +473,13 @@ impl Printer<'_> {
     }
 
     fn joined(&self, items: &[Expr], by: &str) -> String {
-        format!("({})", items.iter().map(|e| self.expr(e)).collect::<Vec<_>>().join(by))
+        format!(
+            "({})",
+            items
+                .iter()
+                .map(|e| self.expr(e))
+                .collect::<Vec<_>>()
+                .join(by)
+        )
     }
 }

@@ -67,17 +67,16 @@ pub fn holds(
 }
 
 /// Calls a scalar function on values.
-pub fn call(
-    function: &Function,
-    args: &[Datum],
-    cx: &dyn EvalContext,
-) -> Result<Datum, SqlError> {
+pub fn call(function: &Function, args: &[Datum], cx: &dyn EvalContext) -> Result<Datum, SqlError> {
     if function.strict && args.iter().any(Datum::is_null) {
         return Ok(Datum::Null);
     }
     match &function.body {
         FunctionBody::Scalar { eval, .. } => eval(cx, args),
-        _ => Err(SqlError::internal(format!("{} is not a scalar function", function.name))),
+        _ => Err(SqlError::internal(format!(
+            "{} is not a scalar function",
+            function.name
+        ))),
     }
 }
 
@@ -112,7 +111,9 @@ pub fn cast(
             let Datum::Array(array) = &value else {
                 return Err(SqlError::internal("an array cast of something else"));
             };
-            let element = registry().type_info(ty.oid).map_or(Oid::INVALID, |t| t.element);
+            let element = registry()
+                .type_info(ty.oid)
+                .map_or(Oid::INVALID, |t| t.element);
             let items = array
                 .items
                 .iter()
@@ -127,13 +128,19 @@ pub fn cast(
                     )
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            Ok(Datum::Array(Arc::new(ArrayValue { element, dims: array.dims.clone(), items })))
+            Ok(Datum::Array(Arc::new(ArrayValue {
+                element,
+                dims: array.dims.clone(),
+                items,
+            })))
         }
     }
 }
 
 fn is_array(oid: Oid) -> bool {
-    registry().type_info(oid).is_some_and(|t| t.element != Oid::INVALID)
+    registry()
+        .type_info(oid)
+        .is_some_and(|t| t.element != Oid::INVALID)
 }
 
 /// A value under a type of the same bytes.
@@ -150,7 +157,11 @@ pub fn relabel(value: Datum, oid: Oid) -> Datum {
                 Datum::Array(Arc::new(ArrayValue {
                     element,
                     dims: v.dims.clone(),
-                    items: v.items.iter().map(|i| relabel(i.clone(), element)).collect(),
+                    items: v
+                        .items
+                        .iter()
+                        .map(|i| relabel(i.clone(), element))
+                        .collect(),
                 }))
             }
             _ => value,
@@ -216,7 +227,12 @@ impl Interpreter<'_> {
                 .row
                 .column(*id)
                 .ok_or_else(|| SqlError::internal(format!("column {} is not in scope", id.0))),
-            Expr::Call { function, args, comparison, .. } => match (comparison, args.as_slice()) {
+            Expr::Call {
+                function,
+                args,
+                comparison,
+                ..
+            } => match (comparison, args.as_slice()) {
                 (Some(c), [left, right]) => {
                     let (left, right) = (self.eval(left)?, self.eval(right)?);
                     compare_by(function, Some(*c), &left, &right, self.cx)
@@ -229,9 +245,12 @@ impl Interpreter<'_> {
                     call(function, &values, self.cx)
                 }
             },
-            Expr::Cast { arg, kind, ty, explicit } => {
-                cast(self.eval(arg)?, arg.ty(), kind, *ty, *explicit, self.cx)
-            }
+            Expr::Cast {
+                arg,
+                kind,
+                ty,
+                explicit,
+            } => cast(self.eval(arg)?, arg.ty(), kind, *ty, *explicit, self.cx),
             Expr::And(items) => self.connective(items, false),
             Expr::Or(items) => self.connective(items, true),
             Expr::Not(arg) => Ok(match self.eval(arg)? {
@@ -243,11 +262,20 @@ impl Interpreter<'_> {
                 Datum::Record(fields) => fields.iter().all(|(_, v)| v.is_null()),
                 value => value.is_null() != *negated,
             })),
-            Expr::IsBool { arg, value, negated } => {
+            Expr::IsBool {
+                arg,
+                value,
+                negated,
+            } => {
                 let is = self.eval(arg)?.as_bool() == *value;
                 Ok(Datum::Bool(is != *negated))
             }
-            Expr::IsDistinct { left, right, equals, negated } => {
+            Expr::IsDistinct {
+                left,
+                right,
+                equals,
+                negated,
+            } => {
                 let (left, right) = (self.eval(left)?, self.eval(right)?);
                 let distinct = match (left.is_null(), right.is_null()) {
                     (true, true) => false,
@@ -258,7 +286,9 @@ impl Interpreter<'_> {
                 };
                 Ok(Datum::Bool(distinct != *negated))
             }
-            Expr::Case { whens, otherwise, .. } => {
+            Expr::Case {
+                whens, otherwise, ..
+            } => {
                 for (condition, result) in whens {
                     if matches!(self.eval(condition)?, Datum::Bool(true)) {
                         return self.eval(result);
@@ -275,12 +305,26 @@ impl Interpreter<'_> {
                 }
                 Ok(Datum::Null)
             }
-            Expr::Extreme { args, less, greatest, .. } => self.extreme(args, less, *greatest),
-            Expr::ArrayCompare { left, function, comparison, array, all } => {
-                self.array_compare(left, function, *comparison, array, *all)
-            }
+            Expr::Extreme {
+                args,
+                less,
+                greatest,
+                ..
+            } => self.extreme(args, less, *greatest),
+            Expr::ArrayCompare {
+                left,
+                function,
+                comparison,
+                array,
+                all,
+            } => self.array_compare(left, function, *comparison, array, *all),
             Expr::Array { items, ty } => self.array(items, *ty),
-            Expr::Subscript { array, bounds, slice, .. } => self.subscript(array, bounds, *slice),
+            Expr::Subscript {
+                array,
+                bounds,
+                slice,
+                ..
+            } => self.subscript(array, bounds, *slice),
             Expr::Row(items) => {
                 let fields = items
                     .iter()
@@ -289,9 +333,7 @@ impl Interpreter<'_> {
                 Ok(Datum::Record(fields.into()))
             }
             Expr::Field { record, index, .. } => Ok(match self.eval(record)? {
-                Datum::Record(fields) => {
-                    fields.get(*index).map_or(Datum::Null, |(_, v)| v.clone())
-                }
+                Datum::Record(fields) => fields.get(*index).map_or(Datum::Null, |(_, v)| v.clone()),
                 _ => Datum::Null,
             }),
             Expr::Subquery(query) => {
@@ -314,7 +356,11 @@ impl Interpreter<'_> {
                 _ => {}
             }
         }
-        Ok(if unknown { Datum::Null } else { Datum::Bool(!decisive) })
+        Ok(if unknown {
+            Datum::Null
+        } else {
+            Datum::Bool(!decisive)
+        })
     }
 
     fn extreme(&self, args: &[Expr], less: &Function, greatest: bool) -> Result<Datum, SqlError> {
@@ -374,13 +420,24 @@ impl Interpreter<'_> {
     }
 
     fn array(&self, items: &[Expr], ty: PgType) -> Result<Datum, SqlError> {
-        let element = registry().type_info(ty.oid).map_or(Oid::INVALID, |t| t.element);
-        let nested = items.first().is_some_and(|i| is_array(i.ty().oid) && i.ty().oid == ty.oid);
-        let values = items.iter().map(|i| self.eval(i)).collect::<Result<Vec<_>, _>>()?;
+        let element = registry()
+            .type_info(ty.oid)
+            .map_or(Oid::INVALID, |t| t.element);
+        let nested = items
+            .first()
+            .is_some_and(|i| is_array(i.ty().oid) && i.ty().oid == ty.oid);
+        let values = items
+            .iter()
+            .map(|i| self.eval(i))
+            .collect::<Result<Vec<_>, _>>()?;
         if !nested {
             return Ok(Datum::Array(Arc::new(ArrayValue::vector(element, values))));
         }
-        let mut out = ArrayValue { element, dims: Vec::new(), items: Vec::new() };
+        let mut out = ArrayValue {
+            element,
+            dims: Vec::new(),
+            items: Vec::new(),
+        };
         let mut inner: Option<Vec<(i32, i32)>> = None;
         for value in &values {
             let Datum::Array(part) = value else { continue };
@@ -407,7 +464,9 @@ impl Interpreter<'_> {
         bounds: &[(Option<Expr>, Option<Expr>)],
         slice: bool,
     ) -> Result<Datum, SqlError> {
-        let Datum::Array(array) = self.eval(array)? else { return Ok(Datum::Null) };
+        let Datum::Array(array) = self.eval(array)? else {
+            return Ok(Datum::Null);
+        };
         let mut wanted = Vec::with_capacity(bounds.len());
         for (low, high) in bounds {
             let mut pair = [None, None];
@@ -421,7 +480,11 @@ impl Interpreter<'_> {
             }
             wanted.push(pair);
         }
-        if slice { Ok(cut(&array, &wanted)) } else { Ok(element(&array, &wanted)) }
+        if slice {
+            Ok(cut(&array, &wanted))
+        } else {
+            Ok(element(&array, &wanted))
+        }
     }
 
     fn subquery(&self, query: &Subquery, found: &SubqueryRows) -> Result<Datum, SqlError> {
@@ -436,14 +499,26 @@ impl Interpreter<'_> {
                 )),
             },
             SubqueryKind::Array => {
-                let element =
-                    registry().type_info(query.ty.oid).map_or(Oid::INVALID, |t| t.element);
-                let items =
-                    found.rows.iter().map(|r| r.first().cloned().unwrap_or_default()).collect();
+                let element = registry()
+                    .type_info(query.ty.oid)
+                    .map_or(Oid::INVALID, |t| t.element);
+                let items = found
+                    .rows
+                    .iter()
+                    .map(|r| r.first().cloned().unwrap_or_default())
+                    .collect();
                 Ok(Datum::Array(Arc::new(ArrayValue::vector(element, items))))
             }
-            SubqueryKind::Compare { left, functions, comparison, all } => {
-                let left = left.iter().map(|e| self.eval(e)).collect::<Result<Vec<_>, _>>()?;
+            SubqueryKind::Compare {
+                left,
+                functions,
+                comparison,
+                all,
+            } => {
+                let left = left
+                    .iter()
+                    .map(|e| self.eval(e))
+                    .collect::<Result<Vec<_>, _>>()?;
                 if let Some(keys) = &found.keys
                     && !left.iter().any(Datum::is_null)
                 {
@@ -516,7 +591,11 @@ struct Quantified {
 
 impl Quantified {
     fn new(all: bool) -> Self {
-        Self { all, decided: false, unknown: false }
+        Self {
+            all,
+            decided: false,
+            unknown: false,
+        }
     }
 
     /// Takes one truth value; true when the result is decided.
@@ -563,7 +642,10 @@ fn cut(array: &ArrayValue, wanted: &[[Option<i64>; 2]]) -> Datum {
     // For each dimension the first offset and the number of elements.
     let mut ranges = Vec::with_capacity(array.dims.len());
     for (d, (length, lower)) in array.dims.iter().enumerate() {
-        let (first, last) = (i64::from(*lower), i64::from(*lower) + i64::from(*length) - 1);
+        let (first, last) = (
+            i64::from(*lower),
+            i64::from(*lower) + i64::from(*length) - 1,
+        );
         let [low, high] = wanted.get(d).copied().unwrap_or([None, None]);
         let low = low.unwrap_or(first).max(first);
         let high = high.unwrap_or(last).min(last);
@@ -581,7 +663,17 @@ fn cut(array: &ArrayValue, wanted: &[[Option<i64>; 2]]) -> Datum {
             .flat_map(|o| (*at..at + count).map(move |i| o * length + i))
             .collect();
     }
-    let items = offsets.iter().map(|o| array.items.get(*o).cloned().unwrap_or_default()).collect();
-    let dims = ranges.iter().map(|(_, n)| (i32::try_from(*n).unwrap_or(0), 1)).collect();
-    Datum::Array(Arc::new(ArrayValue { element: array.element, dims, items }))
+    let items = offsets
+        .iter()
+        .map(|o| array.items.get(*o).cloned().unwrap_or_default())
+        .collect();
+    let dims = ranges
+        .iter()
+        .map(|(_, n)| (i32::try_from(*n).unwrap_or(0), 1))
+        .collect();
+    Datum::Array(Arc::new(ArrayValue {
+        element: array.element,
+        dims,
+        items,
+    }))
 }

@@ -33,7 +33,10 @@ use crate::error::SqlError;
 ///
 /// An error for which [`is_rerun`] holds asks the caller to run the whole statement again: its
 /// transaction has moved to a newer snapshot. Nothing was written then.
-pub async fn execute(statement: &Arc<BoundStatement>, cx: ExecContext) -> Result<Outcome, SqlError> {
+pub async fn execute(
+    statement: &Arc<BoundStatement>,
+    cx: ExecContext,
+) -> Result<Outcome, SqlError> {
     let prepared = cx.runtime.prepared(statement);
     if cx.fast_path
         && let Some(point) = &prepared.point
@@ -48,7 +51,6 @@ pub async fn execute(statement: &Arc<BoundStatement>, cx: ExecContext) -> Result
         BoundStatement::Delete(delete) => write::delete(delete, &prepared, cx).await,
     }
 }
-
 
 #[cfg(test)]
 pub(crate) mod tests;

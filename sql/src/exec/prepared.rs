@@ -19,7 +19,10 @@ pub struct Prepared {
 impl Prepared {
     /// Compiles a statement.
     pub fn new(statement: &BoundStatement) -> Self {
-        Self { point: crate::point::compile(statement), plan: OnceLock::new() }
+        Self {
+            point: crate::point::compile(statement),
+            plan: OnceLock::new(),
+        }
     }
 
     /// The plan of what the statement reads.

@@ -32,7 +32,9 @@ pub struct Materialised {
 impl Materialised {
     /// A source of these rows.
     pub fn new(rows: Vec<Vec<Datum>>) -> Self {
-        Self { rows: rows.into_iter() }
+        Self {
+            rows: rows.into_iter(),
+        }
     }
 }
 
@@ -52,17 +54,27 @@ const SMALL_TABLE: f64 = 500.0;
 pub fn is_large(plan: &Plan, runtime: &Runtime) -> bool {
     match &plan.op {
         Op::Scan(scan) => match &scan.access {
-            Access::Full => runtime.rows_of(scan.table.storage).is_none_or(|n| n > SMALL_TABLE),
+            Access::Full => runtime
+                .rows_of(scan.table.storage)
+                .is_none_or(|n| n > SMALL_TABLE),
             Access::Key(access) => !access.unique && plan.rows > SMALL_TABLE,
         },
         // The first rows of a scan: the row engine stops when it has them.
-        Op::Limit { input, limit: Some(Expr::Const(n, _) ), .. }
-            if is_scan(input) && n.as_i64().is_some_and(|n| n <= SMALL_LIMIT) =>
-        {
-            false
-        }
-        Op::Limit { input, limit: Some(Expr::Param(..)), .. } if is_scan(input) => false,
-        Op::Join { lateral: true, left, .. } => is_large(left, runtime),
+        Op::Limit {
+            input,
+            limit: Some(Expr::Const(n, _)),
+            ..
+        } if is_scan(input) && n.as_i64().is_some_and(|n| n <= SMALL_LIMIT) => false,
+        Op::Limit {
+            input,
+            limit: Some(Expr::Param(..)),
+            ..
+        } if is_scan(input) => false,
+        Op::Join {
+            lateral: true,
+            left,
+            ..
+        } => is_large(left, runtime),
         _ => children(plan).into_iter().any(|p| is_large(p, runtime)),
     }
 }
@@ -88,21 +100,38 @@ pub async fn run(
     for lock in &query.locks {
         wanted.extend(lock.key.iter().cloned());
     }
-    let plan = prepared
-        .plan(&StatementSource { rel: &query.rel, wanted: wanted.clone() }, &cx.runtime);
+    let plan = prepared.plan(
+        &StatementSource {
+            rel: &query.rel,
+            wanted: wanted.clone(),
+        },
+        &cx.runtime,
+    );
     let tag = RowsTag::Counted("SELECT");
     let columns = query.output.clone();
     if !query.locks.is_empty() {
         let rows = locked(query, &plan, &wanted, &cx).await?;
-        return Ok(Outcome::Rows { columns, source: Box::new(Materialised::new(rows)), tag });
+        return Ok(Outcome::Rows {
+            columns,
+            source: Box::new(Materialised::new(rows)),
+            tag,
+        });
     }
     if is_large(&plan, &cx.runtime) {
         let executor = Executor::new(cx.clone());
         let source = vector::stream(&executor, &plan, &wanted).await?;
-        return Ok(Outcome::Rows { columns, source, tag });
+        return Ok(Outcome::Rows {
+            columns,
+            source,
+            tag,
+        });
     }
     let rows = collect_by_rows(&plan, &wanted, &cx).await?;
-    Ok(Outcome::Rows { columns, source: Box::new(Materialised::new(rows)), tag })
+    Ok(Outcome::Rows {
+        columns,
+        source: Box::new(Materialised::new(rows)),
+        tag,
+    })
 }
 
 /// All rows of a plan, with the wanted columns in their order.
@@ -125,7 +154,10 @@ pub async fn collect(
             }
         }
         if out.len().saturating_mul(24 + wanted.len() * 24) > cx.runtime.memory_max() {
-            return Err(SqlError::new(crate::SqlState::OUT_OF_MEMORY, "out of memory"));
+            return Err(SqlError::new(
+                crate::SqlState::OUT_OF_MEMORY,
+                "out of memory",
+            ));
         }
     }
     Ok(out)
@@ -155,7 +187,12 @@ fn project(
     let order = order_of(&slots, wanted)?;
     Ok(rows
         .into_iter()
-        .map(|row| order.iter().map(|i| row.get(*i).cloned().unwrap_or_default()).collect())
+        .map(|row| {
+            order
+                .iter()
+                .map(|i| row.get(*i).cloned().unwrap_or_default())
+                .collect()
+        })
         .collect())
 }
 
@@ -179,9 +216,15 @@ async fn locked(
     let skips = query.locks.iter().any(|l| l.wait == LockWait::SkipLocked);
     // Rows that others hold do not count against LIMIT.
     let (input, limit, offset) = match &plan.op {
-        Op::Limit { input, limit, offset, with_ties: None } if skips => {
-            let (limit, offset) =
-                executor.bounds(limit.as_ref(), offset.as_ref(), None).await?;
+        Op::Limit {
+            input,
+            limit,
+            offset,
+            with_ties: None,
+        } if skips => {
+            let (limit, offset) = executor
+                .bounds(limit.as_ref(), offset.as_ref(), None)
+                .await?;
             (input.as_ref(), limit, offset)
         }
         _ => (plan, None, 0),
@@ -210,7 +253,10 @@ async fn locked(
             }
             kept.append(&mut one);
         }
-        rows = kept.split_off(kept.len().min(usize::try_from(offset).unwrap_or(usize::MAX)));
+        rows = kept.split_off(
+            kept.len()
+                .min(usize::try_from(offset).unwrap_or(usize::MAX)),
+        );
     }
     for row in &mut rows {
         row.truncate(query.columns.len());

@@ -71,7 +71,15 @@ impl RowReader {
             points.make_contiguous().reverse();
             spans.make_contiguous().reverse();
         }
-        Self { txn, storage, through_index, points, spans, running: None, options }
+        Self {
+            txn,
+            storage,
+            through_index,
+            points,
+            spans,
+            running: None,
+            options,
+        }
     }
 
     /// The next rows, `None` at the end. A block may be empty.
@@ -81,7 +89,9 @@ impl RowReader {
             let keys: Vec<Key> = self.points.drain(..count).collect();
             let values = self.get(&keys).await?;
             return if self.through_index {
-                self.rows_of(values.iter().map(|v| v.as_ref())).await.map(Some)
+                self.rows_of(values.iter().map(|v| v.as_ref()))
+                    .await
+                    .map(Some)
             } else {
                 Ok(Some(Block::Values(values)))
             };
@@ -96,7 +106,9 @@ impl RowReader {
                 }
                 self.running = None;
             }
-            let Some(span) = self.spans.pop_front() else { return Ok(None) };
+            let Some(span) = self.spans.pop_front() else {
+                return Ok(None);
+            };
             let mut options = self.options.clone();
             if self.through_index {
                 options.batch_rows = options.batch_rows.min(GET_BATCH);
@@ -109,15 +121,22 @@ impl RowReader {
         if let [key] = keys {
             return Ok(self.txn.get(key).await?.into_iter().collect());
         }
-        Ok(self.txn.multi_get(keys).await?.into_iter().flatten().collect())
+        Ok(self
+            .txn
+            .multi_get(keys)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect())
     }
 
     async fn rows_of<'a>(
         &self,
         entries: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Block, SqlError> {
-        let keys: Vec<Key> =
-            entries.map(|e| key::row_key_of_entry(self.storage, e)).collect();
+        let keys: Vec<Key> = entries
+            .map(|e| key::row_key_of_entry(self.storage, e))
+            .collect();
         Ok(Block::Values(self.get(&keys).await?))
     }
 }

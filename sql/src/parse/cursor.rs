@@ -103,7 +103,10 @@ impl Cursor for Parser<'_> {
     }
 
     fn at(&self, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(i, w)| self.word_at(i) == Some(*w))
+        words
+            .iter()
+            .enumerate()
+            .all(|(i, w)| self.word_at(i) == Some(*w))
     }
 
     fn eat(&mut self, words: &[&str]) -> bool {

@@ -25,8 +25,11 @@ pub fn with_stack<R>(f: impl FnOnce() -> R) -> R {
 
 /// PostgreSQL's error for a statement that nests too deep.
 pub fn too_deep() -> SqlError {
-    SqlError::new(SqlState::STATEMENT_TOO_COMPLEX, "stack depth limit exceeded")
-        .with_hint("Write the expression with fewer levels of nesting.")
+    SqlError::new(
+        SqlState::STATEMENT_TOO_COMPLEX,
+        "stack depth limit exceeded",
+    )
+    .with_hint("Write the expression with fewer levels of nesting.")
 }
 
 #[derive(Clone, Copy, Default)]
@@ -76,8 +79,8 @@ pub(crate) fn check(tokens: &[Lexed]) -> Result<(), SqlError> {
                 }
                 "case" | "join" | "union" | "except" | "intersect" => top.cases += 1,
                 "end" => top.cases = top.cases.saturating_sub(1),
-                "not" | "is" | "collate" | "at"
-                | "like" | "ilike" | "in" | "between" | "isnull" | "notnull" => top.operators += 1,
+                "not" | "is" | "collate" | "at" | "like" | "ilike" | "in" | "between"
+                | "isnull" | "notnull" => top.operators += 1,
                 _ => {}
             },
             Token::Eq
@@ -96,8 +99,9 @@ pub(crate) fn check(tokens: &[Lexed]) -> Result<(), SqlError> {
             | Token::CustomBinaryOperator(_) => top.operators += 1,
             _ => {}
         }
-        let (operators, cases, chain) =
-            stack.last().map_or((0, 0, 0), |l| (l.operators, l.cases, l.chain));
+        let (operators, cases, chain) = stack
+            .last()
+            .map_or((0, 0, 0), |l| (l.operators, l.cases, l.chain));
         if depth + below + operators + cases > DEPTH_MAX || chain > CHAIN_MAX {
             return Err(too_deep());
         }

@@ -7,11 +7,11 @@ use sqlparser::tokenizer::Token;
 use super::cursor::{Cursor, Parse, raise};
 use super::expr::expr;
 use super::from::table_list;
+use super::keywords;
 use super::query::{query, target_list};
 use super::statement::{
     ConflictTarget, Delete, Insert, OnConflict, Overriding, SetClause, Statement, Update,
 };
-use super::keywords;
 use crate::error::SqlError;
 
 fn alias(p: &mut Parser<'_>, stop: &[&str]) -> Parse<Option<Ident>> {
@@ -30,7 +30,11 @@ fn alias(p: &mut Parser<'_>, stop: &[&str]) -> Parse<Option<Ident>> {
 }
 
 fn returning(p: &mut Parser<'_>) -> Parse<Vec<sqlparser::ast::SelectItem>> {
-    if p.eat(&["returning"]) { target_list(p) } else { Ok(Vec::new()) }
+    if p.eat(&["returning"]) {
+        target_list(p)
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 /// A column that gets a value; parts of columns are refused.
@@ -48,7 +52,11 @@ fn target_column(p: &mut Parser<'_>) -> Parse<Ident> {
 pub(crate) fn insert(p: &mut Parser<'_>, with: Option<With>) -> Parse<Statement> {
     p.need(&["insert", "into"])?;
     let table = p.qualified()?;
-    let alias = if p.eat(&["as"]) { Some(p.column_id()?) } else { None };
+    let alias = if p.eat(&["as"]) {
+        Some(p.column_id()?)
+    } else {
+        None
+    };
     let mut columns = Vec::new();
     if matches!(p.peek_token_ref().token, Token::LParen) && !super::query::paren_is_query(p) {
         columns = p.parens(|p| p.commas(target_column))?;
@@ -70,7 +78,11 @@ pub(crate) fn insert(p: &mut Parser<'_>, with: Option<With>) -> Parse<Statement>
     } else {
         Some(query(p)?)
     };
-    let on_conflict = if p.at(&["on", "conflict"]) { Some(conflict(p)?) } else { None };
+    let on_conflict = if p.at(&["on", "conflict"]) {
+        Some(conflict(p)?)
+    } else {
+        None
+    };
     let returning = returning(p)?;
     Ok(Statement::Insert(Box::new(Insert {
         with,
@@ -103,19 +115,35 @@ fn conflict(p: &mut Parser<'_>) -> Parse<OnConflict> {
                 })
             })
         })?;
-        let filter = if p.eat(&["where"]) { Some(expr(p)?) } else { None };
+        let filter = if p.eat(&["where"]) {
+            Some(expr(p)?)
+        } else {
+            None
+        };
         Some(ConflictTarget::Columns(columns, filter))
     } else {
         None
     };
     p.need(&["do"])?;
     if p.eat(&["nothing"]) {
-        return Ok(OnConflict { target, update: None, position });
+        return Ok(OnConflict {
+            target,
+            update: None,
+            position,
+        });
     }
     p.need(&["update", "set"])?;
     let set = p.commas(set_clause)?;
-    let filter = if p.eat(&["where"]) { Some(expr(p)?) } else { None };
-    Ok(OnConflict { target, update: Some((set, filter)), position })
+    let filter = if p.eat(&["where"]) {
+        Some(expr(p)?)
+    } else {
+        None
+    };
+    Ok(OnConflict {
+        target,
+        update: Some((set, filter)),
+        position,
+    })
 }
 
 fn set_clause(p: &mut Parser<'_>) -> Parse<SetClause> {
@@ -138,7 +166,9 @@ fn where_clause(p: &mut Parser<'_>) -> Parse<Option<Expr>> {
         return Ok(None);
     }
     if p.at(&["current", "of"]) {
-        return Err(raise(&SqlError::unsupported("WHERE CURRENT OF").at(p.position())));
+        return Err(raise(
+            &SqlError::unsupported("WHERE CURRENT OF").at(p.position()),
+        ));
     }
     Ok(Some(expr(p)?))
 }
@@ -152,10 +182,22 @@ pub(crate) fn update(p: &mut Parser<'_>, with: Option<With>) -> Parse<Statement>
     let alias = alias(p, &["set"])?;
     p.need(&["set"])?;
     let set = p.commas(set_clause)?;
-    let from = if p.eat(&["from"]) { table_list(p)? } else { Vec::new() };
+    let from = if p.eat(&["from"]) {
+        table_list(p)?
+    } else {
+        Vec::new()
+    };
     let filter = where_clause(p)?;
     let returning = returning(p)?;
-    Ok(Statement::Update(Box::new(Update { with, table, alias, set, from, filter, returning })))
+    Ok(Statement::Update(Box::new(Update {
+        with,
+        table,
+        alias,
+        set,
+        from,
+        filter,
+        returning,
+    })))
 }
 
 /// DELETE behind its WITH.
@@ -165,8 +207,19 @@ pub(crate) fn delete(p: &mut Parser<'_>, with: Option<With>) -> Parse<Statement>
     let table = p.qualified()?;
     let _ = p.consume_token(&Token::Mul);
     let alias = alias(p, &[])?;
-    let using = if p.eat(&["using"]) { table_list(p)? } else { Vec::new() };
+    let using = if p.eat(&["using"]) {
+        table_list(p)?
+    } else {
+        Vec::new()
+    };
     let filter = where_clause(p)?;
     let returning = returning(p)?;
-    Ok(Statement::Delete(Box::new(Delete { with, table, alias, using, filter, returning })))
+    Ok(Statement::Delete(Box::new(Delete {
+        with,
+        table,
+        alias,
+        using,
+        filter,
+        returning,
+    })))
 }

@@ -51,15 +51,26 @@ pub(crate) fn operator(name: &str, position: usize) -> BinaryOperator {
 
 /// `left op right`
 pub(crate) fn binary(left: Expr, name: &str, position: usize, right: Expr) -> Expr {
-    Expr::BinaryOp { left: Box::new(left), op: operator(name, position), right: Box::new(right) }
+    Expr::BinaryOp {
+        left: Box::new(left),
+        op: operator(name, position),
+        right: Box::new(right),
+    }
 }
 
 /// A call of a function of pg_catalog.
 pub(crate) fn system_call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
     let ident = |value: &str| {
-        ObjectNamePart::Identifier(Ident { value: value.to_owned(), quote_style: None, span })
+        ObjectNamePart::Identifier(Ident {
+            value: value.to_owned(),
+            quote_style: None,
+            span,
+        })
     };
-    let args = args.into_iter().map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e))).collect();
+    let args = args
+        .into_iter()
+        .map(|e| FunctionArg::Unnamed(FunctionArgExpr::Expr(e)))
+        .collect();
     Expr::Function(Function {
         name: ObjectName(vec![ident("pg_catalog"), ident(name)]),
         uses_odbc_syntax: false,
@@ -78,7 +89,10 @@ pub(crate) fn system_call(name: &str, span: Span, args: Vec<Expr>) -> Expr {
 
 /// A string constant.
 pub(crate) fn string_value(text: &str, span: Span) -> Expr {
-    Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text.to_owned()), span })
+    Expr::Value(ValueWithSpan {
+        value: Value::SingleQuotedString(text.to_owned()),
+        span,
+    })
 }
 
 /// An expression (`a_expr`).
@@ -97,7 +111,9 @@ fn subexpr(p: &mut Parser<'_>, min: u8, narrow: bool) -> Parse<Expr> {
         // Comparisons, BETWEEN, LIKE, IN and IS do not associate.
         let mut ceiling = u8::MAX;
         loop {
-            let Some(power) = next_power(p, narrow) else { return Ok(left) };
+            let Some(power) = next_power(p, narrow) else {
+                return Ok(left);
+            };
             if power <= min || power > ceiling {
                 return Ok(left);
             }
@@ -178,12 +194,7 @@ fn infix(p: &mut Parser<'_>, left: Expr, min: u8, narrow: bool) -> Parse<Expr> {
 }
 
 /// `ANY|ALL|SOME (...)` after an operator.
-fn quantified(
-    p: &mut Parser<'_>,
-    left: &Expr,
-    name: &str,
-    position: usize,
-) -> Parse<Option<Expr>> {
+fn quantified(p: &mut Parser<'_>, left: &Expr, name: &str, position: usize) -> Parse<Option<Expr>> {
     let all = match p.word() {
         Some("any" | "some") => false,
         Some("all") => true,
@@ -200,11 +211,24 @@ fn quantified(
             expr(p)
         }
     })?;
-    let (left, right, op) = (Box::new(left.clone()), Box::new(right), operator(name, position));
+    let (left, right, op) = (
+        Box::new(left.clone()),
+        Box::new(right),
+        operator(name, position),
+    );
     Ok(Some(if all {
-        Expr::AllOp { left, compare_op: op, right }
+        Expr::AllOp {
+            left,
+            compare_op: op,
+            right,
+        }
     } else {
-        Expr::AnyOp { left, compare_op: op, right, is_some: false }
+        Expr::AnyOp {
+            left,
+            compare_op: op,
+            right,
+            is_some: false,
+        }
     }))
 }
 
@@ -256,9 +280,17 @@ fn worded(
     match word {
         "and" | "or" => {
             p.advance_token();
-            let op = if word == "and" { BinaryOperator::And } else { BinaryOperator::Or };
+            let op = if word == "and" {
+                BinaryOperator::And
+            } else {
+                BinaryOperator::Or
+            };
             let right = Box::new(subexpr(p, min, narrow)?);
-            Ok(Expr::BinaryOp { left: Box::new(left), op, right })
+            Ok(Expr::BinaryOp {
+                left: Box::new(left),
+                op,
+                right,
+            })
         }
         "isnull" => {
             p.advance_token();
@@ -277,7 +309,10 @@ fn worded(
         }
         "collate" => {
             p.advance_token();
-            Ok(Expr::Collate { expr: Box::new(left), collation: p.qualified()? })
+            Ok(Expr::Collate {
+                expr: Box::new(left),
+                collation: p.qualified()?,
+            })
         }
         "overlaps" => {
             let span = p.peek_token_ref().span;
@@ -340,7 +375,9 @@ fn is(p: &mut Parser<'_>, left: Expr, narrow: bool) -> Parse<Expr> {
         (Some("unknown"), true) => Expr::IsNotUnknown(e),
         (Some("document" | "normalized" | "nfc" | "nfd" | "nfkc" | "nfkd"), _) => {
             let what = p.word().unwrap_or("").to_uppercase();
-            return Err(raise(&SqlError::unsupported(format!("IS {what}")).at(p.position())));
+            return Err(raise(
+                &SqlError::unsupported(format!("IS {what}")).at(p.position()),
+            ));
         }
         _ => return p.unexpected(),
     };
@@ -377,7 +414,10 @@ fn between(p: &mut Parser<'_>, left: Expr, negated: bool) -> Parse<Expr> {
         right: Box::new(side(&high, &low)),
     };
     Ok(if negated {
-        Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(either) }
+        Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            expr: Box::new(either),
+        }
     } else {
         either
     })
@@ -387,9 +427,17 @@ fn in_list(p: &mut Parser<'_>, left: Expr, negated: bool) -> Parse<Expr> {
     let expr_box = Box::new(left);
     p.parens(|p| {
         if starts_query(p) {
-            return Ok(Expr::InSubquery { expr: expr_box, subquery: query(p)?, negated });
+            return Ok(Expr::InSubquery {
+                expr: expr_box,
+                subquery: query(p)?,
+                negated,
+            });
         }
-        Ok(Expr::InList { expr: expr_box, list: p.commas(expr)?, negated })
+        Ok(Expr::InList {
+            expr: expr_box,
+            list: p.commas(expr)?,
+            negated,
+        })
     })
 }
 
@@ -419,8 +467,11 @@ fn matching(
     }
     let pattern = subexpr(p, power::BETWEEN, false)?;
     let span = p.peek_token_ref().span;
-    let escape =
-        if p.eat(&["escape"]) { Some(subexpr(p, power::BETWEEN, false)?) } else { None };
+    let escape = if p.eat(&["escape"]) {
+        Some(subexpr(p, power::BETWEEN, false)?)
+    } else {
+        None
+    };
     let pattern = match (word, escape) {
         ("similar", None) => system_call("similar_to_escape", span, vec![pattern]),
         ("similar", Some(e)) => system_call("similar_to_escape", span, vec![pattern, e]),
@@ -433,14 +484,22 @@ fn matching(
 fn prefix(p: &mut Parser<'_>, narrow: bool) -> Parse<Expr> {
     let token = p.peek_token_ref().clone();
     let prefixed = |name: &str, value: Expr| Expr::Prefixed {
-        prefix: Ident { value: name.to_owned(), quote_style: None, span: token.span },
+        prefix: Ident {
+            value: name.to_owned(),
+            quote_style: None,
+            span: token.span,
+        },
         value: Box::new(value),
     };
     match &token.token {
         Token::Minus => {
             p.advance_token();
             let value = subexpr(p, power::UNARY_MINUS, narrow)?;
-            if let Expr::Value(ValueWithSpan { value: Value::Number(n, l), span }) = &value {
+            if let Expr::Value(ValueWithSpan {
+                value: Value::Number(n, l),
+                span,
+            }) = &value
+            {
                 let negated = match n.strip_prefix('-') {
                     Some(rest) => rest.to_owned(),
                     None => format!("-{n}"),
@@ -465,7 +524,10 @@ fn prefix(p: &mut Parser<'_>, narrow: bool) -> Parse<Expr> {
         Token::Word(w) if w.quote_style.is_none() && !narrow && w.value == "not" => {
             p.advance_token();
             let value = subexpr(p, power::NOT, false)?;
-            Ok(Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(value) })
+            Ok(Expr::UnaryOp {
+                op: UnaryOperator::Not,
+                expr: Box::new(value),
+            })
         }
         Token::Word(w)
             if w.quote_style.is_none()
@@ -522,7 +584,10 @@ fn chained(root: Expr, access_chain: Vec<AccessExpr>) -> Expr {
     if access_chain.is_empty() {
         root
     } else {
-        Expr::CompoundFieldAccess { root: Box::new(root), access_chain }
+        Expr::CompoundFieldAccess {
+            root: Box::new(root),
+            access_chain,
+        }
     }
 }
 
@@ -535,7 +600,11 @@ fn subscript(p: &mut Parser<'_>) -> Parse<Subscript> {
     };
     let lower = bound(p)?;
     let out = if p.consume_token(&Token::Colon) {
-        Subscript::Slice { lower_bound: lower, upper_bound: bound(p)?, stride: None }
+        Subscript::Slice {
+            lower_bound: lower,
+            upper_bound: bound(p)?,
+            stride: None,
+        }
     } else {
         match lower {
             Some(index) => Subscript::Index { index },
@@ -550,7 +619,12 @@ fn subscript(p: &mut Parser<'_>) -> Parse<Subscript> {
 
 fn primary(p: &mut Parser<'_>) -> Parse<Expr> {
     let token = p.peek_token_ref().clone();
-    let value = |value: Value| Expr::Value(ValueWithSpan { value, span: token.span });
+    let value = |value: Value| {
+        Expr::Value(ValueWithSpan {
+            value,
+            span: token.span,
+        })
+    };
     match &token.token {
         Token::Number(n, _) => {
             p.advance_token();
@@ -623,8 +697,8 @@ fn typed_literal(p: &mut Parser<'_>, word: &str) -> Parse<Option<Expr>> {
             | "interval"
     );
     let direct = matches!(p.ahead(1), Token::SingleQuotedString(_));
-    let qualified = matches!(p.ahead(1), Token::Period)
-        && matches!(p.ahead(3), Token::SingleQuotedString(_));
+    let qualified =
+        matches!(p.ahead(1), Token::Period) && matches!(p.ahead(3), Token::SingleQuotedString(_));
     if !(direct || qualified || multi) || keywords::is_reserved(word) {
         return Ok(None);
     }
@@ -639,7 +713,9 @@ fn typed_literal(p: &mut Parser<'_>, word: &str) -> Parse<Option<Expr>> {
             _ => p.unexpected(),
         }
     })?;
-    let Some((mut ty, value, span)) = parsed else { return Ok(None) };
+    let Some((mut ty, value, span)) = parsed else {
+        return Ok(None);
+    };
     if word == "interval"
         && let DataType::Custom(_, modifiers) = &mut ty
         && modifiers.is_empty()
@@ -657,7 +733,9 @@ fn typed_literal(p: &mut Parser<'_>, word: &str) -> Parse<Option<Expr>> {
 /// A column, `t.*`, or a call.
 fn name_or_call(p: &mut Parser<'_>) -> Parse<Expr> {
     let token = p.peek_token_ref().clone();
-    let Token::Word(w) = &token.token else { return p.unexpected() };
+    let Token::Word(w) = &token.token else {
+        return p.unexpected();
+    };
     let quoted = w.quote_style.is_some();
     let calls = matches!(p.ahead(1), Token::LParen);
     let allowed = quoted
@@ -694,7 +772,11 @@ fn argument(p: &mut Parser<'_>) -> Parse<FunctionArg> {
     if p.at(&["variadic"]) {
         let name = p.label()?;
         let arg = FunctionArgExpr::Expr(expr(p)?);
-        return Ok(FunctionArg::Named { name, arg, operator: FunctionArgOperator::Value });
+        return Ok(FunctionArg::Named {
+            name,
+            arg,
+            operator: FunctionArgOperator::Value,
+        });
     }
     if matches!(p.peek_token_ref().token, Token::Word(_))
         && matches!(p.ahead(1), Token::RArrow | Token::Assignment)
@@ -702,7 +784,11 @@ fn argument(p: &mut Parser<'_>) -> Parse<FunctionArg> {
         let name = p.label()?;
         p.advance_token();
         let arg = FunctionArgExpr::Expr(expr(p)?);
-        return Ok(FunctionArg::Named { name, arg, operator: FunctionArgOperator::RightArrow });
+        return Ok(FunctionArg::Named {
+            name,
+            arg,
+            operator: FunctionArgOperator::RightArrow,
+        });
     }
     Ok(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr(p)?)))
 }
@@ -720,7 +806,8 @@ pub(crate) fn call(p: &mut Parser<'_>, name: ObjectName) -> Parse<Function> {
         }
         if matches!(p.peek_token_ref().token, Token::Mul) {
             p.advance_token();
-            list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
+            list.args
+                .push(FunctionArg::Unnamed(FunctionArgExpr::Wildcard));
             return Ok(list);
         }
         if p.eat(&["distinct"]) {
@@ -730,7 +817,8 @@ pub(crate) fn call(p: &mut Parser<'_>, name: ObjectName) -> Parse<Function> {
         }
         list.args = p.commas(argument)?;
         if p.eat(&["order", "by"]) {
-            list.clauses.push(FunctionArgumentClause::OrderBy(order_by_list(p)?));
+            list.clauses
+                .push(FunctionArgumentClause::OrderBy(order_by_list(p)?));
         }
         Ok(list)
     })?;
@@ -785,20 +873,37 @@ pub(crate) fn array(p: &mut Parser<'_>, named: bool) -> Parse<Expr> {
 /// CASE behind the word.
 pub(crate) fn case(p: &mut Parser<'_>) -> Parse<Expr> {
     let case_token = AttachedToken(p.next_token());
-    let operand = if p.at(&["when"]) { None } else { Some(Box::new(expr(p)?)) };
+    let operand = if p.at(&["when"]) {
+        None
+    } else {
+        Some(Box::new(expr(p)?))
+    };
     let mut conditions = Vec::new();
     while p.eat(&["when"]) {
         let condition = expr(p)?;
         p.need(&["then"])?;
-        conditions.push(CaseWhen { condition, result: expr(p)? });
+        conditions.push(CaseWhen {
+            condition,
+            result: expr(p)?,
+        });
     }
     if conditions.is_empty() {
         return p.unexpected();
     }
-    let else_result = if p.eat(&["else"]) { Some(Box::new(expr(p)?)) } else { None };
+    let else_result = if p.eat(&["else"]) {
+        Some(Box::new(expr(p)?))
+    } else {
+        None
+    };
     if !p.at(&["end"]) {
         return p.unexpected();
     }
     let end_token = AttachedToken(p.next_token());
-    Ok(Expr::Case { case_token, end_token, operand, conditions, else_result })
+    Ok(Expr::Case {
+        case_token,
+        end_token,
+        operand,
+        conditions,
+        else_result,
+    })
 }

@@ -16,7 +16,10 @@ use crate::error::SqlError;
 
 /// A table by name.
 pub(crate) fn plain_table(name: ObjectName, alias: Option<TableAlias>) -> TableWithJoins {
-    TableWithJoins { relation: table(name, alias), joins: Vec::new() }
+    TableWithJoins {
+        relation: table(name, alias),
+        joins: Vec::new(),
+    }
 }
 
 fn table(name: ObjectName, alias: Option<TableAlias>) -> TableFactor {
@@ -51,10 +54,17 @@ fn joined(p: &mut Parser<'_>) -> Parse<TableWithJoins> {
 }
 
 fn join(p: &mut Parser<'_>) -> Parse<Option<Join>> {
-    let plain = |relation, join_operator| Join { relation, global: false, join_operator };
+    let plain = |relation, join_operator| Join {
+        relation,
+        global: false,
+        join_operator,
+    };
     if p.eat(&["cross", "join"]) {
         let relation = factor(p)?;
-        return Ok(Some(plain(relation, JoinOperator::CrossJoin(JoinConstraint::None))));
+        return Ok(Some(plain(
+            relation,
+            JoinOperator::CrossJoin(JoinConstraint::None),
+        )));
     }
     let natural = p.eat(&["natural"]);
     let make: fn(JoinConstraint) -> JoinOperator = match p.word() {
@@ -96,7 +106,10 @@ fn join(p: &mut Parser<'_>) -> Parse<Option<Join>> {
     }
     if !nested.is_empty() {
         relation = TableFactor::NestedJoin {
-            table_with_joins: Box::new(TableWithJoins { relation, joins: nested }),
+            table_with_joins: Box::new(TableWithJoins {
+                relation,
+                joins: nested,
+            }),
             alias: None,
         };
     }
@@ -106,7 +119,9 @@ fn join(p: &mut Parser<'_>) -> Parse<Option<Join>> {
         p.need(&["using"])?;
         let columns = p.column_list()?;
         if p.at(&["as"]) {
-            return Err(raise(&SqlError::unsupported("an alias of JOIN USING").at(p.position())));
+            return Err(raise(
+                &SqlError::unsupported("an alias of JOIN USING").at(p.position()),
+            ));
         }
         JoinConstraint::Using(
             columns
@@ -132,7 +147,12 @@ fn factor(p: &mut Parser<'_>) -> Parse<TableFactor> {
                 .with_hint("For example, FROM (SELECT ...) [AS] foo.");
                 return Err(raise(&e.at(p.get_current_token().span.start.line as usize)));
             }
-            return Ok(TableFactor::Derived { lateral, subquery, alias, sample: None });
+            return Ok(TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                sample: None,
+            });
         }
         if lateral {
             return p.unexpected();
@@ -142,7 +162,10 @@ fn factor(p: &mut Parser<'_>) -> Parse<TableFactor> {
         if inside.joins.is_empty() && !matches!(inside.relation, TableFactor::NestedJoin { .. }) {
             return p.unexpected();
         }
-        return Ok(TableFactor::NestedJoin { table_with_joins: Box::new(inside), alias });
+        return Ok(TableFactor::NestedJoin {
+            table_with_joins: Box::new(inside),
+            alias,
+        });
     }
     if p.at(&["rows", "from"]) {
         return Err(raise(&SqlError::unsupported("ROWS FROM").at(p.position())));
@@ -158,7 +181,9 @@ fn factor(p: &mut Parser<'_>) -> Parse<TableFactor> {
         && !only
         && special_call(&w.value, matches!(p.ahead(1), Token::LParen))
     {
-        let Some(e) = special::word(p, &w.value, token.span)? else { return p.unexpected() };
+        let Some(e) = special::word(p, &w.value, token.span)? else {
+            return p.unexpected();
+        };
         return function(p, e, lateral);
     }
     let name = qualified_any(p)?;
@@ -172,7 +197,9 @@ fn factor(p: &mut Parser<'_>) -> Parse<TableFactor> {
     let _ = p.consume_token(&Token::Mul);
     let alias = table_alias(p, false)?;
     if p.at(&["tablesample"]) {
-        return Err(raise(&SqlError::unsupported("TABLESAMPLE").at(p.position())));
+        return Err(raise(
+            &SqlError::unsupported("TABLESAMPLE").at(p.position()),
+        ));
     }
     Ok(table(name, alias))
 }
@@ -219,11 +246,19 @@ fn function(p: &mut Parser<'_>, e: Expr, lateral: bool) -> Parse<TableFactor> {
                 }
                 FunctionArguments::None => Vec::new(),
                 FunctionArguments::Subquery(q) => {
-                    vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(q)))]
+                    vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Subquery(
+                        q,
+                    )))]
                 }
                 FunctionArguments::List(_) => return p.unexpected(),
             };
-            Ok(TableFactor::Function { lateral, name: f.name, args, with_ordinality, alias })
+            Ok(TableFactor::Function {
+                lateral,
+                name: f.name,
+                args,
+                with_ordinality,
+                alias,
+            })
         }
         expr if !with_ordinality => Ok(TableFactor::TableFunction { expr, alias }),
         _ => p.unexpected(),

@@ -31,7 +31,11 @@ struct Lexer<'a> {
 
 /// Cuts a text into tokens; comments and blanks are dropped.
 pub(crate) fn lex(text: &str) -> Result<Vec<Lexed>, SqlError> {
-    let mut lexer = Lexer { text, chars: text.char_indices().collect(), at: 0 };
+    let mut lexer = Lexer {
+        text,
+        chars: text.char_indices().collect(),
+        at: 0,
+    };
     let mut out = Vec::with_capacity(text.len() / 4);
     while let Some(lexed) = lexer.next()? {
         out.push(lexed);
@@ -42,7 +46,21 @@ pub(crate) fn lex(text: &str) -> Result<Vec<Lexed>, SqlError> {
 fn is_operator_char(c: char) -> bool {
     matches!(
         c,
-        '+' | '-' | '*' | '/' | '<' | '>' | '=' | '~' | '!' | '@' | '#' | '%' | '^' | '&' | '|' | '`'
+        '+' | '-'
+            | '*'
+            | '/'
+            | '<'
+            | '>'
+            | '='
+            | '~'
+            | '!'
+            | '@'
+            | '#'
+            | '%'
+            | '^'
+            | '&'
+            | '|'
+            | '`'
             | '?'
     )
 }
@@ -131,7 +149,9 @@ impl Lexer<'_> {
     fn next(&mut self) -> Result<Option<Lexed>, SqlError> {
         self.skip()?;
         let start = self.at;
-        let Some(c) = self.peek(0) else { return Ok(None) };
+        let Some(c) = self.peek(0) else {
+            return Ok(None);
+        };
         let next = self.peek(1);
         let token = match c {
             '\'' => self.quoted(start, false)?,
@@ -211,7 +231,10 @@ impl Lexer<'_> {
             '}' => self.one(Token::RBrace),
             '\\' => self.one(Token::Backslash),
             other => {
-                return Err(syntax(format!("syntax error at or near \"{other}\""), start));
+                return Err(syntax(
+                    format!("syntax error at or near \"{other}\""),
+                    start,
+                ));
             }
         };
         let location = |at: usize| Location::new(at as u64 + 1, 1);
@@ -322,8 +345,7 @@ impl Lexer<'_> {
                     }
                 }
                 let c = char::from_u32(code).filter(|c| *c != '\0').ok_or_else(|| {
-                    SqlError::new(SqlState::SYNTAX_ERROR, "invalid Unicode escape value")
-                    .at(at + 1)
+                    SqlError::new(SqlState::SYNTAX_ERROR, "invalid Unicode escape value").at(at + 1)
                 })?;
                 out.push(c);
             }
@@ -413,7 +435,10 @@ impl Lexer<'_> {
             }
         }
         if out.is_empty() {
-            return Err(syntax("zero-length delimited identifier at or near \"\"\"\"".into(), start));
+            return Err(syntax(
+                "zero-length delimited identifier at or near \"\"\"\"".into(),
+                start,
+            ));
         }
         Ok(out)
     }
@@ -427,9 +452,11 @@ impl Lexer<'_> {
             return Ok(Token::Placeholder(self.slice(start, self.at).to_owned()));
         }
         let mut end = start + 1;
-        while self.chars.get(end).is_some_and(|(_, c)| {
-            is_word_start(*c) || (end > start + 1 && c.is_ascii_digit())
-        }) {
+        while self
+            .chars
+            .get(end)
+            .is_some_and(|(_, c)| is_word_start(*c) || (end > start + 1 && c.is_ascii_digit()))
+        {
             end += 1;
         }
         if self.chars.get(end).is_none_or(|(_, c)| *c != '$') {
@@ -491,8 +518,8 @@ impl Lexer<'_> {
         let start = self.at;
         let mut text = String::new();
         while let Some(c) = self.peek(0) {
-            let comment = (c == '-' && self.peek(1) == Some('-'))
-                || (c == '/' && self.peek(1) == Some('*'));
+            let comment =
+                (c == '-' && self.peek(1) == Some('-')) || (c == '/' && self.peek(1) == Some('*'));
             if !is_operator_char(c) || (comment && self.at > start) {
                 break;
             }
@@ -566,7 +593,11 @@ mod tests {
             Token::Word(w) => w.value.clone(),
             other => other.to_string(),
         };
-        lex(sql).expect("lexes").iter().map(|l| text(&l.token.token)).collect()
+        lex(sql)
+            .expect("lexes")
+            .iter()
+            .map(|l| text(&l.token.token))
+            .collect()
     }
 
     #[test]
@@ -581,7 +612,10 @@ mod tests {
     #[test]
     fn strings_and_words() {
         assert_eq!(texts("'a' \n 'b'"), ["'ab'"]);
-        assert_eq!(texts("E'a\\n\\x41\\'' ABC \"Q\"\"x\""), ["'a\nA''", "abc", "Q\"x"]);
+        assert_eq!(
+            texts("E'a\\n\\x41\\'' ABC \"Q\"\"x\""),
+            ["'a\nA''", "abc", "Q\"x"]
+        );
         assert_eq!(texts("$x$ it's $x$ $1"), ["' it's '", "$1"]);
         let e = lex("select 'abc").expect_err("unterminated");
         assert_eq!(e.message, "unterminated quoted string at or near \"'abc\"");
@@ -590,7 +624,10 @@ mod tests {
 
     #[test]
     fn numbers() {
-        assert_eq!(texts("1 1.5 .5 1. 1e10 1.5e-3"), ["1", "1.5", ".5", "1.", "1e10", "1.5e-3"]);
+        assert_eq!(
+            texts("1 1.5 .5 1. 1e10 1.5e-3"),
+            ["1", "1.5", ".5", "1.", "1e10", "1.5e-3"]
+        );
         assert!(lex("12abc").is_err());
     }
 }

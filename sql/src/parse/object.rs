@@ -32,7 +32,11 @@ pub(crate) fn sequence_option(p: &mut Parser<'_>, out: &mut SequenceOptions) -> 
                 p.peek_token_ref().token,
                 Token::Number(..) | Token::Minus | Token::Plus
             );
-            out.restart = Some(if with || number { Some(p.integer()?) } else { None });
+            out.restart = Some(if with || number {
+                Some(p.integer()?)
+            } else {
+                None
+            });
         }
         Some("increment") => {
             p.advance_token();
@@ -94,7 +98,11 @@ pub(crate) fn create_sequence(p: &mut Parser<'_>) -> Parse<Statement> {
     let if_not_exists = p.eat(&["if", "not", "exists"]);
     let name = p.qualified()?;
     let options = sequence_options(p)?;
-    Ok(Statement::CreateSequence(Box::new(CreateSequence { name, if_not_exists, options })))
+    Ok(Statement::CreateSequence(Box::new(CreateSequence {
+        name,
+        if_not_exists,
+        options,
+    })))
 }
 
 /// ALTER SEQUENCE behind SEQUENCE.
@@ -121,7 +129,11 @@ pub(crate) fn alter_sequence(p: &mut Parser<'_>) -> Parse<Statement> {
         })));
     }
     let options = sequence_options(p)?;
-    Ok(Statement::AlterSequence(Box::new(AlterSequence { name, if_exists, options })))
+    Ok(Statement::AlterSequence(Box::new(AlterSequence {
+        name,
+        if_exists,
+        options,
+    })))
 }
 
 /// CREATE VIEW behind VIEW; the caller cuts out the text of the query.
@@ -136,16 +148,26 @@ pub(crate) fn create_view(
         _ => Vec::new(),
     };
     if p.at(&["with"]) && matches!(p.ahead(1), Token::LParen) {
-        return Err(raise(&SqlError::unsupported("an option of a view").at(p.position())));
+        return Err(raise(
+            &SqlError::unsupported("an option of a view").at(p.position()),
+        ));
     }
     p.need(&["as"])?;
     let start = p.index();
     let query = query(p)?;
     let query_text = text(start, p.index());
     if p.at(&["with"]) {
-        return Err(raise(&SqlError::unsupported("WITH CHECK OPTION").at(p.position())));
+        return Err(raise(
+            &SqlError::unsupported("WITH CHECK OPTION").at(p.position()),
+        ));
     }
-    Ok(Statement::CreateView(Box::new(CreateView { name, replace, columns, query, query_text })))
+    Ok(Statement::CreateView(Box::new(CreateView {
+        name,
+        replace,
+        columns,
+        query,
+        query_text,
+    })))
 }
 
 /// CREATE SCHEMA behind SCHEMA.
@@ -155,14 +177,22 @@ pub(crate) fn create_schema(p: &mut Parser<'_>) -> Parse<Statement> {
     if !p.at(&["authorization"]) {
         name = Some(p.column_id()?.value);
     }
-    let owner = if p.eat(&["authorization"]) { Some(p.label()?.value) } else { None };
+    let owner = if p.eat(&["authorization"]) {
+        Some(p.label()?.value)
+    } else {
+        None
+    };
     if !p.finished() {
         return Err(raise(
             &SqlError::unsupported("an object within CREATE SCHEMA").at(p.position()),
         ));
     }
     match name.or_else(|| owner.clone()) {
-        Some(name) => Ok(Statement::CreateSchema(CreateSchema { name, if_not_exists, owner })),
+        Some(name) => Ok(Statement::CreateSchema(CreateSchema {
+            name,
+            if_not_exists,
+            owner,
+        })),
         None => p.unexpected(),
     }
 }
@@ -192,7 +222,12 @@ pub(crate) fn drop_objects(p: &mut Parser<'_>, kind: ObjectKind) -> Parse<Statem
     if !cascade {
         p.eat(&["restrict"]);
     }
-    Ok(Statement::Drop(Drop { kind, names, if_exists, cascade }))
+    Ok(Statement::Drop(Drop {
+        kind,
+        names,
+        if_exists,
+        cascade,
+    }))
 }
 
 /// TRUNCATE.
@@ -213,7 +248,11 @@ pub(crate) fn truncate(p: &mut Parser<'_>) -> Parse<Statement> {
     if !cascade {
         p.eat(&["restrict"]);
     }
-    Ok(Statement::Truncate(Truncate { tables, restart_identity, cascade }))
+    Ok(Statement::Truncate(Truncate {
+        tables,
+        restart_identity,
+        cascade,
+    }))
 }
 
 /// COMMENT ON.
@@ -245,6 +284,10 @@ pub(crate) fn comment(p: &mut Parser<'_>) -> Parse<Statement> {
         }
     };
     p.need(&["is"])?;
-    let text = if p.eat(&["null"]) { None } else { Some(p.string()?) };
+    let text = if p.eat(&["null"]) {
+        None
+    } else {
+        Some(p.string()?)
+    };
     Ok(Statement::Comment(Comment { target, text }))
 }

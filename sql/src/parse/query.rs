@@ -45,7 +45,9 @@ fn paren_query(p: &Parser<'_>, after: bool) -> bool {
     if inner == start {
         return false;
     }
-    let Token::Word(w) = &p.token_at(inner).token else { return false };
+    let Token::Word(w) = &p.token_at(inner).token else {
+        return false;
+    };
     let query_word = w.quote_style.is_none()
         && matches!(w.value.as_str(), "select" | "values" | "with" | "table");
     if !query_word {
@@ -68,7 +70,13 @@ fn paren_query(p: &Parser<'_>, after: bool) -> bool {
                     Token::RParen | Token::EOF | Token::SemiColon => true,
                     Token::Word(w) if w.quote_style.is_none() => matches!(
                         w.value.as_str(),
-                        "union" | "except" | "intersect" | "order" | "limit" | "offset" | "fetch"
+                        "union"
+                            | "except"
+                            | "intersect"
+                            | "order"
+                            | "limit"
+                            | "offset"
+                            | "fetch"
                             | "for"
                     ),
                     _ => false,
@@ -115,7 +123,11 @@ pub(crate) fn with_clause(p: &mut Parser<'_>) -> Parse<Option<With>> {
     let with_token = AttachedToken(p.next_token());
     let recursive = p.eat(&["recursive"]);
     let cte_tables = p.commas(cte)?;
-    Ok(Some(With { with_token, recursive, cte_tables }))
+    Ok(Some(With {
+        with_token,
+        recursive,
+        cte_tables,
+    }))
 }
 
 fn cte(p: &mut Parser<'_>) -> Parse<Cte> {
@@ -143,10 +155,20 @@ fn cte(p: &mut Parser<'_>) -> Parse<Cte> {
             &SqlError::unsupported("SEARCH and CYCLE of recursive queries").at(p.position()),
         ));
     }
-    let columns =
-        columns.into_iter().map(|name| TableAliasColumnDef { name, data_type: None }).collect();
+    let columns = columns
+        .into_iter()
+        .map(|name| TableAliasColumnDef {
+            name,
+            data_type: None,
+        })
+        .collect();
     Ok(Cte {
-        alias: TableAlias { explicit: true, name, columns, at: None },
+        alias: TableAlias {
+            explicit: true,
+            name,
+            columns,
+            at: None,
+        },
         query,
         from: None,
         materialized,
@@ -173,7 +195,11 @@ pub(crate) fn query_after_with(p: &mut Parser<'_>, with: Option<With>) -> Parse<
         match p.word() {
             Some("limit") if limit.is_none() && out.fetch.is_none() => {
                 p.advance_token();
-                limit = Some(if p.eat(&["all"]) { None } else { Some(expr(p)?) });
+                limit = Some(if p.eat(&["all"]) {
+                    None
+                } else {
+                    Some(expr(p)?)
+                });
                 if matches!(p.peek_token_ref().token, Token::Comma) {
                     return Err(raise(
                         &SqlError::new(
@@ -239,7 +265,11 @@ fn fetch(p: &mut Parser<'_>) -> Parse<Fetch> {
         p.need(&["only"])?;
         false
     };
-    Ok(Fetch { with_ties, percent: false, quantity })
+    Ok(Fetch {
+        with_ties,
+        percent: false,
+        quantity,
+    })
 }
 
 fn lock(p: &mut Parser<'_>, locks: &mut Vec<LockClause>) -> Parse<()> {
@@ -251,7 +281,11 @@ fn lock(p: &mut Parser<'_>, locks: &mut Vec<LockClause>) -> Parse<()> {
     } else {
         return p.unexpected();
     };
-    let of = if p.eat(&["of"]) { p.commas(Cursor::qualified)? } else { Vec::new() };
+    let of = if p.eat(&["of"]) {
+        p.commas(Cursor::qualified)?
+    } else {
+        Vec::new()
+    };
     let nonblock = if p.eat(&["nowait"]) {
         Some(NonBlock::Nowait)
     } else if p.eat(&["skip", "locked"]) {
@@ -260,10 +294,18 @@ fn lock(p: &mut Parser<'_>, locks: &mut Vec<LockClause>) -> Parse<()> {
         None
     };
     if of.is_empty() {
-        locks.push(LockClause { lock_type, of: None, nonblock });
+        locks.push(LockClause {
+            lock_type,
+            of: None,
+            nonblock,
+        });
     } else {
         for name in of {
-            locks.push(LockClause { lock_type, of: Some(name), nonblock });
+            locks.push(LockClause {
+                lock_type,
+                of: Some(name),
+                nonblock,
+            });
         }
     }
     Ok(())
@@ -292,7 +334,12 @@ fn set_operations(p: &mut Parser<'_>, min: u8) -> Parse<SetExpr> {
                 SetQuantifier::None
             };
             let right = Box::new(set_operations(p, power)?);
-            left = SetExpr::SetOperation { left: Box::new(left), op, set_quantifier, right };
+            left = SetExpr::SetOperation {
+                left: Box::new(left),
+                op,
+                set_quantifier,
+                right,
+            };
         }
     })
 }
@@ -306,7 +353,11 @@ fn simple_query(p: &mut Parser<'_>) -> Parse<SetExpr> {
                 let content = p.parens(|p| p.commas(expr))?;
                 Ok(Parens::with_empty_span(content))
             })?;
-            Ok(SetExpr::Values(Values { explicit_row: false, value_keyword: false, rows }))
+            Ok(SetExpr::Values(Values {
+                explicit_row: false,
+                value_keyword: false,
+                rows,
+            }))
         }
         Some("table") => {
             p.advance_token();
@@ -376,7 +427,12 @@ fn select(p: &mut Parser<'_>) -> Parse<Select> {
         let temporary = p.eat(&["temporary"]) || p.eat(&["temp"]);
         let unlogged = p.eat(&["unlogged"]);
         let table = p.eat(&["table"]);
-        out.into = Some(SelectInto { temporary, unlogged, table, name: p.qualified()? });
+        out.into = Some(SelectInto {
+            temporary,
+            unlogged,
+            table,
+            name: p.qualified()?,
+        });
     }
     if p.eat(&["from"]) {
         out.from = table_list(p)?;
@@ -387,7 +443,9 @@ fn select(p: &mut Parser<'_>) -> Parse<Select> {
     if p.eat(&["group", "by"]) {
         p.eat(&["all"]);
         if p.at(&["distinct"]) {
-            return Err(raise(&SqlError::unsupported("GROUP BY DISTINCT").at(p.position())));
+            return Err(raise(
+                &SqlError::unsupported("GROUP BY DISTINCT").at(p.position()),
+            ));
         }
         out.group_by = GroupByExpr::Expressions(p.commas(group_item)?, Vec::new());
     }
@@ -399,7 +457,10 @@ fn select(p: &mut Parser<'_>) -> Parse<Select> {
             let name = p.column_id()?;
             p.need(&["as"])?;
             let spec = p.parens(window_body)?;
-            Ok(NamedWindowDefinition(name, NamedWindowExpr::WindowSpec(spec)))
+            Ok(NamedWindowDefinition(
+                name,
+                NamedWindowExpr::WindowSpec(spec),
+            ))
         })?;
     }
     Ok(out)
@@ -426,8 +487,13 @@ fn target(p: &mut Parser<'_>) -> Parse<SelectItem> {
                 star(token),
             ));
         }
-        Expr::CompoundFieldAccess { root, mut access_chain }
-            if matches!(access_chain.last(), Some(AccessExpr::Dot(Expr::Wildcard(_)))) =>
+        Expr::CompoundFieldAccess {
+            root,
+            mut access_chain,
+        } if matches!(
+            access_chain.last(),
+            Some(AccessExpr::Dot(Expr::Wildcard(_)))
+        ) =>
         {
             access_chain.pop();
             let inner = if access_chain.is_empty() {
@@ -443,14 +509,20 @@ fn target(p: &mut Parser<'_>) -> Parse<SelectItem> {
         e => e,
     };
     if p.eat(&["as"]) {
-        return Ok(SelectItem::ExprWithAlias { expr: e, alias: p.label()? });
+        return Ok(SelectItem::ExprWithAlias {
+            expr: e,
+            alias: p.label()?,
+        });
     }
     let bare = match &p.peek_token_ref().token {
         Token::Word(w) => w.quote_style.is_some() || keywords::is_bare_label(&w.value),
         _ => false,
     };
     Ok(if bare {
-        SelectItem::ExprWithAlias { expr: e, alias: p.label()? }
+        SelectItem::ExprWithAlias {
+            expr: e,
+            alias: p.label()?,
+        }
     } else {
         SelectItem::UnnamedExpr(e)
     })
@@ -519,7 +591,11 @@ pub(crate) fn order_by_list(p: &mut Parser<'_>) -> Parse<Vec<OrderByExpr>> {
         } else {
             None
         };
-        Ok(OrderByExpr { expr: e, options: OrderByOptions { asc, nulls_first }, with_fill: None })
+        Ok(OrderByExpr {
+            expr: e,
+            options: OrderByOptions { asc, nulls_first },
+            with_fill: None,
+        })
     })
 }
 
@@ -542,9 +618,16 @@ fn window_body(p: &mut Parser<'_>) -> Parse<WindowSpec> {
         }
         _ => None,
     };
-    let partition_by =
-        if p.eat(&["partition", "by"]) { p.commas(expr)? } else { Vec::new() };
-    let order_by = if p.eat(&["order", "by"]) { order_by_list(p)? } else { Vec::new() };
+    let partition_by = if p.eat(&["partition", "by"]) {
+        p.commas(expr)?
+    } else {
+        Vec::new()
+    };
+    let order_by = if p.eat(&["order", "by"]) {
+        order_by_list(p)?
+    } else {
+        Vec::new()
+    };
     let units = if p.eat(&["rows"]) {
         Some(WindowFrameUnits::Rows)
     } else if p.eat(&["range"]) {
@@ -569,10 +652,19 @@ fn window_body(p: &mut Parser<'_>) -> Parse<WindowSpec> {
                     &SqlError::unsupported("EXCLUDE in a window frame").at(p.position()),
                 ));
             }
-            Some(WindowFrame { units, start_bound, end_bound })
+            Some(WindowFrame {
+                units,
+                start_bound,
+                end_bound,
+            })
         }
     };
-    Ok(WindowSpec { window_name, partition_by, order_by, window_frame })
+    Ok(WindowSpec {
+        window_name,
+        partition_by,
+        order_by,
+        window_frame,
+    })
 }
 
 fn frame_bound(p: &mut Parser<'_>) -> Parse<WindowFrameBound> {
@@ -598,7 +690,12 @@ pub(crate) fn table_alias(p: &mut Parser<'_>, function: bool) -> Parse<Option<Ta
     if explicit && function && matches!(p.peek_token_ref().token, Token::LParen) {
         let columns = alias_columns(p)?;
         let name = Ident::new("");
-        return Ok(Some(TableAlias { explicit, name, columns, at: None }));
+        return Ok(Some(TableAlias {
+            explicit,
+            name,
+            columns,
+            at: None,
+        }));
     }
     let comes = match &p.peek_token_ref().token {
         Token::Word(w) => w.quote_style.is_some() || keywords::is_column_name(&w.value),
@@ -612,7 +709,12 @@ pub(crate) fn table_alias(p: &mut Parser<'_>, function: bool) -> Parse<Option<Ta
         Token::LParen => alias_columns(p)?,
         _ => Vec::new(),
     };
-    Ok(Some(TableAlias { explicit, name, columns, at: None }))
+    Ok(Some(TableAlias {
+        explicit,
+        name,
+        columns,
+        at: None,
+    }))
 }
 
 fn alias_columns(p: &mut Parser<'_>) -> Parse<Vec<TableAliasColumnDef>> {

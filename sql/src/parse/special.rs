@@ -51,7 +51,11 @@ pub(crate) fn word(p: &mut Parser<'_>, word: &str, span: Span) -> Parse<Option<E
         }
         "default" => {
             p.advance_token();
-            Some(Expr::Identifier(Ident { value: "default".into(), quote_style: None, span }))
+            Some(Expr::Identifier(Ident {
+                value: "default".into(),
+                quote_style: None,
+                span,
+            }))
         }
         "case" => Some(case(p)?),
         "cast" => {
@@ -72,7 +76,10 @@ pub(crate) fn word(p: &mut Parser<'_>, word: &str, span: Span) -> Parse<Option<E
         "exists" if paren => {
             p.advance_token();
             let subquery = p.parens(query)?;
-            Some(Expr::Exists { subquery, negated: false })
+            Some(Expr::Exists {
+                subquery,
+                negated: false,
+            })
         }
         "array" if matches!(p.ahead(1), Token::LBracket) => {
             p.advance_token();
@@ -91,7 +98,10 @@ pub(crate) fn word(p: &mut Parser<'_>, word: &str, span: Span) -> Parse<Option<E
                 }
                 p.commas(expr)
             })?;
-            Some(Expr::Struct { values, fields: Vec::new() })
+            Some(Expr::Struct {
+                values,
+                fields: Vec::new(),
+            })
         }
         "coalesce" | "nullif" | "greatest" | "least" | "grouping" if paren => {
             let name = named(word, span);
@@ -173,7 +183,9 @@ pub(crate) fn word(p: &mut Parser<'_>, word: &str, span: Span) -> Parse<Option<E
             if paren =>
         {
             let what = word.to_uppercase();
-            return Err(raise(&SqlError::unsupported(what).at(span.start.line as usize)));
+            return Err(raise(
+                &SqlError::unsupported(what).at(span.start.line as usize),
+            ));
         }
         "collation" if matches!(p.ahead(1), Token::Word(w) if w.value == "for") => {
             return Err(raise(
@@ -203,7 +215,10 @@ fn substring(p: &mut Parser<'_>, span: Span) -> Parse<Expr> {
             }
         } else if p.eat(&["for"]) {
             let length = expr(p)?;
-            args.push(Expr::Value(ValueWithSpan { value: Value::Number("1".into(), false), span }));
+            args.push(Expr::Value(ValueWithSpan {
+                value: Value::Number("1".into(), false),
+                span,
+            }));
             if p.eat(&["from"]) {
                 args.pop();
                 args.push(expr(p)?);

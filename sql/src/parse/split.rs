@@ -29,7 +29,9 @@ pub fn split(sql: &str) -> Result<Vec<Parsed>, SqlError> {
     let tokens = lex(sql)?;
     let mut out = Vec::new();
     for part in tokens.split(|l| matches!(l.token.token, Token::SemiColon)) {
-        let (Some(first), Some(last)) = (part.first(), part.last()) else { continue };
+        let (Some(first), Some(last)) = (part.first(), part.last()) else {
+            continue;
+        };
         if out.len() == STATEMENTS_MAX {
             return Err(SqlError::new(
                 SqlState::PROGRAM_LIMIT_EXCEEDED,
@@ -77,16 +79,21 @@ fn run<T>(
 ) -> Result<T, SqlError> {
     let dialect = PostgreSqlDialect {};
     let stream: Vec<TokenWithSpan> = tokens.iter().map(|l| l.token.clone()).collect();
-    let text = |from: usize, to: usize| {
-        match (tokens.get(from), to.checked_sub(1).and_then(|i| tokens.get(i))) {
-            (Some(a), Some(b)) => sql.get(a.start..b.end).unwrap_or("").to_owned(),
-            _ => String::new(),
-        }
+    let text = |from: usize, to: usize| match (
+        tokens.get(from),
+        to.checked_sub(1).and_then(|i| tokens.get(i)),
+    ) {
+        (Some(a), Some(b)) => sql.get(a.start..b.end).unwrap_or("").to_owned(),
+        _ => String::new(),
     };
     let mut p = Parser::new(&dialect).with_tokens_with_locations(stream);
     let parsed = with_stack(|| {
         let out = f(&mut p, &text)?;
-        if p.finished() { Ok(out) } else { p.unexpected() }
+        if p.finished() {
+            Ok(out)
+        } else {
+            p.unexpected()
+        }
     });
     parsed.map_err(|e| translate(sql, tokens, &e))
 }
@@ -104,19 +111,30 @@ fn translate(sql: &str, tokens: &[Lexed], e: &ParserError) -> SqlError {
         .rsplit_once(" at Line: ")
         .and_then(|(_, rest)| rest.split(',').next())
         .and_then(|n| n.trim().parse().ok());
-    let found = position
-        .and_then(|p| tokens.iter().find(|l| l.token.span.start.line as usize == p));
+    let found = position.and_then(|p| {
+        tokens
+            .iter()
+            .find(|l| l.token.span.start.line as usize == p)
+    });
     match found {
         Some(l) => SqlError::new(
             SqlState::SYNTAX_ERROR,
-            format!("syntax error at or near \"{}\"", sql.get(l.start..l.end).unwrap_or("")),
+            format!(
+                "syntax error at or near \"{}\"",
+                sql.get(l.start..l.end).unwrap_or("")
+            ),
         )
         .at(l.token.span.start.line as usize),
         None => {
             let last = tokens.last().map_or(0, |l| l.end);
-            match sql.get(last..).and_then(|rest| rest.trim_start().chars().next()) {
+            match sql
+                .get(last..)
+                .and_then(|rest| rest.trim_start().chars().next())
+            {
                 Some(';') => {
-                    let gap = sql.get(last..).map_or(0, |r| r.chars().take_while(|c| *c != ';').count());
+                    let gap = sql
+                        .get(last..)
+                        .map_or(0, |r| r.chars().take_while(|c| *c != ';').count());
                     let chars = sql.get(..last).map_or(0, |s| s.chars().count());
                     SqlError::new(SqlState::SYNTAX_ERROR, "syntax error at or near \";\"")
                         .at(chars + gap + 1)
@@ -140,7 +158,9 @@ fn statement(p: &mut Parser<'_>, text: &TextOf<'_>) -> Parse<Statement> {
     if matches!(p.peek_token_ref().token, Token::LParen) {
         return table::top_query(p);
     }
-    let Some(word) = p.word().map(str::to_owned) else { return p.unexpected() };
+    let Some(word) = p.word().map(str::to_owned) else {
+        return p.unexpected();
+    };
     if let Some(done) = session_statement(p, &word)? {
         return Ok(done);
     }
@@ -191,7 +211,12 @@ fn statement(p: &mut Parser<'_>, text: &TextOf<'_>) -> Parse<Statement> {
             let start = p.index();
             let inner = statement(p, text)?;
             let text = text(start, p.index());
-            Ok(Statement::Prepare(Box::new(Prepare { name, types, statement: inner, text })))
+            Ok(Statement::Prepare(Box::new(Prepare {
+                name,
+                types,
+                statement: inner,
+                text,
+            })))
         }
         "declare" => {
             p.advance_token();
@@ -217,10 +242,31 @@ fn statement(p: &mut Parser<'_>, text: &TextOf<'_>) -> Parse<Statement> {
 fn session_statement(p: &mut Parser<'_>, word: &str) -> Parse<Option<Statement>> {
     let known = matches!(
         word,
-        "begin" | "start" | "commit" | "end" | "rollback" | "abort" | "savepoint" | "release"
-            | "set" | "reset" | "show" | "execute" | "deallocate" | "fetch" | "move" | "close"
-            | "vacuum" | "analyze" | "analyse" | "discard" | "lock" | "listen" | "notify"
-            | "unlisten" | "checkpoint"
+        "begin"
+            | "start"
+            | "commit"
+            | "end"
+            | "rollback"
+            | "abort"
+            | "savepoint"
+            | "release"
+            | "set"
+            | "reset"
+            | "show"
+            | "execute"
+            | "deallocate"
+            | "fetch"
+            | "move"
+            | "close"
+            | "vacuum"
+            | "analyze"
+            | "analyse"
+            | "discard"
+            | "lock"
+            | "listen"
+            | "notify"
+            | "unlisten"
+            | "checkpoint"
     );
     if !known {
         return Ok(None);
@@ -240,11 +286,17 @@ fn session_statement(p: &mut Parser<'_>, word: &str) -> Parse<Option<Statement>>
                 return Ok(Some(rest(p, "COMMIT PREPARED")));
             }
             utility::work(p);
-            Statement::Commit { chain: utility::chain(p)? }
+            Statement::Commit {
+                chain: utility::chain(p)?,
+            }
         }
         "rollback" | "abort" => {
             let out = utility::rollback(p)?;
-            if matches!(out, Statement::Unsupported(_)) { rest(p, "ROLLBACK PREPARED") } else { out }
+            if matches!(out, Statement::Unsupported(_)) {
+                rest(p, "ROLLBACK PREPARED")
+            } else {
+                out
+            }
         }
         "savepoint" => Statement::Savepoint(p.column_id()?.value),
         "release" => {
@@ -266,13 +318,19 @@ fn session_statement(p: &mut Parser<'_>, word: &str) -> Parse<Option<Statement>>
             if p.at(&["prepare"]) && matches!(p.ahead(1), Token::Word(_)) {
                 p.advance_token();
             }
-            Statement::Deallocate(if p.eat(&["all"]) { None } else { Some(p.column_id()?.value) })
+            Statement::Deallocate(if p.eat(&["all"]) {
+                None
+            } else {
+                Some(p.column_id()?.value)
+            })
         }
         "fetch" => utility::fetch(p, false)?,
         "move" => utility::fetch(p, true)?,
-        "close" => {
-            Statement::Close(if p.eat(&["all"]) { None } else { Some(p.column_id()?.value) })
-        }
+        "close" => Statement::Close(if p.eat(&["all"]) {
+            None
+        } else {
+            Some(p.column_id()?.value)
+        }),
         "vacuum" => Statement::Vacuum(utility::maintenance(p)?),
         "analyze" | "analyse" => Statement::Analyze(utility::maintenance(p)?),
         "discard" => Statement::Discard(if p.eat(&["all"]) {
@@ -290,8 +348,11 @@ fn session_statement(p: &mut Parser<'_>, word: &str) -> Parse<Option<Statement>>
         "listen" => Statement::Listen(p.column_id()?.value),
         "notify" => {
             let channel = p.column_id()?.value;
-            let payload =
-                if p.consume_token(&Token::Comma) { p.string()? } else { String::new() };
+            let payload = if p.consume_token(&Token::Comma) {
+                p.string()?
+            } else {
+                String::new()
+            };
             Statement::Notify(channel, payload)
         }
         "unlisten" => Statement::Unlisten(if p.consume_token(&Token::Mul) {
@@ -394,7 +455,9 @@ fn drop_statement(p: &mut Parser<'_>) -> Parse<Statement> {
         "foreign" | "server" => "DROP FOREIGN TABLE",
         "tablespace" => "DROP TABLESPACE",
         "event" => "DROP EVENT TRIGGER",
-        "language" | "conversion" | "access" | "text" | "transform" => "DROP of this kind of object",
+        "language" | "conversion" | "access" | "text" | "transform" => {
+            "DROP of this kind of object"
+        }
         _ => return p.unexpected(),
     };
     Ok(rest(p, what))
@@ -429,7 +492,10 @@ fn alter(p: &mut Parser<'_>) -> Parse<Statement> {
                 return Ok(rest(p, "ALTER SCHEMA OWNER"));
             }
             p.need(&["rename", "to"])?;
-            return Ok(Statement::RenameSchema { name, to: p.column_id()? });
+            return Ok(Statement::RenameSchema {
+                name,
+                to: p.column_id()?,
+            });
         }
         "function" | "procedure" | "routine" => "ALTER FUNCTION",
         "type" => "ALTER TYPE",
@@ -441,9 +507,9 @@ fn alter(p: &mut Parser<'_>) -> Parse<Statement> {
         "default" => "ALTER DEFAULT PRIVILEGES",
         "trigger" | "event" => "ALTER TRIGGER",
         "materialized" => "ALTER MATERIALIZED VIEW",
-        "aggregate" | "operator" | "collation" | "conversion" | "foreign" | "language" | "large"
-        | "policy" | "publication" | "rule" | "server" | "statistics" | "subscription"
-        | "tablespace" | "text" => "ALTER of this kind of object",
+        "aggregate" | "operator" | "collation" | "conversion" | "foreign" | "language"
+        | "large" | "policy" | "publication" | "rule" | "server" | "statistics"
+        | "subscription" | "tablespace" | "text" => "ALTER of this kind of object",
         _ => return p.unexpected(),
     };
     Ok(rest(p, what))

@@ -35,7 +35,11 @@ pub(crate) fn create_table(p: &mut Parser<'_>) -> Parse<Statement> {
         && matches!(p.ahead(2), Token::Comma | Token::RParen)
         && matches!(p.ahead(1), Token::Word(_));
     if names_only || p.at(&["as"]) || p.at(&["with"]) || p.at(&["using"]) {
-        let columns = if names_only { p.column_list()? } else { Vec::new() };
+        let columns = if names_only {
+            p.column_list()?
+        } else {
+            Vec::new()
+        };
         storage_options(p)?;
         p.need(&["as"])?;
         if p.at(&["execute"]) {
@@ -70,7 +74,12 @@ pub(crate) fn create_table(p: &mut Parser<'_>) -> Parse<Statement> {
         return refuse(p, "PARTITION BY");
     }
     let options = storage_options(p)?;
-    Ok(Statement::CreateTable(Box::new(CreateTable { name, if_not_exists, elements, options })))
+    Ok(Statement::CreateTable(Box::new(CreateTable {
+        name,
+        if_not_exists,
+        elements,
+        options,
+    })))
 }
 
 /// `WITH (...)`, `WITHOUT OIDS`, `ON COMMIT`, `TABLESPACE`, `USING`.
@@ -181,8 +190,12 @@ fn like(p: &mut Parser<'_>) -> Parse<LikeClause> {
 
 /// A serial type's integer type.
 fn serial(ty: &DataType) -> Option<&'static str> {
-    let DataType::Custom(name, modifiers) = ty else { return None };
-    let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else { return None };
+    let DataType::Custom(name, modifiers) = ty else {
+        return None;
+    };
+    let [ObjectNamePart::Identifier(name)] = name.0.as_slice() else {
+        return None;
+    };
     if !modifiers.is_empty() || name.quote_style.is_some() {
         return None;
     }
@@ -237,16 +250,26 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             .at(position),
         )
     };
-    let name = if p.eat(&["constraint"]) { Some(p.column_id()?) } else { None };
+    let name = if p.eat(&["constraint"]) {
+        Some(p.column_id()?)
+    } else {
+        None
+    };
     let columns = || vec![out.name.clone()];
     if p.eat(&["not", "null"]) {
         if out.not_null == Some(false) {
-            return Err(conflict("conflicting NULL/NOT NULL declarations", &out.name));
+            return Err(conflict(
+                "conflicting NULL/NOT NULL declarations",
+                &out.name,
+            ));
         }
         out.not_null = Some(true);
     } else if p.eat(&["null"]) {
         if out.not_null == Some(true) {
-            return Err(conflict("conflicting NULL/NOT NULL declarations", &out.name));
+            return Err(conflict(
+                "conflicting NULL/NOT NULL declarations",
+                &out.name,
+            ));
         }
         out.not_null = Some(false);
     } else if p.eat(&["default"]) {
@@ -257,19 +280,28 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
     } else if p.eat(&["generated"]) {
         generated(p, out)?;
     } else if p.eat(&["primary", "key"]) {
-        let kind = ConstraintKind::PrimaryKey { columns: columns(), include: Vec::new() };
+        let kind = ConstraintKind::PrimaryKey {
+            columns: columns(),
+            include: Vec::new(),
+        };
         index_options(p)?;
         out.constraints.push(Constraint { name, kind });
     } else if p.eat(&["unique"]) {
         let nulls_not_distinct = nulls_distinct(p)?;
-        let kind =
-            ConstraintKind::Unique { columns: columns(), include: Vec::new(), nulls_not_distinct };
+        let kind = ConstraintKind::Unique {
+            columns: columns(),
+            include: Vec::new(),
+            nulls_not_distinct,
+        };
         index_options(p)?;
         out.constraints.push(Constraint { name, kind });
     } else if p.eat(&["check"]) {
         let e = p.parens(expr)?;
         p.eat(&["no", "inherit"]);
-        out.constraints.push(Constraint { name, kind: ConstraintKind::Check(e) });
+        out.constraints.push(Constraint {
+            name,
+            kind: ConstraintKind::Check(e),
+        });
     } else if p.eat(&["references"]) {
         let kind = references(p, columns())?;
         out.constraints.push(Constraint { name, kind });
@@ -329,7 +361,11 @@ fn nulls_distinct(p: &mut Parser<'_>) -> Parse<bool> {
 }
 
 fn include(p: &mut Parser<'_>) -> Parse<Vec<Ident>> {
-    if p.eat(&["include"]) { p.column_list() } else { Ok(Vec::new()) }
+    if p.eat(&["include"]) {
+        p.column_list()
+    } else {
+        Ok(Vec::new())
+    }
 }
 
 /// Options of the index behind a constraint.
@@ -380,12 +416,19 @@ fn references(p: &mut Parser<'_>, columns: Vec<Ident>) -> Parse<ConstraintKind> 
 
 /// A table constraint, with its name.
 pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
-    let name = if p.eat(&["constraint"]) { Some(p.column_id()?) } else { None };
+    let name = if p.eat(&["constraint"]) {
+        Some(p.column_id()?)
+    } else {
+        None
+    };
     let primary = p.at(&["primary"]);
     let kind = if p.eat(&["primary", "key"]) || p.eat(&["unique"]) {
         let nulls_not_distinct = !primary && nulls_distinct(p)?;
         if p.eat(&["using", "index"]) {
-            ConstraintKind::UsingIndex { primary, index: p.column_id()? }
+            ConstraintKind::UsingIndex {
+                primary,
+                index: p.column_id()?,
+            }
         } else {
             let columns = p.column_list()?;
             let include = include(p)?;
@@ -393,7 +436,11 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
             if primary {
                 ConstraintKind::PrimaryKey { columns, include }
             } else {
-                ConstraintKind::Unique { columns, include, nulls_not_distinct }
+                ConstraintKind::Unique {
+                    columns,
+                    include,
+                    nulls_not_distinct,
+                }
             }
         }
     } else if p.eat(&["check"]) {
@@ -418,11 +465,19 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
 pub(crate) fn create_index(p: &mut Parser<'_>, unique: bool) -> Parse<Statement> {
     let concurrently = p.eat(&["concurrently"]);
     let if_not_exists = p.eat(&["if", "not", "exists"]);
-    let name = if p.at(&["on"]) { None } else { Some(p.column_id()?) };
+    let name = if p.at(&["on"]) {
+        None
+    } else {
+        Some(p.column_id()?)
+    };
     p.need(&["on"])?;
     p.eat(&["only"]);
     let table = p.qualified()?;
-    let method = if p.eat(&["using"]) { Some(p.column_id()?.value) } else { None };
+    let method = if p.eat(&["using"]) {
+        Some(p.column_id()?.value)
+    } else {
+        None
+    };
     let columns = p.parens(|p| p.commas(index_element))?;
     let include = include(p)?;
     let nulls_not_distinct = nulls_distinct(p)?;
@@ -430,7 +485,11 @@ pub(crate) fn create_index(p: &mut Parser<'_>, unique: bool) -> Parse<Statement>
     if p.at(&["tablespace"]) {
         return refuse(p, "TABLESPACE");
     }
-    let filter = if p.eat(&["where"]) { Some(expr(p)?) } else { None };
+    let filter = if p.eat(&["where"]) {
+        Some(expr(p)?)
+    } else {
+        None
+    };
     Ok(Statement::CreateIndex(Box::new(CreateIndex {
         unique,
         concurrently,
@@ -456,7 +515,10 @@ fn index_element(p: &mut Parser<'_>) -> Parse<IndexElement> {
         _ => Expr::Identifier(p.column_id()?),
     };
     let e = if p.eat(&["collate"]) {
-        Expr::Collate { expr: Box::new(e), collation: p.qualified()? }
+        Expr::Collate {
+            expr: Box::new(e),
+            collation: p.qualified()?,
+        }
     } else {
         e
     };
@@ -477,7 +539,12 @@ fn index_element(p: &mut Parser<'_>) -> Parse<IndexElement> {
     } else {
         None
     };
-    Ok(IndexElement { expr: e, class, descending, nulls_first })
+    Ok(IndexElement {
+        expr: e,
+        class,
+        descending,
+        nulls_first,
+    })
 }
 
 /// ALTER TABLE | VIEW | INDEX behind that word.
@@ -487,7 +554,12 @@ pub(crate) fn alter_table(p: &mut Parser<'_>, kind: ObjectKind) -> Parse<Stateme
     let name = p.qualified()?;
     let _ = p.consume_token(&Token::Mul);
     let actions = p.commas(action)?;
-    Ok(Statement::AlterTable(Box::new(AlterTable { kind, name, if_exists, actions })))
+    Ok(Statement::AlterTable(Box::new(AlterTable {
+        kind,
+        name,
+        if_exists,
+        actions,
+    })))
 }
 
 fn cascade(p: &mut Parser<'_>) -> bool {
@@ -509,7 +581,10 @@ fn action(p: &mut Parser<'_>) -> Parse<AlterAction> {
                 _ => {
                     p.eat(&["column"]);
                     let if_not_exists = p.eat(&["if", "not", "exists"]);
-                    Ok(AlterAction::AddColumn { if_not_exists, column: Box::new(column(p)?) })
+                    Ok(AlterAction::AddColumn {
+                        if_not_exists,
+                        column: Box::new(column(p)?),
+                    })
                 }
             }
         }
@@ -523,9 +598,17 @@ fn action(p: &mut Parser<'_>) -> Parse<AlterAction> {
             let name = p.column_id()?;
             let cascade = cascade(p);
             Ok(if constraint {
-                AlterAction::DropConstraint { name, if_exists, cascade }
+                AlterAction::DropConstraint {
+                    name,
+                    if_exists,
+                    cascade,
+                }
             } else {
-                AlterAction::DropColumn { name, if_exists, cascade }
+                AlterAction::DropColumn {
+                    name,
+                    if_exists,
+                    cascade,
+                }
             })
         }
         Some("rename") => {
@@ -566,8 +649,7 @@ fn action(p: &mut Parser<'_>) -> Parse<AlterAction> {
                 p.parens(|p| p.commas(storage_option))?;
                 return Ok(AlterAction::Storage);
             }
-            if p.eat(&["without", "cluster"]) || p.eat(&["without", "oids"]) || p.eat(&["logged"])
-            {
+            if p.eat(&["without", "cluster"]) || p.eat(&["without", "oids"]) || p.eat(&["logged"]) {
                 return Ok(AlterAction::Storage);
             }
             refuse(p, "this form of ALTER TABLE")
@@ -614,7 +696,11 @@ fn alter_column(p: &mut Parser<'_>, name: Ident) -> Parse<AlterAction> {
         if p.eat(&["collate"]) {
             p.qualified()?;
         }
-        let using = if p.eat(&["using"]) { Some(expr(p)?) } else { None };
+        let using = if p.eat(&["using"]) {
+            Some(expr(p)?)
+        } else {
+            None
+        };
         return Ok(AlterAction::SetType { name, ty, using });
     }
     if p.eat(&["add", "generated"]) {
@@ -627,7 +713,10 @@ fn alter_column(p: &mut Parser<'_>, name: Ident) -> Parse<AlterAction> {
             Token::LParen => p.parens(sequence_options)?,
             _ => SequenceOptions::default(),
         };
-        return Ok(AlterAction::AddIdentity(name, IdentityDef { always, options }));
+        return Ok(AlterAction::AddIdentity(
+            name,
+            IdentityDef { always, options },
+        ));
     }
     if p.at(&["set", "statistics"]) || p.at(&["set", "storage"]) || p.at(&["set", "compression"]) {
         p.advance_token();
@@ -658,7 +747,11 @@ fn alter_column(p: &mut Parser<'_>, name: Ident) -> Parse<AlterAction> {
                 return p.unexpected();
             }
         } else if any {
-            return Ok(AlterAction::SetIdentity { name, always, options });
+            return Ok(AlterAction::SetIdentity {
+                name,
+                always,
+                options,
+            });
         } else {
             return p.unexpected();
         }
@@ -679,9 +772,7 @@ pub(crate) fn select_into(mut q: Box<sqlparser::ast::Query>) -> Parse<Statement>
     }
     match leftmost(&mut q.body) {
         None => Ok(Statement::Query(q)),
-        Some(into) if into.temporary => {
-            Err(raise(&SqlError::unsupported("a temporary table")))
-        }
+        Some(into) if into.temporary => Err(raise(&SqlError::unsupported("a temporary table"))),
         Some(into) => Ok(Statement::CreateTableAs(Box::new(CreateTableAs {
             name: into.name,
             if_not_exists: false,

@@ -9,10 +9,21 @@ use super::cursor::{Cursor, Parse};
 use super::keywords;
 
 fn named(name: &str, like: &Ident, modifiers: Vec<String>) -> DataType {
-    let ident = Ident { value: name.to_owned(), quote_style: None, span: like.span };
-    let schema = Ident { value: "pg_catalog".to_owned(), quote_style: None, span: like.span };
+    let ident = Ident {
+        value: name.to_owned(),
+        quote_style: None,
+        span: like.span,
+    };
+    let schema = Ident {
+        value: "pg_catalog".to_owned(),
+        quote_style: None,
+        span: like.span,
+    };
     DataType::Custom(
-        ObjectName(vec![ObjectNamePart::Identifier(schema), ObjectNamePart::Identifier(ident)]),
+        ObjectName(vec![
+            ObjectNamePart::Identifier(schema),
+            ObjectNamePart::Identifier(ident),
+        ]),
         modifiers,
     )
 }
@@ -80,7 +91,9 @@ pub(crate) fn interval_fields(p: &mut Parser<'_>) -> Parse<Option<String>> {
 /// A type without its array bounds.
 pub(crate) fn simple_type(p: &mut Parser<'_>) -> Parse<DataType> {
     let token = p.peek_token_ref().clone();
-    let Token::Word(w) = &token.token else { return p.unexpected() };
+    let Token::Word(w) = &token.token else {
+        return p.unexpected();
+    };
     let first = w.to_ident(token.span);
     if w.quote_style.is_none() {
         let known = match w.value.as_str() {
@@ -207,7 +220,10 @@ pub(crate) fn type_name(p: &mut Parser<'_>) -> Parse<DataType> {
                     return p.unexpected();
                 }
             }
-            return Ok(DataType::Array(ArrayElemTypeDef::SquareBracket(Box::new(ty), None)));
+            return Ok(DataType::Array(ArrayElemTypeDef::SquareBracket(
+                Box::new(ty),
+                None,
+            )));
         } else {
             return Ok(ty);
         }

@@ -83,7 +83,11 @@ fn variable(p: &mut Parser<'_>) -> Parse<String> {
 }
 
 fn one(name: &str, local: bool, value: Option<SetValue>) -> Statement {
-    Statement::Set(Set { name: name.to_owned(), local, values: value.map(|v| vec![v]) })
+    Statement::Set(Set {
+        name: name.to_owned(),
+        local,
+        values: value.map(|v| vec![v]),
+    })
 }
 
 /// SET behind the word.
@@ -92,10 +96,16 @@ pub(crate) fn set(p: &mut Parser<'_>) -> Parse<Statement> {
         if p.at(&["snapshot"]) {
             return Ok(Statement::Unsupported("SET TRANSACTION SNAPSHOT"));
         }
-        return Ok(Statement::SetTransaction { session: false, modes: modes(p)? });
+        return Ok(Statement::SetTransaction {
+            session: false,
+            modes: modes(p)?,
+        });
     }
     if p.eat(&["session", "characteristics", "as", "transaction"]) {
-        return Ok(Statement::SetTransaction { session: true, modes: modes(p)? });
+        return Ok(Statement::SetTransaction {
+            session: true,
+            modes: modes(p)?,
+        });
     }
     if p.eat(&["constraints"]) {
         while !p.finished() {
@@ -108,7 +118,11 @@ pub(crate) fn set(p: &mut Parser<'_>) -> Parse<Statement> {
         p.eat(&["session"]);
     }
     if p.eat(&["session", "authorization"]) {
-        let value = if p.eat(&["default"]) { None } else { Some(set_value(p)?) };
+        let value = if p.eat(&["default"]) {
+            None
+        } else {
+            Some(set_value(p)?)
+        };
         return Ok(one("session_authorization", local, value));
     }
     if p.eat(&["time", "zone"]) {
@@ -127,8 +141,11 @@ pub(crate) fn set(p: &mut Parser<'_>) -> Parse<Statement> {
         return Ok(one("timezone", local, value));
     }
     if p.eat(&["names"]) {
-        let value =
-            if p.finished() || p.eat(&["default"]) { None } else { Some(set_value(p)?) };
+        let value = if p.finished() || p.eat(&["default"]) {
+            None
+        } else {
+            Some(set_value(p)?)
+        };
         return Ok(one("client_encoding", local, value));
     }
     if p.eat(&["schema"]) {
@@ -143,10 +160,18 @@ pub(crate) fn set(p: &mut Parser<'_>) -> Parse<Statement> {
         p.need(&["to"])?;
     }
     if p.eat(&["default"]) {
-        return Ok(Statement::Set(Set { name, local, values: None }));
+        return Ok(Statement::Set(Set {
+            name,
+            local,
+            values: None,
+        }));
     }
     let values = p.commas(set_value)?;
-    Ok(Statement::Set(Set { name, local, values: Some(values) }))
+    Ok(Statement::Set(Set {
+        name,
+        local,
+        values: Some(values),
+    }))
 }
 
 fn set_value(p: &mut Parser<'_>) -> Parse<SetValue> {
@@ -243,7 +268,14 @@ pub(crate) fn declare(
     let start = p.index();
     let query = super::query::query(p)?;
     let text = text(start, p.index());
-    Ok(Statement::Declare(Box::new(DeclareCursor { name, binary, scroll, hold, query, text })))
+    Ok(Statement::Declare(Box::new(DeclareCursor {
+        name,
+        binary,
+        scroll,
+        hold,
+        query,
+        text,
+    })))
 }
 
 /// FETCH, MOVE behind the word.
@@ -308,7 +340,11 @@ pub(crate) fn fetch(p: &mut Parser<'_>, moves: bool) -> Parse<Statement> {
     };
     from(p);
     let cursor = p.column_id()?.value;
-    Ok(Statement::Fetch(Fetch { cursor, direction, moves }))
+    Ok(Statement::Fetch(Fetch {
+        cursor,
+        direction,
+        moves,
+    }))
 }
 
 /// COPY behind the word.
@@ -344,8 +380,18 @@ pub(crate) fn copy(p: &mut Parser<'_>) -> Parse<Statement> {
     } else if with || !p.finished() {
         copy_options_old(p, &mut options)?;
     }
-    let filter = if p.eat(&["where"]) { Some(expr(p)?) } else { None };
-    Ok(Statement::Copy(Box::new(Copy { subject, from, file, options, filter })))
+    let filter = if p.eat(&["where"]) {
+        Some(expr(p)?)
+    } else {
+        None
+    };
+    Ok(Statement::Copy(Box::new(Copy {
+        subject,
+        from,
+        file,
+        options,
+        filter,
+    })))
 }
 
 fn copy_option(p: &mut Parser<'_>) -> Parse<(String, CopyOption)> {
@@ -365,10 +411,7 @@ fn copy_option(p: &mut Parser<'_>) -> Parse<(String, CopyOption)> {
 }
 
 /// The options of COPY as they were before 9.0.
-fn copy_options_old(
-    p: &mut Parser<'_>,
-    options: &mut Vec<(String, CopyOption)>,
-) -> Parse<()> {
+fn copy_options_old(p: &mut Parser<'_>, options: &mut Vec<(String, CopyOption)>) -> Parse<()> {
     let text = |s: &str| CopyOption::Text(s.to_owned());
     loop {
         let (name, value) = match p.word() {
@@ -484,5 +527,9 @@ pub(crate) fn lock_table(p: &mut Parser<'_>) -> Parse<Statement> {
         mode = words.join(" ");
     }
     let nowait = p.eat(&["nowait"]);
-    Ok(Statement::Lock(LockTable { tables, mode, nowait }))
+    Ok(Statement::Lock(LockTable {
+        tables,
+        mode,
+        nowait,
+    }))
 }

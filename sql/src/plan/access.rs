@@ -49,11 +49,12 @@ pub fn comparable(a: Oid, b: Oid) -> bool {
 /// Takes away casts that do not change the sort key.
 pub fn strip(expr: &Expr) -> &Expr {
     match expr {
-        Expr::Cast { arg, kind: CastKind::Binary, ty, .. }
-            if is_text(ty.oid) && is_text(arg.ty().oid) =>
-        {
-            strip(arg)
-        }
+        Expr::Cast {
+            arg,
+            kind: CastKind::Binary,
+            ty,
+            ..
+        } if is_text(ty.oid) && is_text(arg.ty().oid) => strip(arg),
         other => other,
     }
 }
@@ -69,8 +70,14 @@ fn recognise(condition: &Expr, local: &BTreeMap<ColId, usize>) -> Option<(usize,
             && !e.columns().iter().any(|id| local.contains_key(id))
     };
     match condition {
-        Expr::Call { args, comparison: Some(comparison), .. } => {
-            let [left, right] = args.as_slice() else { return None };
+        Expr::Call {
+            args,
+            comparison: Some(comparison),
+            ..
+        } => {
+            let [left, right] = args.as_slice() else {
+                return None;
+            };
             let (position, oid, value, comparison) = if let Some((p, oid)) = column(left) {
                 (p, oid, right, *comparison)
             } else {
@@ -99,7 +106,13 @@ fn recognise(condition: &Expr, local: &BTreeMap<ColId, usize>) -> Option<(usize,
             };
             Some((position, bound))
         }
-        Expr::ArrayCompare { left, comparison: Some(Comparison::Eq), array, all: false, .. } => {
+        Expr::ArrayCompare {
+            left,
+            comparison: Some(Comparison::Eq),
+            array,
+            all: false,
+            ..
+        } => {
             let (position, oid) = column(left)?;
             if !constant(array) {
                 return None;
@@ -116,7 +129,10 @@ fn recognise(condition: &Expr, local: &BTreeMap<ColId, usize>) -> Option<(usize,
             };
             Some((position, Bound::Term(term)))
         }
-        Expr::IsNull { arg, negated: false } => {
+        Expr::IsNull {
+            arg,
+            negated: false,
+        } => {
             let (position, _) = column(arg)?;
             Some((position, Bound::Term(KeyTerm::IsNull)))
         }
@@ -137,8 +153,16 @@ pub fn choose(
         conditions.iter().map(|c| recognise(c, local)).collect();
     let mut best: Option<(f64, f64, Candidate)> = None;
     let primary = std::iter::once(None);
-    for index in primary.chain(table.indexes.iter().filter(|i| !key::is_primary(i)).map(Some)) {
-        let Some(candidate) = candidate(table, index, &bounds, total) else { continue };
+    for index in primary.chain(
+        table
+            .indexes
+            .iter()
+            .filter(|i| !key::is_primary(i))
+            .map(Some),
+    ) {
+        let Some(candidate) = candidate(table, index, &bounds, total) else {
+            continue;
+        };
         let fetch = if index.is_some() { 2.0 } else { 1.0 };
         let cost = candidate.rows * fetch;
         if best.as_ref().is_none_or(|(c, ..)| cost < *c) {
@@ -151,7 +175,12 @@ pub fn choose(
     let mut kept = Vec::with_capacity(conditions.len());
     let mut consumed = Vec::new();
     for (i, condition) in conditions.drain(..).enumerate() {
-        if candidate.consumed.contains(&i) { &mut consumed } else { &mut kept }.push(condition);
+        if candidate.consumed.contains(&i) {
+            &mut consumed
+        } else {
+            &mut kept
+        }
+        .push(condition);
     }
     *conditions = kept;
     let access = KeyAccess {
@@ -226,7 +255,11 @@ fn candidate(
             }
         }
         if !(found.low.is_empty() && found.high.is_empty()) {
-            rows *= if found.low.is_empty() || found.high.is_empty() { 0.33 } else { 0.1 };
+            rows *= if found.low.is_empty() || found.high.is_empty() {
+                0.33
+            } else {
+                0.1
+            };
             range = Some(found);
         }
         break;
@@ -235,8 +268,19 @@ fn candidate(
         return None;
     }
     let unique = equal.len() == columns.len() && !nulls && index.is_none_or(|i| i.is_unique());
-    let rows = if unique { alternatives } else { (rows * alternatives).clamp(1.0, total.max(1.0)) };
-    Some(Candidate { index: index.cloned(), equal, range, unique, consumed, rows })
+    let rows = if unique {
+        alternatives
+    } else {
+        (rows * alternatives).clamp(1.0, total.max(1.0))
+    };
+    Some(Candidate {
+        index: index.cloned(),
+        equal,
+        range,
+        unique,
+        consumed,
+        rows,
+    })
 }
 
 /// The keys of an access with all values known.
@@ -293,9 +337,10 @@ pub fn resolve(
         let column = KeyColumn::of(table, access.index.as_deref(), at)?;
         let values = match term {
             KeyTerm::Equal(e) => vec![eval(e, row, cx, params)?],
-            KeyTerm::AnyOf(items) => {
-                items.iter().map(|e| eval(e, row, cx, params)).collect::<Result<Vec<_>, _>>()?
-            }
+            KeyTerm::AnyOf(items) => items
+                .iter()
+                .map(|e| eval(e, row, cx, params))
+                .collect::<Result<Vec<_>, _>>()?,
             KeyTerm::AnyElement(array) => match eval(array, row, cx, params)? {
                 Datum::Array(array) => array.items.clone(),
                 _ => Vec::new(),
@@ -327,10 +372,14 @@ pub fn resolve(
         }
     }
     if access.unique {
-        return Ok(Keys::Points(prefixes.into_iter().map(Bytes::from).collect()));
+        return Ok(Keys::Points(
+            prefixes.into_iter().map(Bytes::from).collect(),
+        ));
     }
     let Some(range) = &access.range else {
-        return Ok(Keys::Spans(prefixes.iter().map(|p| Span::prefix(p)).collect()));
+        return Ok(Keys::Spans(
+            prefixes.iter().map(|p| Span::prefix(p)).collect(),
+        ));
     };
     let column = KeyColumn::of(table, access.index.as_deref(), access.equal.len())?;
     let Some((start, end)) = column.bounds(range, row, cx, params)? else {
@@ -344,7 +393,10 @@ pub fn resolve(
                 Some(b) => Bytes::from([p.as_slice(), b].concat()),
                 None => otherwise,
             };
-            Span { start: at(&start, whole.start.clone()), end: at(&end, whole.end) }
+            Span {
+                start: at(&start, whole.start.clone()),
+                end: at(&end, whole.end),
+            }
         })
         .filter(|s| s.start < s.end)
         .collect();
@@ -372,7 +424,12 @@ impl KeyColumn {
             .columns
             .get(position)
             .ok_or_else(|| SqlError::internal("no such column position"))?;
-        Ok(Self { oid: column.ty.oid, secondary: index.is_some(), descending, nulls_first })
+        Ok(Self {
+            oid: column.ty.oid,
+            secondary: index.is_some(),
+            descending,
+            nulls_first,
+        })
     }
 
     fn append(&self, value: &Datum, to: &mut Vec<u8>) {
@@ -413,7 +470,11 @@ impl KeyColumn {
             let at_start = low != self.descending;
             // The first key after all that begin with these bytes, or the first of them.
             let after = inclusive != at_start;
-            let bytes = if after { Span::prefix(&bytes).end.to_vec() } else { bytes };
+            let bytes = if after {
+                Span::prefix(&bytes).end.to_vec()
+            } else {
+                bytes
+            };
             if at_start {
                 start = Some(start.map_or(bytes.clone(), |s| s.max(bytes)));
             } else {

@@ -74,7 +74,14 @@ fn hashed(join: semi::SemiJoin, input: &Plan, sizes: &Sizes<'_>) -> Option<Hashe
             None => residual.push(condition),
         }
     }
-    (!keys.is_empty()).then(|| (join.kind, build(&join.right, Vec::new(), sizes), keys, residual))
+    (!keys.is_empty()).then(|| {
+        (
+            join.kind,
+            build(&join.right, Vec::new(), sizes),
+            keys,
+            residual,
+        )
+    })
 }
 
 fn filtered(input: Plan, conditions: Vec<Expr>) -> Plan {
@@ -83,19 +90,38 @@ fn filtered(input: Plan, conditions: Vec<Expr>) -> Plan {
     }
     let columns = input.columns.clone();
     let rows = (input.rows * 0.3_f64.powi(i32::try_from(conditions.len()).unwrap_or(3))).max(1.0);
-    Plan { op: Op::Filter { input: Box::new(input), conditions }, columns, rows }
+    Plan {
+        op: Op::Filter {
+            input: Box::new(input),
+            conditions,
+        },
+        columns,
+        rows,
+    }
 }
 
 /// Builds a relation whose columns are taken by position.
 fn in_order(rel: &Rel, sizes: &Sizes<'_>) -> Plan {
     let wanted = rel.output();
     let plan = build(rel, Vec::new(), sizes);
-    if plan.columns.iter().map(|c| c.id).eq(wanted.iter().map(|c| c.id)) {
+    if plan
+        .columns
+        .iter()
+        .map(|c| c.id)
+        .eq(wanted.iter().map(|c| c.id))
+    {
         return plan;
     }
     let rows = plan.rows;
     let exprs = wanted.iter().map(|c| Expr::Column(c.id, c.ty)).collect();
-    Plan { op: Op::Project { input: Box::new(plan), exprs }, columns: wanted, rows }
+    Plan {
+        op: Op::Project {
+            input: Box::new(plan),
+            exprs,
+        },
+        columns: wanted,
+        rows,
+    }
 }
 
 fn ids(columns: &[Column]) -> BTreeSet<ColId> {
@@ -112,13 +138,21 @@ fn extract(from: &mut Vec<Expr>, mut f: impl FnMut(&Expr) -> bool) -> Vec<Expr> 
 /// Builds `rel` with `conditions` applied; they name columns of `rel` or of enclosing rows.
 fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
     match rel {
-        Rel::Unit => {
-            filter(Plan { op: Op::Unit, columns: Vec::new(), rows: 1.0 }, conditions, sizes)
-        }
+        Rel::Unit => filter(
+            Plan {
+                op: Op::Unit,
+                columns: Vec::new(),
+                rows: 1.0,
+            },
+            conditions,
+            sizes,
+        ),
         Rel::Scan { table, columns } => {
             let local: BTreeMap<_, _> = columns.iter().map(|(p, c)| (c.id, *p)).collect();
             let total = sizes(table.storage).unwrap_or(UNKNOWN_ROWS).max(1.0);
-            let above = extract(&mut conditions, |c| c.has_subquery() || free::is_volatile(c));
+            let above = extract(&mut conditions, |c| {
+                c.has_subquery() || free::is_volatile(c)
+            });
             let (access, rows) = access::choose(table, &local, &mut conditions, total);
             let rows = (rows * 0.3_f64.powi(i32::try_from(conditions.len()).unwrap_or(3))).max(1.0);
             let scan = TableScan {
@@ -129,26 +163,66 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
                 reverse: false,
             };
             let columns = columns.iter().map(|(_, c)| c.clone()).collect();
-            filter(Plan { op: Op::Scan(Box::new(scan)), columns, rows }, above, sizes)
+            filter(
+                Plan {
+                    op: Op::Scan(Box::new(scan)),
+                    columns,
+                    rows,
+                },
+                above,
+                sizes,
+            )
         }
         Rel::Virtual { table, columns } => {
-            let op = Op::Virtual { table, positions: columns.iter().map(|(p, _)| *p).collect() };
+            let op = Op::Virtual {
+                table,
+                positions: columns.iter().map(|(p, _)| *p).collect(),
+            };
             let columns = columns.iter().map(|(_, c)| c.clone()).collect();
-            filter(Plan { op, columns, rows: 200.0 }, conditions, sizes)
+            filter(
+                Plan {
+                    op,
+                    columns,
+                    rows: 200.0,
+                },
+                conditions,
+                sizes,
+            )
         }
         Rel::Values { rows, columns } => {
             let guess = rows.len() as f64;
             let op = Op::Values(rows.clone());
-            filter(Plan { op, columns: columns.clone(), rows: guess }, conditions, sizes)
+            filter(
+                Plan {
+                    op,
+                    columns: columns.clone(),
+                    rows: guess,
+                },
+                conditions,
+                sizes,
+            )
         }
-        Rel::FunctionScan { function, args, columns, ordinality } => {
+        Rel::FunctionScan {
+            function,
+            args,
+            columns,
+            ordinality,
+        } => {
             let op = Op::Function {
                 function,
                 args: args.clone(),
                 ordinality: ordinality.is_some(),
             };
             let columns = columns.iter().chain(ordinality).cloned().collect();
-            filter(Plan { op, columns, rows: 100.0 }, conditions, sizes)
+            filter(
+                Plan {
+                    op,
+                    columns,
+                    rows: 100.0,
+                },
+                conditions,
+                sizes,
+            )
         }
         Rel::Project { input, exprs } => project(input, exprs, conditions, sizes),
         Rel::ProjectSet { input, sets } => {
@@ -161,14 +235,39 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
             columns.extend(sets.iter().map(|(_, _, c)| c.clone()));
             let rows = input.rows * 10.0;
             let sets = sets.iter().map(|(f, a, _)| (*f, a.clone())).collect();
-            filter(Plan { op: Op::ProjectSet { input: Box::new(input), sets }, columns, rows }, conditions, sizes)
+            filter(
+                Plan {
+                    op: Op::ProjectSet {
+                        input: Box::new(input),
+                        sets,
+                    },
+                    columns,
+                    rows,
+                },
+                conditions,
+                sizes,
+            )
         }
         Rel::Filter { .. } => group(rel, conditions, sizes),
-        Rel::Join { kind: JoinKind::Inner, lateral: false, .. } => group(rel, conditions, sizes),
-        Rel::Join { kind, left, right, on, lateral } => {
-            join(*kind, left, right, on.as_ref(), *lateral, conditions, sizes)
-        }
-        Rel::Aggregate { input, keys, sets, grouping, calls } => {
+        Rel::Join {
+            kind: JoinKind::Inner,
+            lateral: false,
+            ..
+        } => group(rel, conditions, sizes),
+        Rel::Join {
+            kind,
+            left,
+            right,
+            on,
+            lateral,
+        } => join(*kind, left, right, on.as_ref(), *lateral, conditions, sizes),
+        Rel::Aggregate {
+            input,
+            keys,
+            sets,
+            grouping,
+            calls,
+        } => {
             let by_key: BTreeMap<_, _> = keys.iter().map(|(e, c)| (c.id, e)).collect();
             let mut below = Vec::new();
             if sets.is_none() && !keys.is_empty() {
@@ -191,7 +290,11 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
                 });
             }
             let input = build(input, below, sizes);
-            let rows = if keys.is_empty() { 1.0 } else { (input.rows / 3.0).max(1.0) };
+            let rows = if keys.is_empty() {
+                1.0
+            } else {
+                (input.rows / 3.0).max(1.0)
+            };
             let op = Op::Aggregate {
                 input: Box::new(input),
                 keys: keys.iter().map(|(e, _)| e.clone()).collect(),
@@ -199,14 +302,33 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
                 grouping: grouping.iter().map(|(g, _)| g.clone()).collect(),
                 calls: calls.iter().map(|(c, _)| c.clone()).collect(),
             };
-            filter(Plan { op, columns: rel.output(), rows }, conditions, sizes)
+            filter(
+                Plan {
+                    op,
+                    columns: rel.output(),
+                    rows,
+                },
+                conditions,
+                sizes,
+            )
         }
         Rel::Window { input, calls } => {
             let input = build(input, Vec::new(), sizes);
             let (mut columns, rows) = (input.columns.clone(), input.rows);
             columns.extend(calls.iter().map(|(_, c)| c.clone()));
             let calls = calls.iter().map(|(c, _)| c.clone()).collect();
-            filter(Plan { op: Op::Window { input: Box::new(input), calls }, columns, rows }, conditions, sizes)
+            filter(
+                Plan {
+                    op: Op::Window {
+                        input: Box::new(input),
+                        calls,
+                    },
+                    columns,
+                    rows,
+                },
+                conditions,
+                sizes,
+            )
         }
         Rel::Distinct { input, on } => {
             let below = if on.is_empty() {
@@ -216,7 +338,10 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
             };
             let input = build(input, below, sizes);
             let (columns, rows) = (input.columns.clone(), input.rows);
-            let op = Op::Distinct { input: Box::new(input), on: on.clone() };
+            let op = Op::Distinct {
+                input: Box::new(input),
+                on: on.clone(),
+            };
             filter(Plan { op, columns, rows }, conditions, sizes)
         }
         Rel::Sort { input, keys } => {
@@ -239,9 +364,21 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
                     nulls_first: false,
                 }));
             }
-            Plan { op: Op::Sort { input: Box::new(input), keys }, columns, rows }
+            Plan {
+                op: Op::Sort {
+                    input: Box::new(input),
+                    keys,
+                },
+                columns,
+                rows,
+            }
         }
-        Rel::Limit { input, limit, offset, with_ties } => {
+        Rel::Limit {
+            input,
+            limit,
+            offset,
+            with_ties,
+        } => {
             let input = build(input, Vec::new(), sizes);
             let (columns, mut rows) = (input.columns.clone(), input.rows);
             if let Some(Expr::Const(n, _)) = limit {
@@ -255,17 +392,43 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
             };
             filter(Plan { op, columns, rows }, conditions, sizes)
         }
-        Rel::SetOp { op, all, left, right, columns } => {
+        Rel::SetOp {
+            op,
+            all,
+            left,
+            right,
+            columns,
+        } => {
             let (left, right) = (in_order(left, sizes), in_order(right, sizes));
             let rows = left.rows + right.rows;
-            let op =
-                Op::SetOp { op: *op, all: *all, left: Box::new(left), right: Box::new(right) };
-            filter(Plan { op, columns: columns.clone(), rows }, conditions, sizes)
+            let op = Op::SetOp {
+                op: *op,
+                all: *all,
+                left: Box::new(left),
+                right: Box::new(right),
+            };
+            filter(
+                Plan {
+                    op,
+                    columns: columns.clone(),
+                    rows,
+                },
+                conditions,
+                sizes,
+            )
         }
-        Rel::With { cte, query, recursive, columns, body } => {
+        Rel::With {
+            cte,
+            query,
+            recursive,
+            columns,
+            body,
+        } => {
             let query = in_order(query, sizes);
             let body = build(body, conditions, sizes);
-            let recursive = recursive.as_ref().map(|(r, all)| (Box::new(in_order(r, sizes)), *all));
+            let recursive = recursive
+                .as_ref()
+                .map(|(r, all)| (Box::new(in_order(r, sizes)), *all));
             let (out, rows) = (body.columns.clone(), body.rows);
             let op = Op::With {
                 cte: *cte,
@@ -274,11 +437,26 @@ fn build(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
                 order: columns.iter().map(|c| c.id).collect(),
                 body: Box::new(body),
             };
-            Plan { op, columns: out, rows }
+            Plan {
+                op,
+                columns: out,
+                rows,
+            }
         }
         Rel::CteRef { cte, columns } => {
-            let op = Op::CteRef { cte: *cte, positions: (0..columns.len()).collect() };
-            filter(Plan { op, columns: columns.clone(), rows: UNKNOWN_ROWS }, conditions, sizes)
+            let op = Op::CteRef {
+                cte: *cte,
+                positions: (0..columns.len()).collect(),
+            };
+            filter(
+                Plan {
+                    op,
+                    columns: columns.clone(),
+                    rows: UNKNOWN_ROWS,
+                },
+                conditions,
+                sizes,
+            )
         }
     }
 }
@@ -372,13 +550,19 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
         _ => 0,
     };
     let Some((_, _, mut current)) = left.get_mut(first).and_then(Option::take) else {
-        return Plan { op: Op::Unit, columns: Vec::new(), rows: 1.0 };
+        return Plan {
+            op: Op::Unit,
+            columns: Vec::new(),
+            rows: 1.0,
+        };
     };
     let mut have = outputs.get(first).cloned().unwrap_or_default();
     while left.iter().any(Option::is_some) {
         let mut best: Option<(bool, f64, usize)> = None;
         for (i, entry) in left.iter().enumerate() {
-            let (Some(_), Some(output)) = (entry, outputs.get(i)) else { continue };
+            let (Some(_), Some(output)) = (entry, outputs.get(i)) else {
+                continue;
+            };
             let connected = pending.iter().any(|(c, used)| {
                 !used.is_disjoint(output)
                     && used.is_subset(&(&have | output))
@@ -386,13 +570,19 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
             });
             let candidate = (!connected, rows(entry), i);
             if best.is_none_or(|b| {
-                candidate.0.cmp(&b.0).then(candidate.1.total_cmp(&b.1)).is_lt()
+                candidate
+                    .0
+                    .cmp(&b.0)
+                    .then(candidate.1.total_cmp(&b.1))
+                    .is_lt()
             }) {
                 best = Some(candidate);
             }
         }
         let Some((_, _, next)) = best else { break };
-        let Some((rel, own, right)) = left.get_mut(next).and_then(Option::take) else { break };
+        let Some((rel, own, right)) = left.get_mut(next).and_then(Option::take) else {
+            break;
+        };
         let output = outputs.get(next).cloned().unwrap_or_default();
         let both = &have | &output;
         let mut usable = Vec::new();
@@ -409,13 +599,21 @@ fn group(rel: &Rel, mut conditions: Vec<Expr>, sizes: &Sizes<'_>) -> Plan {
         current = combine(current, &have, rel, own, right, &output, usable, sizes);
         have = both;
     }
-    filter(current, pending.into_iter().map(|(c, _)| c).collect(), sizes)
+    filter(
+        current,
+        pending.into_iter().map(|(c, _)| c).collect(),
+        sizes,
+    )
 }
 
 /// From `a = b` and `a = constant` follows `b = constant`.
 fn add_transitive(pending: &mut Vec<(Expr, BTreeSet<ColId>)>) {
     let columns = |e: &Expr| match e {
-        Expr::Call { args, comparison: Some(Comparison::Eq), .. } => match args.as_slice() {
+        Expr::Call {
+            args,
+            comparison: Some(Comparison::Eq),
+            ..
+        } => match args.as_slice() {
             [Expr::Column(a, ta), Expr::Column(b, tb)] if ta.oid == tb.oid => Some((*a, *b)),
             _ => None,
         },
@@ -423,7 +621,14 @@ fn add_transitive(pending: &mut Vec<(Expr, BTreeSet<ColId>)>) {
     };
     let mut added = Vec::new();
     for (condition, used) in pending.iter() {
-        let (Expr::Call { args, comparison: Some(Comparison::Eq), .. }, 1) = (condition, used.len())
+        let (
+            Expr::Call {
+                args,
+                comparison: Some(Comparison::Eq),
+                ..
+            },
+            1,
+        ) = (condition, used.len())
         else {
             continue;
         };
@@ -431,7 +636,9 @@ fn add_transitive(pending: &mut Vec<(Expr, BTreeSet<ColId>)>) {
             continue;
         };
         for (other, both) in pending.iter() {
-            let Some((a, b)) = columns(other) else { continue };
+            let Some((a, b)) = columns(other) else {
+                continue;
+            };
             if both.len() != 2 || (a != *id && b != *id) {
                 continue;
             }
@@ -452,7 +659,13 @@ fn flatten<'a>(rel: &'a Rel, leaves: &mut Vec<&'a Rel>, conditions: &mut Vec<Exp
             free::conjuncts(predicate, conditions);
             flatten(input, leaves, conditions);
         }
-        Rel::Join { kind: JoinKind::Inner, left, right, on, lateral: false } => {
+        Rel::Join {
+            kind: JoinKind::Inner,
+            left,
+            right,
+            on,
+            lateral: false,
+        } => {
             if let Some(on) = on {
                 free::conjuncts(on, conditions);
             }
@@ -464,12 +677,15 @@ fn flatten<'a>(rel: &'a Rel, leaves: &mut Vec<&'a Rel>, conditions: &mut Vec<Exp
 }
 
 /// The sides of an equality between `left` and `right` columns that can be hashed.
-fn equality(
-    condition: &Expr,
-    left: &BTreeSet<ColId>,
-    right: &BTreeSet<ColId>,
-) -> Option<JoinKey> {
-    let Expr::Call { args, comparison: Some(Comparison::Eq), .. } = condition else { return None };
+fn equality(condition: &Expr, left: &BTreeSet<ColId>, right: &BTreeSet<ColId>) -> Option<JoinKey> {
+    let Expr::Call {
+        args,
+        comparison: Some(Comparison::Eq),
+        ..
+    } = condition
+    else {
+        return None;
+    };
     let [a, b] = args.as_slice() else { return None };
     let (a, b) = (access::strip(a), access::strip(b));
     if a.has_subquery() || b.has_subquery() || !access::comparable(a.ty().oid, b.ty().oid) {
@@ -480,9 +696,15 @@ fn equality(
         !used.is_disjoint(l) && used.is_disjoint(r)
     };
     if touches(&in_a, left, right) && touches(&in_b, right, left) {
-        Some(JoinKey { left: a.clone(), right: b.clone() })
+        Some(JoinKey {
+            left: a.clone(),
+            right: b.clone(),
+        })
     } else if touches(&in_a, right, left) && touches(&in_b, left, right) {
-        Some(JoinKey { left: b.clone(), right: a.clone() })
+        Some(JoinKey {
+            left: b.clone(),
+            right: a.clone(),
+        })
     } else {
         None
     }
@@ -564,12 +786,20 @@ fn join(
     // WHERE conditions on the preserved side go below; ON conditions on the other one do.
     let (mut left_own, mut right_own) = (Vec::new(), Vec::new());
     if matches!(kind, JoinKind::Inner | JoinKind::Left) {
-        left_own = extract(&mut conditions, |c| movable(c) && within(c, &left_ids, &right_ids));
-        right_own = extract(&mut on_conditions, |c| movable(c) && within(c, &right_ids, &left_ids));
+        left_own = extract(&mut conditions, |c| {
+            movable(c) && within(c, &left_ids, &right_ids)
+        });
+        right_own = extract(&mut on_conditions, |c| {
+            movable(c) && within(c, &right_ids, &left_ids)
+        });
     }
     if kind == JoinKind::Right {
-        right_own = extract(&mut conditions, |c| movable(c) && within(c, &right_ids, &left_ids));
-        left_own = extract(&mut on_conditions, |c| movable(c) && within(c, &left_ids, &right_ids));
+        right_own = extract(&mut conditions, |c| {
+            movable(c) && within(c, &right_ids, &left_ids)
+        });
+        left_own = extract(&mut on_conditions, |c| {
+            movable(c) && within(c, &left_ids, &right_ids)
+        });
     }
     if kind == JoinKind::Inner {
         on_conditions.append(&mut conditions);
@@ -581,9 +811,14 @@ fn join(
         && !lateral
         && matches!(right, Rel::Scan { .. })
         && left_plan.rows <= 100.0
-        && on_conditions.iter().all(|c| !c.has_subquery() && !free::is_volatile(c))
+        && on_conditions
+            .iter()
+            .all(|c| !c.has_subquery() && !free::is_volatile(c))
     {
-        let own = right_own.into_iter().chain(on_conditions.iter().cloned()).collect();
+        let own = right_own
+            .into_iter()
+            .chain(on_conditions.iter().cloned())
+            .collect();
         let lookup = build(right, own, sizes);
         if is_lookup(&lookup) && lookup.rows * left_plan.rows < right_plan.rows {
             right_plan = lookup;

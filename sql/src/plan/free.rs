@@ -47,9 +47,15 @@ impl Usage {
                 rows.iter().for_each(|r| self.exprs(r));
                 self.produced.extend(columns.iter().map(|c| c.id));
             }
-            Rel::FunctionScan { args, columns, ordinality, .. } => {
+            Rel::FunctionScan {
+                args,
+                columns,
+                ordinality,
+                ..
+            } => {
                 self.exprs(args);
-                self.produced.extend(columns.iter().chain(ordinality).map(|c| c.id));
+                self.produced
+                    .extend(columns.iter().chain(ordinality).map(|c| c.id));
             }
             Rel::Project { input, exprs } => {
                 self.rel(input);
@@ -67,12 +73,20 @@ impl Usage {
                 self.rel(input);
                 self.expr(predicate);
             }
-            Rel::Join { left, right, on, .. } => {
+            Rel::Join {
+                left, right, on, ..
+            } => {
                 self.rel(left);
                 self.rel(right);
                 self.exprs(on);
             }
-            Rel::Aggregate { input, keys, grouping, calls, .. } => {
+            Rel::Aggregate {
+                input,
+                keys,
+                grouping,
+                calls,
+                ..
+            } => {
                 self.rel(input);
                 self.exprs(keys.iter().map(|(e, _)| e));
                 self.produced.extend(keys.iter().map(|(_, c)| c.id));
@@ -109,18 +123,34 @@ impl Usage {
                 self.rel(input);
                 self.keys(keys);
             }
-            Rel::Limit { input, limit, offset, with_ties } => {
+            Rel::Limit {
+                input,
+                limit,
+                offset,
+                with_ties,
+            } => {
                 self.rel(input);
                 self.exprs(limit);
                 self.exprs(offset);
                 with_ties.iter().for_each(|k| self.keys(k));
             }
-            Rel::SetOp { left, right, columns, .. } => {
+            Rel::SetOp {
+                left,
+                right,
+                columns,
+                ..
+            } => {
                 self.rel(left);
                 self.rel(right);
                 self.produced.extend(columns.iter().map(|c| c.id));
             }
-            Rel::With { query, recursive, columns, body, .. } => {
+            Rel::With {
+                query,
+                recursive,
+                columns,
+                body,
+                ..
+            } => {
                 self.rel(query);
                 if let Some((r, _)) = recursive {
                     self.rel(r);
@@ -221,7 +251,9 @@ pub fn rewrite(expr: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
             rewrite(left, f);
             rewrite(right, f);
         }
-        Expr::Case { whens, otherwise, .. } => {
+        Expr::Case {
+            whens, otherwise, ..
+        } => {
             for (c, r) in whens {
                 rewrite(c, f);
                 rewrite(r, f);

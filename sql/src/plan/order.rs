@@ -25,11 +25,19 @@ pub fn remove_sorts(plan: &mut Plan) {
     for child in prune::children_mut(plan) {
         remove_sorts(child);
     }
-    let Op::Sort { input, keys } = &mut plan.op else { return };
-    let Some(reverse) = given(input, keys) else { return };
+    let Op::Sort { input, keys } = &mut plan.op else {
+        return;
+    };
+    let Some(reverse) = given(input, keys) else {
+        return;
+    };
     let mut below = std::mem::replace(
         input.as_mut(),
-        Plan { op: Op::Empty, columns: Vec::new(), rows: 0.0 },
+        Plan {
+            op: Op::Empty,
+            columns: Vec::new(),
+            rows: 0.0,
+        },
     );
     if reverse {
         if let Some(scan) = scan_below(&mut below) {
@@ -57,12 +65,15 @@ fn given(plan: &Plan, keys: &[SortKey]) -> Option<bool> {
             let moved: Option<Vec<SortKey>> = keys
                 .iter()
                 .map(|key| {
-                    let Expr::Column(id, _) = &key.expr else { return None };
+                    let Expr::Column(id, _) = &key.expr else {
+                        return None;
+                    };
                     let at = plan.columns.iter().position(|c| c.id == *id)?;
                     match exprs.get(at) {
-                        Some(e @ Expr::Column(..)) => {
-                            Some(SortKey { expr: e.clone(), ..key.clone() })
-                        }
+                        Some(e @ Expr::Column(..)) => Some(SortKey {
+                            expr: e.clone(),
+                            ..key.clone()
+                        }),
                         _ => None,
                     }
                 })
@@ -76,7 +87,9 @@ fn given(plan: &Plan, keys: &[SortKey]) -> Option<bool> {
                     && keys.iter().zip(&order).all(|(key, have)| {
                         matches!(&key.expr, Expr::Column(id, _) if *id == have.column)
                             && key.descending == (have.descending != reverse)
-                            && have.nulls_first.is_none_or(|n| key.nulls_first == (n != reverse))
+                            && have
+                                .nulls_first
+                                .is_none_or(|n| key.nulls_first == (n != reverse))
                     })
             };
             if matches(false) {
@@ -95,8 +108,7 @@ fn order_of(scan: &TableScan, columns: &[crate::bind::tree::Column]) -> Option<V
     let (index, fixed): (Option<&Arc<IndexDesc>>, usize) = match &scan.access {
         Access::Full => (None, 0),
         Access::Key(access) => {
-            let single =
-                |t: &KeyTerm| matches!(t, KeyTerm::Equal(_) | KeyTerm::IsNull);
+            let single = |t: &KeyTerm| matches!(t, KeyTerm::Equal(_) | KeyTerm::IsNull);
             if access.unique || !access.equal.iter().all(single) {
                 return None;
             }
@@ -112,7 +124,11 @@ fn order_of(scan: &TableScan, columns: &[crate::bind::tree::Column]) -> Option<V
         None => {
             for position in scan.table.storage_key.iter().skip(fixed) {
                 let Some(column) = of(*position) else { break };
-                order.push(Ordered { column, descending: false, nulls_first: None });
+                order.push(Ordered {
+                    column,
+                    descending: false,
+                    nulls_first: None,
+                });
             }
         }
         Some(index) => {

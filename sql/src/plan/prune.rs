@@ -21,7 +21,9 @@ fn add_keys(needed: &mut Needed, keys: &[SortKey]) {
 
 /// The expressions of a key access.
 pub fn access_exprs(access: &Access) -> Vec<&Expr> {
-    let Access::Key(key) = access else { return Vec::new() };
+    let Access::Key(key) = access else {
+        return Vec::new();
+    };
     let mut out = Vec::new();
     for term in &key.equal {
         match term {
@@ -65,7 +67,12 @@ pub fn children(plan: &Plan) -> Vec<&Plan> {
         | Op::Sort { input, .. }
         | Op::Limit { input, .. } => vec![input],
         Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
-        Op::With { query, recursive, body, .. } => {
+        Op::With {
+            query,
+            recursive,
+            body,
+            ..
+        } => {
             let mut out: Vec<&Plan> = vec![query];
             out.extend(recursive.iter().map(|(r, _)| r.as_ref()));
             out.push(body);
@@ -93,7 +100,12 @@ pub fn children_mut(plan: &mut Plan) -> Vec<&mut Plan> {
         | Op::Sort { input, .. }
         | Op::Limit { input, .. } => vec![input],
         Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
-        Op::With { query, recursive, body, .. } => {
+        Op::With {
+            query,
+            recursive,
+            body,
+            ..
+        } => {
             let mut out: Vec<&mut Plan> = vec![query];
             out.extend(recursive.iter_mut().map(|(r, _)| r.as_mut()));
             out.push(body);
@@ -148,7 +160,12 @@ pub fn for_each_expr<'a>(plan: &'a Plan, f: &mut dyn FnMut(&'a Expr)) {
         }
         Op::Distinct { on, .. } => on.iter().for_each(f),
         Op::Sort { keys, .. } => keys.iter().for_each(|k| f(&k.expr)),
-        Op::Limit { limit, offset, with_ties, .. } => {
+        Op::Limit {
+            limit,
+            offset,
+            with_ties,
+            ..
+        } => {
             limit.iter().chain(offset).for_each(&mut *f);
             with_ties.iter().flatten().for_each(|k| f(&k.expr));
         }
@@ -197,7 +214,13 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
             prune(input, &below);
             columns.clone_from(&input.columns);
         }
-        Op::Join { left, right, lateral, kind, .. } => {
+        Op::Join {
+            left,
+            right,
+            lateral,
+            kind,
+            ..
+        } => {
             if *lateral {
                 let (mut used, mut produced) = (Needed::new(), Needed::new());
                 outer_of(right, &mut used, &mut produced);
@@ -206,11 +229,20 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
             prune(left, &below);
             prune(right, &below);
             columns.clone_from(&left.columns);
-            if !matches!(kind, super::node::JoinType::Semi | super::node::JoinType::Anti) {
+            if !matches!(
+                kind,
+                super::node::JoinType::Semi | super::node::JoinType::Anti
+            ) {
                 columns.extend(right.columns.iter().cloned());
             }
         }
-        Op::Aggregate { input, keys, sets: _, grouping, calls } => {
+        Op::Aggregate {
+            input,
+            keys,
+            sets: _,
+            grouping,
+            calls,
+        } => {
             let fixed = keys.len() + grouping.len();
             let mut at = fixed;
             let own = columns.split_off(fixed.min(columns.len()));
@@ -240,7 +272,12 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
                 prune(side, &every);
             }
         }
-        Op::With { query, recursive, body, .. } => {
+        Op::With {
+            query,
+            recursive,
+            body,
+            ..
+        } => {
             for part in std::iter::once(query).chain(recursive.iter_mut().map(|(r, _)| r)) {
                 let every = part.columns.iter().map(|c| c.id).collect();
                 prune(part, &every);
@@ -251,11 +288,7 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
     }
 }
 
-fn keep(
-    columns: &mut Vec<crate::bind::tree::Column>,
-    positions: &mut Vec<usize>,
-    needed: &Needed,
-) {
+fn keep(columns: &mut Vec<crate::bind::tree::Column>, positions: &mut Vec<usize>, needed: &Needed) {
     let kept: Vec<bool> = columns.iter().map(|c| needed.contains(&c.id)).collect();
     let mut flags = kept.iter();
     columns.retain(|_| flags.next().copied().unwrap_or(true));

@@ -39,36 +39,42 @@ pub fn semi_join(condition: &Expr, left: &[Column]) -> Option<SemiJoin> {
     }
     let mut conditions = match &query.kind {
         SubqueryKind::Exists => Vec::new(),
-        SubqueryKind::Compare { left, functions, comparison: Comparison::Eq, all: false }
-            if !negated =>
-        {
-            left.iter()
-                .zip(functions)
-                .zip(&query.columns)
-                .map(|((l, function), column)| Expr::Call {
-                    function,
-                    args: vec![l.clone(), Expr::Column(column.id, column.ty)],
-                    ty: PgType::new(Oid::BOOL),
-                    comparison: Some(Comparison::Eq),
-                })
-                .collect()
-        }
+        SubqueryKind::Compare {
+            left,
+            functions,
+            comparison: Comparison::Eq,
+            all: false,
+        } if !negated => left
+            .iter()
+            .zip(functions)
+            .zip(&query.columns)
+            .map(|((l, function), column)| Expr::Call {
+                function,
+                args: vec![l.clone(), Expr::Column(column.id, column.ty)],
+                ty: PgType::new(Oid::BOOL),
+                comparison: Some(Comparison::Eq),
+            })
+            .collect(),
         _ => return None,
     };
     if conditions.iter().any(Expr::has_subquery) {
         return None;
     }
     let right = without(query, &outer, &mut conditions)?;
-    let kind = if negated { JoinType::Anti } else { JoinType::Semi };
-    Some(SemiJoin { kind, right, conditions })
+    let kind = if negated {
+        JoinType::Anti
+    } else {
+        JoinType::Semi
+    };
+    Some(SemiJoin {
+        kind,
+        right,
+        conditions,
+    })
 }
 
 /// The subquery's relation with the correlated conditions moved to `conditions`.
-fn without(
-    query: &Subquery,
-    outer: &BTreeSet<ColId>,
-    conditions: &mut Vec<Expr>,
-) -> Option<Rel> {
+fn without(query: &Subquery, outer: &BTreeSet<ColId>, conditions: &mut Vec<Expr>) -> Option<Rel> {
     let exists = matches!(query.kind, SubqueryKind::Exists);
     let mut rel = &query.rel;
     let mut kept = Vec::new();
@@ -78,20 +84,29 @@ fn without(
                 // What is named of the projection becomes what it is.
                 for condition in conditions.iter_mut().chain(&mut kept) {
                     let by = |id| {
-                        exprs.iter().find(|(_, c)| c.id == id).map(|(e, _): &(Expr, _)| e.clone())
+                        exprs
+                            .iter()
+                            .find(|(_, c)| c.id == id)
+                            .map(|(e, _): &(Expr, _)| e.clone())
                     };
                     *condition = free::substitute(condition, &by)?;
                 }
-                if conditions.iter().any(|c| c.has_subquery() || free::is_volatile(c)) {
+                if conditions
+                    .iter()
+                    .any(|c| c.has_subquery() || free::is_volatile(c))
+                {
                     return None;
                 }
                 rel = input;
             }
             Rel::Distinct { input, on } if on.is_empty() => rel = input,
             Rel::Sort { input, .. } => rel = input,
-            Rel::Limit { input, limit: Some(Expr::Const(n, _)), offset: None, with_ties: None }
-                if exists && n.as_i64().is_some_and(|n| n > 0) =>
-            {
+            Rel::Limit {
+                input,
+                limit: Some(Expr::Const(n, _)),
+                offset: None,
+                with_ties: None,
+            } if exists && n.as_i64().is_some_and(|n| n > 0) => {
                 rel = input;
             }
             Rel::Filter { input, predicate } => {
@@ -118,6 +133,9 @@ fn without(
     Some(if kept.is_empty() {
         core
     } else {
-        Rel::Filter { input: Box::new(core), predicate: Expr::And(kept) }
+        Rel::Filter {
+            input: Box::new(core),
+            predicate: Expr::And(kept),
+        }
     })
 }

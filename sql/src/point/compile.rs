@@ -41,7 +41,10 @@ fn shape(rel: &Rel) -> Option<Shape<'_>> {
             table,
             columns,
             conditions: Vec::new(),
-            defined: columns.iter().map(|(_, c)| (c.id, Expr::Column(c.id, c.ty))).collect(),
+            defined: columns
+                .iter()
+                .map(|(_, c)| (c.id, Expr::Column(c.id, c.ty)))
+                .collect(),
         }),
         Rel::Filter { input, predicate } => {
             let mut shape = shape(input)?;
@@ -84,10 +87,16 @@ impl Shape<'_> {
         used: impl Iterator<Item = &'e Expr>,
         all_columns: bool,
     ) -> Option<PointRead> {
-        let local: BTreeMap<ColId, usize> =
-            self.columns.iter().map(|(p, c)| (c.id, *p)).collect();
-        let (access, _) = access::choose(self.table, &local, &mut self.conditions, access::UNKNOWN_ROWS);
-        let Access::Key(access) = access else { return None };
+        let local: BTreeMap<ColId, usize> = self.columns.iter().map(|(p, c)| (c.id, *p)).collect();
+        let (access, _) = access::choose(
+            self.table,
+            &local,
+            &mut self.conditions,
+            access::UNKNOWN_ROWS,
+        );
+        let Access::Key(access) = access else {
+            return None;
+        };
         let small = access.unique
             && access.equal.iter().all(|t| match t {
                 KeyTerm::Equal(_) | KeyTerm::AnyElement(_) => true,
@@ -100,8 +109,11 @@ impl Shape<'_> {
         let mut needed: std::collections::BTreeSet<ColId> =
             self.conditions.iter().flat_map(Expr::columns).collect();
         needed.extend(used.flat_map(Expr::columns));
-        let kept: Vec<&(usize, Column)> =
-            self.columns.iter().filter(|(_, c)| all_columns || needed.contains(&c.id)).collect();
+        let kept: Vec<&(usize, Column)> = self
+            .columns
+            .iter()
+            .filter(|(_, c)| all_columns || needed.contains(&c.id))
+            .collect();
         let columns: Vec<Column> = kept.iter().map(|(_, c)| c.clone()).collect();
         if !needed.iter().all(|id| local.contains_key(id)) {
             return None;
@@ -121,7 +133,12 @@ fn select(query: &BoundQuery) -> Option<PointPlan> {
         return None;
     }
     let (rel, limit) = match &query.rel {
-        Rel::Limit { input, limit, offset: None, with_ties: None } => (input.as_ref(), limit),
+        Rel::Limit {
+            input,
+            limit,
+            offset: None,
+            with_ties: None,
+        } => (input.as_ref(), limit),
         other => (other, &None),
     };
     if limit.as_ref().is_some_and(Expr::has_subquery) {
@@ -141,7 +158,13 @@ fn select(query: &BoundQuery) -> Option<PointPlan> {
             _ => None,
         })
         .collect();
-    Some(PointPlan::Select { read, exprs, plain, output: query.output.clone(), limit: limit.clone() })
+    Some(PointPlan::Select {
+        read,
+        exprs,
+        plain,
+        output: query.output.clone(),
+        limit: limit.clone(),
+    })
 }
 
 fn values(insert: &BoundInsert) -> Option<PointPlan> {
@@ -153,7 +176,10 @@ fn values(insert: &BoundInsert) -> Option<PointPlan> {
     if !rows.iter().flatten().all(simple) {
         return None;
     }
-    Some(PointPlan::Insert { rows, insert: Arc::new(insert.clone()) })
+    Some(PointPlan::Insert {
+        rows,
+        insert: Arc::new(insert.clone()),
+    })
 }
 
 /// The rows of a VALUES below projections, in the order of the insert's columns.
@@ -163,7 +189,13 @@ fn rows_of(rel: &Rel, insert: &BoundInsert) -> Option<Vec<Vec<Expr>>> {
             Rel::Unit => Some(vec![BTreeMap::new()]),
             Rel::Values { rows, columns } => Some(
                 rows.iter()
-                    .map(|row| columns.iter().map(|c| c.id).zip(row.iter().cloned()).collect())
+                    .map(|row| {
+                        columns
+                            .iter()
+                            .map(|c| c.id)
+                            .zip(row.iter().cloned())
+                            .collect()
+                    })
                     .collect(),
             ),
             Rel::Project { input, exprs } => {
@@ -176,9 +208,9 @@ fn rows_of(rel: &Rel, insert: &BoundInsert) -> Option<Vec<Vec<Expr>>> {
                         for (e, _) in exprs {
                             count(e, &mut uses);
                         }
-                        let twice = known
-                            .iter()
-                            .any(|(id, e)| free::is_volatile(e) && uses.get(id).copied() != Some(1));
+                        let twice = known.iter().any(|(id, e)| {
+                            free::is_volatile(e) && uses.get(id).copied() != Some(1)
+                        });
                         if twice {
                             return None;
                         }
@@ -203,7 +235,13 @@ fn rows_of(rel: &Rel, insert: &BoundInsert) -> Option<Vec<Vec<Expr>>> {
     }
     defined(rel)?
         .into_iter()
-        .map(|mut row| insert.columns.iter().map(|(_, c)| row.remove(&c.id)).collect())
+        .map(|mut row| {
+            insert
+                .columns
+                .iter()
+                .map(|(_, c)| row.remove(&c.id))
+                .collect()
+        })
         .collect()
 }
 

@@ -32,7 +32,13 @@ impl RowSource for Few {
 /// Runs a compiled statement; `None` if this execution must take the general path.
 pub async fn run(plan: &PointPlan, cx: &ExecContext) -> Result<Option<Outcome>, SqlError> {
     match plan {
-        PointPlan::Select { read, exprs, plain, output, limit } => {
+        PointPlan::Select {
+            read,
+            exprs,
+            plain,
+            output,
+            limit,
+        } => {
             let limit = match limit {
                 None => usize::MAX,
                 Some(limit) => match eval(limit, &NoRow, cx.eval.as_ref(), &cx.params)?.as_i64() {
@@ -51,9 +57,10 @@ pub async fn run(plan: &PointPlan, cx: &ExecContext) -> Result<Option<Outcome>, 
                     return Ok(());
                 }
                 out.push(match plain {
-                    Some(order) => {
-                        order.iter().map(|i| row.get(*i).cloned().unwrap_or_default()).collect()
-                    }
+                    Some(order) => order
+                        .iter()
+                        .map(|i| row.get(*i).cloned().unwrap_or_default())
+                        .collect(),
                     None => evaluated(exprs, env, cx)?,
                 });
                 Ok(())
@@ -77,16 +84,24 @@ pub async fn run(plan: &PointPlan, cx: &ExecContext) -> Result<Option<Outcome>, 
             let returned = insert_all(insert, values, cx).await?;
             outcome(returned, insert.returning.as_ref(), "INSERT 0").map(Some)
         }
-        PointPlan::Update { read, set, returning, returning_row } => {
-            update(read, set, returning.as_ref(), returning_row, cx).await.map(Some)
-        }
+        PointPlan::Update {
+            read,
+            set,
+            returning,
+            returning_row,
+        } => update(read, set, returning.as_ref(), returning_row, cx)
+            .await
+            .map(Some),
         PointPlan::Delete { read, returning } => {
             let (mut changes, mut returned) = (Vec::new(), Returned::default());
             read.rows(cx, |row, env| {
                 if let Some(returning) = returning {
                     returned.rows.push(evaluated(&returning.exprs, env, cx)?);
                 }
-                changes.push(Change { old: Some(read.full(row)), new: None });
+                changes.push(Change {
+                    old: Some(read.full(row)),
+                    new: None,
+                });
                 Ok(())
             })
             .await?;
@@ -115,7 +130,10 @@ async fn update(
             }
         }
         check_row(&read.table, &checks, &new, cx)?;
-        changes.push(Change { old: Some(old), new: Some(new) });
+        changes.push(Change {
+            old: Some(old),
+            new: Some(new),
+        });
         if returning.is_some() {
             decoded.push(row.to_vec());
         }
@@ -123,7 +141,10 @@ async fn update(
     })
     .await?;
     apply(&read.table, &changes, cx).await?;
-    let mut returned = Returned { rows: Vec::new(), count: changes.len() };
+    let mut returned = Returned {
+        rows: Vec::new(),
+        count: changes.len(),
+    };
     if let Some(returning) = returning {
         let columns: Vec<Column> = returning_row.iter().map(|(_, c)| c.clone()).collect();
         let slots = Slots::new(&columns);
@@ -142,7 +163,10 @@ async fn update(
 }
 
 fn evaluated(exprs: &[Expr], env: &Env<'_>, cx: &ExecContext) -> Result<Vec<Datum>, SqlError> {
-    exprs.iter().map(|e| eval(e, env, cx.eval.as_ref(), &cx.params)).collect()
+    exprs
+        .iter()
+        .map(|e| eval(e, env, cx.eval.as_ref(), &cx.params))
+        .collect()
 }
 
 impl PointRead {
@@ -163,7 +187,13 @@ impl PointRead {
         cx: &ExecContext,
         mut take: impl FnMut(&[Datum], &Env<'_>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        let keys = match resolve(&self.table, &self.access, &NoRow, cx.eval.as_ref(), &cx.params)? {
+        let keys = match resolve(
+            &self.table,
+            &self.access,
+            &NoRow,
+            cx.eval.as_ref(),
+            &cx.params,
+        )? {
             Keys::Points(keys) => keys,
             Keys::Spans(_) => return Err(SqlError::internal("a point read with spans")),
         };
@@ -202,6 +232,12 @@ async fn get(cx: &ExecContext, keys: &[Key]) -> Result<Vec<Value>, SqlError> {
     match keys {
         [] => Ok(Vec::new()),
         [key] => Ok(cx.txn.get(key).await?.into_iter().collect()),
-        keys => Ok(cx.txn.multi_get(keys).await?.into_iter().flatten().collect()),
+        keys => Ok(cx
+            .txn
+            .multi_get(keys)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect()),
     }
 }

@@ -50,12 +50,18 @@ impl CancelHandle {
 
 /// `57014` after a cancel.
 pub(crate) fn cancelled() -> SqlError {
-    SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to user request")
+    SqlError::new(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to user request",
+    )
 }
 
 /// `57014` after `statement_timeout`.
 pub(crate) fn timed_out() -> SqlError {
-    SqlError::new(SqlState::QUERY_CANCELED, "canceling statement due to statement timeout")
+    SqlError::new(
+        SqlState::QUERY_CANCELED,
+        "canceling statement due to statement timeout",
+    )
 }
 
 /// What bounds a statement. Cheap to clone.
@@ -120,14 +126,27 @@ mod tests {
     #[tokio::test]
     async fn a_cancel_ends_what_runs_but_not_what_follows() {
         let cancel = CancelHandle::default();
-        let bounds = Bounds { cancel: cancel.clone(), deadline: None };
+        let bounds = Bounds {
+            cancel: cancel.clone(),
+            deadline: None,
+        };
         cancel.cancel();
-        let ended = bounds.run(std::future::pending::<Result<(), SqlError>>()).await;
+        let ended = bounds
+            .run(std::future::pending::<Result<(), SqlError>>())
+            .await;
         assert_eq!(ended.unwrap_err().state, SqlState::QUERY_CANCELED);
         cancel.clear();
         assert!(bounds.run(async { Ok(1) }).await.is_ok());
-        let bounds = Bounds { cancel, deadline: Some(Instant::now()) };
-        let ended = bounds.run(std::future::pending::<Result<(), SqlError>>()).await;
-        assert_eq!(ended.unwrap_err().message, "canceling statement due to statement timeout");
+        let bounds = Bounds {
+            cancel,
+            deadline: Some(Instant::now()),
+        };
+        let ended = bounds
+            .run(std::future::pending::<Result<(), SqlError>>())
+            .await;
+        assert_eq!(
+            ended.unwrap_err().message,
+            "canceling statement due to statement timeout"
+        );
     }
 }

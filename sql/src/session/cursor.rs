@@ -30,7 +30,9 @@ impl Cursor {
     /// Reads until row `number` is there (from 1) or the source ends.
     async fn read_to(&mut self, number: i64) -> Result<(), SqlError> {
         while self.start + i64::try_from(self.rows.len()).unwrap_or(i64::MAX) < number {
-            let Some(source) = &mut self.source else { return Ok(()) };
+            let Some(source) = &mut self.source else {
+                return Ok(());
+            };
             match source.next().await? {
                 Some(batch) => self.rows.extend(rows_of(batch, &self.columns)),
                 None => self.source = None,
@@ -53,7 +55,9 @@ impl Cursor {
         if self.scroll {
             return;
         }
-        let passed = usize::try_from(self.at - self.start).unwrap_or(0).min(self.rows.len());
+        let passed = usize::try_from(self.at - self.start)
+            .unwrap_or(0)
+            .min(self.rows.len());
         self.rows.drain(..passed);
         self.start += i64::try_from(passed).unwrap_or(0);
     }
@@ -79,7 +83,11 @@ impl Cursor {
                 for number in self.at + 1..=end {
                     out.extend(self.row(number));
                 }
-                self.at = if target > self.count() { self.count() + 1 } else { target };
+                self.at = if target > self.count() {
+                    self.count() + 1
+                } else {
+                    target
+                };
             }
             FetchDirection::Relative(0) => out.extend(self.row(self.at)),
             FetchDirection::Relative(n) => {
@@ -138,8 +146,13 @@ impl Session {
         }
         let statement = Statement::Query(declare.query.clone());
         self.without_deadline();
-        let outcome = self.run_bound(&Work::Fresh(&statement), Arc::from([]), false).await?;
-        let Outcome::Rows { columns, source, .. } = outcome else {
+        let outcome = self
+            .run_bound(&Work::Fresh(&statement), Arc::from([]), false)
+            .await?;
+        let Outcome::Rows {
+            columns, source, ..
+        } = outcome
+        else {
             return Err(SqlError::internal("a query without rows"));
         };
         let mut cursor = Cursor {
@@ -199,5 +212,8 @@ impl Session {
 }
 
 fn no_cursor(name: &str) -> SqlError {
-    SqlError::new(SqlState::INVALID_CURSOR_NAME, format!("cursor \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }

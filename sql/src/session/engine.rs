@@ -33,7 +33,10 @@ pub struct EngineConfig {
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { node: 1, memory_bytes: 512 << 20 }
+        Self {
+            node: 1,
+            memory_bytes: 512 << 20,
+        }
     }
 }
 
@@ -72,7 +75,13 @@ impl Engine {
             runtime: Arc::new(exec::Runtime::new(config.node, config.memory_bytes)?),
             removal: Arc::new(Notify::new()),
         });
-        let txn = engine.db.begin(TxnOptions { read_only: true, ..TxnOptions::default() }).await?;
+        let txn = engine
+            .db
+            .begin(TxnOptions {
+                read_only: true,
+                ..TxnOptions::default()
+            })
+            .await?;
         engine.catalog.load(&txn).await?;
         // Ends with the engine: the task holds no strong reference while it waits.
         let (weak, removal) = (Arc::downgrade(&engine), Arc::clone(&engine.removal));
@@ -106,7 +115,12 @@ impl Engine {
             ));
         }
         let settings = Settings::new(&start.settings)?;
-        Ok(Session::new(Shared::new(Arc::clone(self), start.user, start.pid, settings)))
+        Ok(Session::new(Shared::new(
+            Arc::clone(self),
+            start.user,
+            start.pid,
+            settings,
+        )))
     }
 
     /// Wakes the removal of dropped storages; called after a commit that dropped some.
@@ -116,7 +130,13 @@ impl Engine {
 
     /// Deletes the keys of all storages marked as dropped, in bounded transactions.
     async fn remove_dropped(&self) -> Result<(), SqlError> {
-        let txn = self.db.begin(TxnOptions { read_only: true, ..TxnOptions::default() }).await?;
+        let txn = self
+            .db
+            .begin(TxnOptions {
+                read_only: true,
+                ..TxnOptions::default()
+            })
+            .await?;
         let mut marks = Vec::new();
         let mut scan = txn.scan(rows::dropped_span(), ScanOptions::default());
         while let Some(batch) = scan.next_batch().await? {
@@ -149,7 +169,10 @@ impl Engine {
     /// Deletes some keys of a span; whether there may be more.
     async fn remove_some(&self, span: Span) -> Result<bool, SqlError> {
         let txn = self.db.begin(TxnOptions::default()).await?;
-        let options = ScanOptions { limit: Some(REMOVAL_ROWS), ..ScanOptions::default() };
+        let options = ScanOptions {
+            limit: Some(REMOVAL_ROWS),
+            ..ScanOptions::default()
+        };
         let mut scan = txn.scan(span, options);
         let mut count = 0;
         while let Some(batch) = scan.next_batch().await? {

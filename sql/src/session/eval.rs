@@ -91,7 +91,11 @@ impl Shared {
     pub(crate) fn take_messages(&self) -> Vec<SideMessage> {
         let mut messages = std::mem::take(&mut *self.messages.lock());
         let reports = self.settings.lock().take_reports();
-        messages.extend(reports.into_iter().map(|(name, v)| SideMessage::Parameter(name, v)));
+        messages.extend(
+            reports
+                .into_iter()
+                .map(|(name, v)| SideMessage::Parameter(name, v)),
+        );
         messages
     }
 
@@ -204,7 +208,9 @@ impl EvalContext for StatementContext {
         };
         let Some(oid) = sequence else {
             let taken = self.shared.sequences.lock();
-            let last = taken.last.filter(|oid| self.catalog.sequences.contains_key(oid));
+            let last = taken
+                .last
+                .filter(|oid| self.catalog.sequences.contains_key(oid));
             return last
                 .and_then(|oid| taken.by_sequence.get(&oid).copied())
                 .ok_or_else(|| not_yet("lastval".to_owned()));
@@ -222,9 +228,20 @@ impl EvalContext for StatementContext {
         self.check_writable("setval")?;
         let desc = self.sequence(sequence)?;
         let engine = &self.shared.engine;
-        engine.sequences.set(&engine.db, &desc, Position { last: value, called })?;
+        engine.sequences.set(
+            &engine.db,
+            &desc,
+            Position {
+                last: value,
+                called,
+            },
+        )?;
         if called {
-            self.shared.sequences.lock().by_sequence.insert(sequence, value);
+            self.shared
+                .sequences
+                .lock()
+                .by_sequence
+                .insert(sequence, value);
         }
         Ok(value)
     }
@@ -265,13 +282,18 @@ impl EvalContext for StatementContext {
 impl CatalogLookup for StatementContext {
     fn relation_oid(&self, schema: Option<&str>, name: &str) -> Option<Oid> {
         match schema {
-            Some(schema) => super::engine::virtual_table(schema, name).map(|t| t.oid).or_else(|| {
-                self.catalog.relation_in(self.catalog.schema_named(schema)?, name)
-            }),
-            None => super::engine::virtual_table("pg_catalog", name).map(|t| t.oid).or_else(|| {
-                crate::ddl::names::path_schemas(&self.catalog, &self.values.search_path)
-                    .find_map(|s| self.catalog.relation_in(s, name))
-            }),
+            Some(schema) => super::engine::virtual_table(schema, name)
+                .map(|t| t.oid)
+                .or_else(|| {
+                    self.catalog
+                        .relation_in(self.catalog.schema_named(schema)?, name)
+                }),
+            None => super::engine::virtual_table("pg_catalog", name)
+                .map(|t| t.oid)
+                .or_else(|| {
+                    crate::ddl::names::path_schemas(&self.catalog, &self.values.search_path)
+                        .find_map(|s| self.catalog.relation_in(s, name))
+                }),
         }
     }
 
@@ -300,7 +322,13 @@ impl CatalogLookup for StatementContext {
             .values
             .search_path
             .iter()
-            .map(|n| if n == "$user" { self.shared.user.clone() } else { n.clone() })
+            .map(|n| {
+                if n == "$user" {
+                    self.shared.user.clone()
+                } else {
+                    n.clone()
+                }
+            })
             .filter(|n| self.catalog.schema_named(n).is_some())
             .collect();
         if implicit && !path.iter().any(|n| n == "pg_catalog") {

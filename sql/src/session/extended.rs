@@ -105,7 +105,10 @@ impl Session {
             .output
             .clone()
             .or_else(|| self.utility_columns(&prepared.parsed.statement));
-        Ok(StatementDescription { parameters: prepared.params.clone(), columns })
+        Ok(StatementDescription {
+            parameters: prepared.params.clone(),
+            columns,
+        })
     }
 
     /// Bind.
@@ -176,7 +179,12 @@ impl Session {
                 ));
             }
         };
-        let bound = Portal { prepared, params, formats, started: false };
+        let bound = Portal {
+            prepared,
+            params,
+            formats,
+            started: false,
+        };
         self.portals.insert(portal.to_owned(), bound);
         Ok(())
     }
@@ -238,12 +246,15 @@ impl Session {
         } else {
             let parsed = Arc::clone(&prepared.parsed);
             let work = Work::Prepared(Arc::clone(&prepared));
-            self.dispatch(&parsed.statement, work, Arc::clone(&params), false).await?
+            self.dispatch(&parsed.statement, work, Arc::clone(&params), false)
+                .await?
         };
         self.replay = match &outcome {
-            Outcome::Done(tag) if bindable && first && !self.in_block() => {
-                Some(Replay { prepared, params, tag: tag.clone() })
-            }
+            Outcome::Done(tag) if bindable && first && !self.in_block() => Some(Replay {
+                prepared,
+                params,
+                tag: tag.clone(),
+            }),
             _ => None,
         };
         Ok(outcome)
@@ -257,7 +268,9 @@ impl Session {
     ) -> Result<(), SqlError> {
         for _ in 0..REPLAYS_MAX {
             let work = Work::Prepared(Arc::clone(&replay.prepared));
-            let outcome = self.run_bound(&work, Arc::clone(&replay.params), false).await;
+            let outcome = self
+                .run_bound(&work, Arc::clone(&replay.params), false)
+                .await;
             match outcome {
                 Ok(Outcome::Done(tag)) if tag == replay.tag => {}
                 Ok(_) => {
@@ -295,7 +308,9 @@ fn decode(
     number: usize,
     eval: &dyn EvalContext,
 ) -> Result<Datum, SqlError> {
-    let Some(bytes) = &value.bytes else { return Ok(Datum::Null) };
+    let Some(bytes) = &value.bytes else {
+        return Ok(Datum::Null);
+    };
     match value.format {
         Format::Binary => io::receive(bytes, oid, eval)
             .map_err(|e| e.with_context(format!("unnamed portal parameter ${}", number + 1))),
@@ -314,7 +329,10 @@ fn decode(
                 ));
             }
             io::input(text, PgType::new(oid), eval).map_err(|e| {
-                e.with_context(format!("unnamed portal parameter ${} = '{text}'", number + 1))
+                e.with_context(format!(
+                    "unnamed portal parameter ${} = '{text}'",
+                    number + 1
+                ))
             })
         }
     }

@@ -14,7 +14,16 @@ const fn row(
     category: &'static str,
     description: &'static str,
 ) -> Variable {
-    Variable { name, kind, unit, default, changeable, reported, category, description }
+    Variable {
+        name,
+        kind,
+        unit,
+        default,
+        changeable,
+        reported,
+        category,
+        description,
+    }
 }
 
 const fn int(min: i64, max: i64) -> Kind {

@@ -45,7 +45,13 @@ impl Prepared {
         output: Option<Arc<[OutputColumn]>>,
         from_sql: bool,
     ) -> Self {
-        Self { parsed, params: Vec::new(), output, from_sql, cache: Mutex::new(None) }
+        Self {
+            parsed,
+            params: Vec::new(),
+            output,
+            from_sql,
+            cache: Mutex::new(None),
+        }
     }
 
     /// Binds a statement for the first time.
@@ -63,7 +69,13 @@ impl Prepared {
             search_path: Arc::clone(&runner.values.search_path),
             bound: Arc::new(bound),
         };
-        Ok(Self { parsed, params, output, from_sql, cache: Mutex::new(Some(cached)) })
+        Ok(Self {
+            parsed,
+            params,
+            output,
+            from_sql,
+            cache: Mutex::new(Some(cached)),
+        })
     }
 
     /// The statement as it is bound under this catalog.

@@ -134,7 +134,9 @@ impl Runner {
         let (bound, _) = self.bind(catalog, statement, &[])?;
         let context = self.context(catalog, Arc::from([]));
         match exec::execute(&Arc::new(bound), context).await? {
-            Outcome::Rows { columns, source, .. } => Ok((source, columns)),
+            Outcome::Rows {
+                columns, source, ..
+            } => Ok((source, columns)),
             _ => Ok((Box::new(NoRows), Arc::from([]))),
         }
     }
@@ -175,7 +177,10 @@ pub(crate) fn output_of(bound: &BoundStatement) -> Option<Arc<[OutputColumn]>> {
 pub(crate) fn rows_of(batch: RowBatch, columns: &[OutputColumn]) -> Vec<Vec<Datum>> {
     match batch {
         RowBatch::Rows(rows) => rows,
-        RowBatch::Columns { columns: arrays, rows } => (0..rows)
+        RowBatch::Columns {
+            columns: arrays,
+            rows,
+        } => (0..rows)
             .map(|row| {
                 arrays
                     .iter()

@@ -43,9 +43,10 @@ impl Position {
 
     fn decode(bytes: &[u8]) -> Result<Self, SqlError> {
         match (bytes.first_chunk::<8>(), bytes.get(8), bytes.len()) {
-            (Some(last), Some(called), 9) => {
-                Ok(Self { last: i64::from_be_bytes(*last), called: *called == 1 })
-            }
+            (Some(last), Some(called), 9) => Ok(Self {
+                last: i64::from_be_bytes(*last),
+                called: *called == 1,
+            }),
             _ => Err(rows::damaged("position of a sequence")),
         }
     }
@@ -59,7 +60,10 @@ impl Position {
         let up = sequence.increment > 0;
         let first = match this {
             None => sequence.start,
-            Some(Self { last, called: false }) => last,
+            Some(Self {
+                last,
+                called: false,
+            }) => last,
             Some(Self { last, called: true }) => {
                 let next = last
                     .checked_add(sequence.increment)
@@ -69,8 +73,11 @@ impl Position {
                     None if sequence.cycle && up => sequence.min,
                     None if sequence.cycle => sequence.max,
                     None => {
-                        let (word, limit) =
-                            if up { ("maximum", sequence.max) } else { ("minimum", sequence.min) };
+                        let (word, limit) = if up {
+                            ("maximum", sequence.max)
+                        } else {
+                            ("minimum", sequence.min)
+                        };
                         return Err(SqlError::new(
                             SqlState::SEQUENCE_GENERATOR_LIMIT_EXCEEDED,
                             format!(
@@ -85,7 +92,9 @@ impl Position {
         let bound = if up { sequence.max } else { sequence.min };
         let room = i128::from(bound).abs_diff(i128::from(first))
             / u128::from(sequence.increment.unsigned_abs().max(1));
-        let more = i64::try_from(room).unwrap_or(i64::MAX).min(wanted.max(1) - 1);
+        let more = i64::try_from(room)
+            .unwrap_or(i64::MAX)
+            .min(wanted.max(1) - 1);
         let last = first.saturating_add(sequence.increment.saturating_mul(more));
         Ok((first, more + 1, Self { last, called: true }))
     }
@@ -148,7 +157,10 @@ impl Sequences {
         wait(async {
             let _refill = block.refill.lock().await;
             let size = block.ready.lock().size;
-            *block.ready.lock() = Ready { size, ..Ready::default() };
+            *block.ready.lock() = Ready {
+                size,
+                ..Ready::default()
+            };
             alter(db, sequence, |_| Ok((position, ()))).await
         })
     }
@@ -164,13 +176,24 @@ impl Sequences {
         {
             let ready = block.ready.lock();
             if ready.filled.is_some() {
-                return Ok(Position { last: ready.next - sequence.increment, called: true });
+                return Ok(Position {
+                    last: ready.next - sequence.increment,
+                    called: true,
+                });
             }
         }
-        let txn = db.begin(TxnOptions { read_only: true, ..TxnOptions::default() }).await?;
+        let txn = db
+            .begin(TxnOptions {
+                read_only: true,
+                ..TxnOptions::default()
+            })
+            .await?;
         match txn.get(&rows::sequence_key(sequence.storage)).await? {
             Some(bytes) => Position::decode(&bytes),
-            None => Ok(Position { last: sequence.start, called: false }),
+            None => Ok(Position {
+                last: sequence.start,
+                called: false,
+            }),
         }
     }
 
@@ -198,7 +221,11 @@ async fn refill(db: &Db, block: &Block, sequence: &SequenceDesc) -> Result<i64, 
             return Ok(value);
         }
         let busy = ready.filled.is_some_and(|at| at.elapsed() < BUSY);
-        let size = if busy { ready.size.saturating_mul(2) } else { BLOCK_MIN };
+        let size = if busy {
+            ready.size.saturating_mul(2)
+        } else {
+            BLOCK_MIN
+        };
         size.clamp(BLOCK_MIN, BLOCK_MAX).max(sequence.cache)
     };
     let (first, count) = alter(db, sequence, |position| {
@@ -207,7 +234,12 @@ async fn refill(db: &Db, block: &Block, sequence: &SequenceDesc) -> Result<i64, 
     })
     .await?;
     let mut ready = block.ready.lock();
-    *ready = Ready { next: first, left: count, size: wanted, filled: Some(Instant::now()) };
+    *ready = Ready {
+        next: first,
+        left: count,
+        size: wanted,
+        filled: Some(Instant::now()),
+    };
     give(&mut ready, sequence).ok_or_else(|| SqlError::internal("empty block of a sequence"))
 }
 
@@ -272,10 +304,33 @@ mod tests {
         let all: Vec<i64> = (0..70).map(|_| sequences.next(&db, &s).unwrap()).collect();
         assert_eq!(all, (1..=70).collect::<Vec<_>>());
         let error = sequences.next(&db, &s).unwrap_err();
-        assert_eq!(error.message, "nextval: reached maximum value of sequence \"s\" (70)");
-        sequences.set(&db, &s, Position { last: 5, called: false }).unwrap();
+        assert_eq!(
+            error.message,
+            "nextval: reached maximum value of sequence \"s\" (70)"
+        );
+        sequences
+            .set(
+                &db,
+                &s,
+                Position {
+                    last: 5,
+                    called: false,
+                },
+            )
+            .unwrap();
         assert_eq!(sequences.next(&db, &s).unwrap(), 5);
-        assert!(sequences.set(&db, &s, Position { last: 0, called: true }).is_err());
+        assert!(
+            sequences
+                .set(
+                    &db,
+                    &s,
+                    Position {
+                        last: 0,
+                        called: true
+                    }
+                )
+                .is_err()
+        );
     }
 
     #[test]

@@ -48,9 +48,9 @@ impl Work<'_> {
         catalog: &Arc<CatalogSnapshot>,
     ) -> Result<Arc<BoundStatement>, SqlError> {
         match self {
-            Self::Fresh(statement) => {
-                runner.bind(catalog, statement, &[]).map(|(bound, _)| Arc::new(bound))
-            }
+            Self::Fresh(statement) => runner
+                .bind(catalog, statement, &[])
+                .map(|(bound, _)| Arc::new(bound)),
             Self::Prepared(prepared) => prepared.bound(runner, catalog),
         }
     }
@@ -91,7 +91,11 @@ impl Session {
     /// Runs one statement of a query string; `last` says that it is the only or last one.
     pub async fn run(&mut self, statement: &Parsed, last: bool) -> Result<Outcome, SqlError> {
         self.begin_command();
-        let alone = last && self.transaction.as_ref().is_none_or(|t| !t.block && t.statements == 0);
+        let alone = last
+            && self
+                .transaction
+                .as_ref()
+                .is_none_or(|t| !t.block && t.statements == 0);
         let work = Work::Fresh(&statement.statement);
         let result =
             Box::pin(self.dispatch(&statement.statement, work, Arc::from([]), alone)).await;
@@ -161,7 +165,10 @@ impl Session {
     /// What the text form of results depends on.
     pub fn output_context(&self) -> Arc<dyn EvalContext> {
         let catalog = match &self.transaction {
-            Some(Transaction { catalog: Some(catalog), .. }) => Arc::clone(catalog),
+            Some(Transaction {
+                catalog: Some(catalog),
+                ..
+            }) => Arc::clone(catalog),
             _ => self.shared.engine.catalog.latest(),
         };
         Arc::new(super::eval::StatementContext {
@@ -196,7 +203,10 @@ impl Session {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        Bounds { cancel: self.shared.cancel.clone(), deadline: self.deadline }
+        Bounds {
+            cancel: self.shared.cancel.clone(),
+            deadline: self.deadline,
+        }
     }
 
     /// What a statement of this transaction runs with.
@@ -238,8 +248,10 @@ impl Session {
 
     /// Whether a statement that failed so may be run again in a new transaction.
     fn may_restart(&self, error: &SqlError, attempt: u32) -> bool {
-        let retryable =
-            matches!(error.state, SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED);
+        let retryable = matches!(
+            error.state,
+            SqlState::SERIALIZATION_FAILURE | SqlState::DEADLOCK_DETECTED
+        );
         retryable
             && attempt < RERUNS_MAX
             && self.bounds().check().is_ok()
@@ -254,7 +266,9 @@ impl Session {
         }
         let random = self.output_context().random_u64() % 1_000;
         let longest = Duration::from_micros(500) * (1 << attempt.min(10));
-        let pause = longest.min(PAUSE_MAX).mul_f64(0.5 + random as f64 / 2_000.0);
+        let pause = longest
+            .min(PAUSE_MAX)
+            .mul_f64(0.5 + random as f64 / 2_000.0);
         self.bounds()
             .run(async {
                 tokio::time::sleep(pause).await;
@@ -283,7 +297,10 @@ impl Session {
                     self.pause(attempt).await?;
                 }
                 Err(error) if exec::is_rerun(&error) => {
-                    return Err(pontoon_kv::Error::Conflict { reason: "concurrent update" }.into());
+                    return Err(pontoon_kv::Error::Conflict {
+                        reason: "concurrent update",
+                    }
+                    .into());
                 }
                 Err(error) => return Err(error),
             }
@@ -318,9 +335,16 @@ impl Session {
             self.transaction().statements += 1;
         }
         Ok(match outcome {
-            Outcome::Rows { columns, source, tag } => Outcome::Rows {
+            Outcome::Rows {
                 columns,
-                source: Box::new(BoundedRows { inner: source, bounds }),
+                source,
+                tag,
+            } => Outcome::Rows {
+                columns,
+                source: Box::new(BoundedRows {
+                    inner: source,
+                    bounds,
+                }),
                 tag,
             },
             other => other,
@@ -351,7 +375,9 @@ impl Session {
         let (txn, catalog) = self.begin_work().await?;
         let runner = self.runner(txn);
         let bounds = runner.bounds.clone();
-        let done = bounds.run(Box::pin(ddl::execute(statement, runner, catalog))).await?;
+        let done = bounds
+            .run(Box::pin(ddl::execute(statement, runner, catalog)))
+            .await?;
         let tx = self.transaction();
         tx.statements += 1;
         if let Some(catalog) = done.catalog {
@@ -369,16 +395,16 @@ impl Session {
     }
 
     /// The catalog for what happens before a statement runs (Parse, Describe).
-    pub(crate) async fn catalog_now(
-        &mut self,
-    ) -> Result<(Runner, Arc<CatalogSnapshot>), SqlError> {
+    pub(crate) async fn catalog_now(&mut self) -> Result<(Runner, Arc<CatalogSnapshot>), SqlError> {
         if self.transaction.as_ref().is_some_and(|t| t.txn.is_some()) {
             let (txn, catalog) = self.begin_work().await?;
             return Ok((self.runner(txn), catalog));
         }
         let engine = Arc::clone(&self.shared.engine);
-        let options =
-            pontoon_kv::TxnOptions { read_only: true, ..pontoon_kv::TxnOptions::default() };
+        let options = pontoon_kv::TxnOptions {
+            read_only: true,
+            ..pontoon_kv::TxnOptions::default()
+        };
         let txn = engine.db.begin(options).await?;
         let catalog = engine.catalog.load(&txn).await?;
         let implicit = self.transaction.is_none();
@@ -391,7 +417,10 @@ impl Session {
 
     /// Types that a caller declared by number, unknown ones left open.
     pub(crate) fn declared(types: &[Oid]) -> Vec<Oid> {
-        types.iter().map(|t| if *t == Oid::UNKNOWN { Oid::INVALID } else { *t }).collect()
+        types
+            .iter()
+            .map(|t| if *t == Oid::UNKNOWN { Oid::INVALID } else { *t })
+            .collect()
     }
 
     /// Forgets portals, and cursors that do not outlive the transaction.

@@ -66,17 +66,24 @@ impl Values {
     /// The canonical value of a variable, `None` if there is none of that name.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         match variables::find(name) {
-            Some(variable) => {
-                Some(self.changed.get(variable.name).map_or(variable.default, String::as_str))
-            }
-            None => self.changed.get(&name.to_ascii_lowercase()).map(String::as_str),
+            Some(variable) => Some(
+                self.changed
+                    .get(variable.name)
+                    .map_or(variable.default, String::as_str),
+            ),
+            None => self
+                .changed
+                .get(&name.to_ascii_lowercase())
+                .map(String::as_str),
         }
     }
 
     /// The value as SHOW prints it.
     pub(crate) fn show(&self, name: &str) -> Option<String> {
         match variables::find(name) {
-            Some(variable) => self.value(variable.name).map(|v| variables::show(variable, v)),
+            Some(variable) => self
+                .value(variable.name)
+                .map(|v| variables::show(variable, v)),
             None => self.value(name).map(str::to_owned),
         }
     }
@@ -205,7 +212,11 @@ impl Settings {
         }
         let canonical = match value {
             Some(value) => variables::check(variable, value)?,
-            None => self.start.value(variable.name).unwrap_or(variable.default).to_owned(),
+            None => self
+                .start
+                .value(variable.name)
+                .unwrap_or(variable.default)
+                .to_owned(),
         };
         let before = self.current.value(variable.name).map(str::to_owned);
         if before.as_deref() == Some(&canonical)
@@ -234,7 +245,9 @@ impl Settings {
         let folded = name.to_ascii_lowercase();
         let word = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-                && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
+                && part
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '$')
         };
         if !folded.contains('.') || !folded.split('.').all(word) {
             return Err(variables::unrecognized(name));
@@ -267,7 +280,10 @@ impl Settings {
 
     /// The layers as they are now.
     pub(crate) fn save(&self) -> SavedSettings {
-        SavedSettings { session: Arc::clone(&self.session), current: Arc::clone(&self.current) }
+        SavedSettings {
+            session: Arc::clone(&self.session),
+            current: Arc::clone(&self.current),
+        }
     }
 
     /// Back to what was saved (a transaction or savepoint was rolled back).
@@ -312,26 +328,41 @@ mod tests {
     fn local_values_end_with_the_transaction() {
         let mut settings = Settings::new(&[("application_name".into(), "app".into())]).unwrap();
         let show = |s: &Settings, n: &str| s.current().show(n).unwrap();
-        settings.assign("timezone", Some("europe/paris"), false, false).unwrap();
+        settings
+            .assign("timezone", Some("europe/paris"), false, false)
+            .unwrap();
         let saved = settings.save();
-        settings.assign("work_mem", Some("1GB"), true, false).unwrap();
+        settings
+            .assign("work_mem", Some("1GB"), true, false)
+            .unwrap();
         assert_eq!(show(&settings, "work_mem"), "1GB");
         settings.end_transaction();
         assert_eq!(show(&settings, "work_mem"), "4MB");
-        settings.assign("TimeZone", Some("UTC"), false, false).unwrap();
+        settings
+            .assign("TimeZone", Some("UTC"), false, false)
+            .unwrap();
         settings.restore(&saved);
         assert_eq!(show(&settings, "timezone"), "Europe/Paris");
-        assert_eq!(settings.take_reports(), vec![("TimeZone", "Europe/Paris".to_owned())]);
-        settings.assign("application_name", None, false, false).unwrap();
+        assert_eq!(
+            settings.take_reports(),
+            vec![("TimeZone", "Europe/Paris".to_owned())]
+        );
+        settings
+            .assign("application_name", None, false, false)
+            .unwrap();
         assert_eq!(show(&settings, "application_name"), "app");
     }
 
     #[test]
     fn refused_names() {
         let mut settings = Settings::new(&[]).unwrap();
-        let error = settings.assign("nonsense", Some("1"), false, false).unwrap_err();
+        let error = settings
+            .assign("nonsense", Some("1"), false, false)
+            .unwrap_err();
         assert_eq!(error.state, SqlState::UNDEFINED_OBJECT);
-        let error = settings.assign("server_version", Some("1"), false, false).unwrap_err();
+        let error = settings
+            .assign("server_version", Some("1"), false, false)
+            .unwrap_err();
         assert_eq!(error.state, SqlState::CANT_CHANGE_RUNTIME_PARAM);
         settings.assign("my.own", Some("x"), false, false).unwrap();
         assert_eq!(settings.current().show("MY.own").as_deref(), Some("x"));

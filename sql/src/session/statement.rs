@@ -19,7 +19,11 @@ use crate::types::{Datum, Oid, PgType};
 
 /// A column of a result that is not a table's.
 pub(crate) fn text_column(name: &str) -> OutputColumn {
-    OutputColumn { name: Arc::from(name), ty: PgType::new(Oid::TEXT), origin: None }
+    OutputColumn {
+        name: Arc::from(name),
+        ty: PgType::new(Oid::TEXT),
+        origin: None,
+    }
 }
 
 fn done(tag: impl Into<String>) -> Result<Outcome, SqlError> {
@@ -239,7 +243,8 @@ impl Session {
             offset: 0,
         });
         let prepared = self.make_prepared(parsed, &types, true).await?;
-        self.statements.insert(prepare.name.clone(), Arc::new(prepared));
+        self.statements
+            .insert(prepare.name.clone(), Arc::new(prepared));
         done("PREPARE")
     }
 
@@ -248,7 +253,10 @@ impl Session {
         if prepared.params.len() != execute.args.len() {
             return Err(SqlError::new(
                 SqlState::SYNTAX_ERROR,
-                format!("wrong number of parameters for prepared statement \"{}\"", execute.name),
+                format!(
+                    "wrong number of parameters for prepared statement \"{}\"",
+                    execute.name
+                ),
             )
             .with_detail(format!(
                 "Expected {} parameters but got {}.",
@@ -289,7 +297,12 @@ impl Session {
                 Some(PgType::new(*oid)),
                 "EXECUTE parameters",
             )?;
-            values.push(exec::interp::eval(&expr, &exec::interp::NoRow, eval.as_ref(), &[])?);
+            values.push(exec::interp::eval(
+                &expr,
+                &exec::interp::NoRow,
+                eval.as_ref(),
+                &[],
+            )?);
         }
         Ok(values.into())
     }
@@ -355,7 +368,9 @@ impl Session {
             Work::Prepared(prepared) => prepared.bound(&runner, &catalog)?,
         };
         let context = runner.context(&catalog, params);
-        let lines = bounds.run(Box::pin(exec::explain(&bound, context, options))).await?;
+        let lines = bounds
+            .run(Box::pin(exec::explain(&bound, context, options)))
+            .await?;
         self.transaction().statements += 1;
         let rows = lines.into_iter().map(|l| vec![Datum::text(l)]).collect();
         Ok(Outcome::Rows {
@@ -418,7 +433,10 @@ impl Session {
 
     /// The prepared statement of that name, `26000` if there is none.
     pub(crate) fn statement_named(&self, name: &str) -> Result<Arc<Prepared>, SqlError> {
-        self.statements.get(name).map(Arc::clone).ok_or_else(|| no_statement(name))
+        self.statements
+            .get(name)
+            .map(Arc::clone)
+            .ok_or_else(|| no_statement(name))
     }
 }
 
@@ -435,7 +453,11 @@ fn no_statement(name: &str) -> SqlError {
 
 fn show_columns(name: &str) -> Arc<[OutputColumn]> {
     if name.eq_ignore_ascii_case("all") {
-        return Arc::from([text_column("name"), text_column("setting"), text_column("description")]);
+        return Arc::from([
+            text_column("name"),
+            text_column("setting"),
+            text_column("description"),
+        ]);
     }
     let name = variables::find(name).map_or(name, |v| v.name);
     Arc::from([text_column(name)])
@@ -450,14 +472,19 @@ fn set_text(name: &str, values: &[SetValue]) -> Result<Option<String>, SqlError>
         [SetValue::Interval(text)] => interval_zone(text).map(Some),
         [one] if name == "datestyle" => Ok(Some(one.text().to_owned())),
         many if name == "search_path" => {
-            let names: Vec<String> =
-                many.iter().map(|v| variables::quote_name(v.text())).collect();
+            let names: Vec<String> = many
+                .iter()
+                .map(|v| variables::quote_name(v.text()))
+                .collect();
             Ok(Some(names.join(", ")))
         }
         [one] => Ok(Some(one.text().to_owned())),
-        many if list => {
-            Ok(Some(many.iter().map(SetValue::text).collect::<Vec<_>>().join(", ")))
-        }
+        many if list => Ok(Some(
+            many.iter()
+                .map(SetValue::text)
+                .collect::<Vec<_>>()
+                .join(", "),
+        )),
         _ => Err(SqlError::new(
             SqlState::INVALID_PARAMETER_VALUE,
             format!("SET {name} takes only one argument"),
@@ -479,14 +506,18 @@ fn interval_zone(text: &str) -> Result<String, SqlError> {
                 None => 0,
                 Some(Ok(m)) if m < 60 => m,
                 _ => {
-                    return Err(SqlError::unsupported(format!("time zone interval \"{text}\"")));
+                    return Err(SqlError::unsupported(format!(
+                        "time zone interval \"{text}\""
+                    )));
                 }
             };
             Ok(super::zone::spell(&crate::types::datetime::Zone::Fixed(
                 sign * (hours * 3600 + minutes * 60),
             )))
         }
-        _ => Err(SqlError::unsupported(format!("time zone interval \"{text}\""))),
+        _ => Err(SqlError::unsupported(format!(
+            "time zone interval \"{text}\""
+        ))),
     }
 }
 

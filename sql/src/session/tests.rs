@@ -12,7 +12,9 @@ use crate::error::SqlError;
 use crate::types::io;
 
 async fn engine() -> Arc<Engine> {
-    Engine::open(Db::in_memory(), EngineConfig::default()).await.unwrap()
+    Engine::open(Db::in_memory(), EngineConfig::default())
+        .await
+        .unwrap()
 }
 
 fn connect(engine: &Arc<Engine>) -> Client {
@@ -30,7 +32,10 @@ struct Client(Session);
 
 fn shown(error: &SqlError) -> String {
     let mut out = format!("{} {}", error.state.code(), error.message);
-    for extra in [&error.detail, &error.hint, &error.context].into_iter().flatten() {
+    for extra in [&error.detail, &error.hint, &error.context]
+        .into_iter()
+        .flatten()
+    {
         out.push_str(" / ");
         out.push_str(extra);
     }
@@ -41,7 +46,11 @@ impl Client {
     async fn drain(&mut self, outcome: Outcome, copied: &str) -> Result<Vec<String>, SqlError> {
         let mut out = Vec::new();
         match outcome {
-            Outcome::Rows { columns, mut source, tag } => {
+            Outcome::Rows {
+                columns,
+                mut source,
+                tag,
+            } => {
                 let mut count = 0;
                 while let Some(batch) = source.next().await? {
                     for row in rows_of(batch, &columns) {
@@ -53,7 +62,11 @@ impl Client {
                             .map(|(value, column)| {
                                 let mut text = String::new();
                                 io::output(value, column.ty, cx.as_ref(), &mut text);
-                                if value.is_null() { "NULL".to_owned() } else { text }
+                                if value.is_null() {
+                                    "NULL".to_owned()
+                                } else {
+                                    text
+                                }
                             })
                             .collect();
                         out.push(cells.join("|"));
@@ -74,7 +87,10 @@ impl Client {
             }
             Outcome::CopyOut(mut source) => {
                 while let Some(rows) = source.next().await? {
-                    out.extend(rows.iter().map(|r| String::from_utf8_lossy(r).trim_end().to_owned()));
+                    out.extend(
+                        rows.iter()
+                            .map(|r| String::from_utf8_lossy(r).trim_end().to_owned()),
+                    );
                 }
                 out.push(source.tag());
             }
@@ -150,11 +166,22 @@ async fn a_table_from_creation_to_rows() {
         "CREATE TABLE",
     )
     .await;
-    c.check("INSERT INTO t (b) VALUES ('x'), ('y')", "INSERT 0 2").await;
-    c.check("INSERT INTO t (a, b) VALUES (1, 'z') RETURNING id, c", "3|2\nINSERT 0 1").await;
-    c.check("SELECT * FROM t ORDER BY id", "1|7|x|14\n2|7|y|14\n3|1|z|2\nSELECT 3").await;
-    c.check("UPDATE t SET a = a + 1 WHERE id = 1", "UPDATE 1").await;
-    c.check("SELECT a, c FROM t WHERE id = 1", "8|16\nSELECT 1").await;
+    c.check("INSERT INTO t (b) VALUES ('x'), ('y')", "INSERT 0 2")
+        .await;
+    c.check(
+        "INSERT INTO t (a, b) VALUES (1, 'z') RETURNING id, c",
+        "3|2\nINSERT 0 1",
+    )
+    .await;
+    c.check(
+        "SELECT * FROM t ORDER BY id",
+        "1|7|x|14\n2|7|y|14\n3|1|z|2\nSELECT 3",
+    )
+    .await;
+    c.check("UPDATE t SET a = a + 1 WHERE id = 1", "UPDATE 1")
+        .await;
+    c.check("SELECT a, c FROM t WHERE id = 1", "8|16\nSELECT 1")
+        .await;
     c.check("DELETE FROM t WHERE id = 2", "DELETE 1").await;
     c.check("SELECT count(*) FROM t", "2\nSELECT 1").await;
     c.check(
@@ -170,7 +197,8 @@ async fn a_table_from_creation_to_rows() {
     )
     .await;
     c.check("DROP TABLE t", "DROP TABLE").await;
-    c.check("SELECT * FROM t", "42P01 relation \"t\" does not exist").await;
+    c.check("SELECT * FROM t", "42P01 relation \"t\" does not exist")
+        .await;
     c.check(
         "DROP TABLE IF EXISTS t",
         "DROP TABLE\nNotice: 00000 table \"t\" does not exist, skipping",
@@ -182,15 +210,24 @@ async fn a_table_from_creation_to_rows() {
 async fn blocks_commit_roll_back_and_fail() {
     let engine = engine().await;
     let (mut a, mut b) = (connect(&engine), connect(&engine));
-    a.check("BEGIN; CREATE TABLE t (a int); INSERT INTO t VALUES (1)", "BEGIN\nCREATE TABLE\nINSERT 0 1")
-        .await;
+    a.check(
+        "BEGIN; CREATE TABLE t (a int); INSERT INTO t VALUES (1)",
+        "BEGIN\nCREATE TABLE\nINSERT 0 1",
+    )
+    .await;
     a.check("SELECT * FROM t", "1\nSELECT 1").await;
-    b.check("SELECT * FROM t", "42P01 relation \"t\" does not exist").await;
+    b.check("SELECT * FROM t", "42P01 relation \"t\" does not exist")
+        .await;
     a.check("ROLLBACK", "ROLLBACK").await;
-    a.check("SELECT * FROM t", "42P01 relation \"t\" does not exist").await;
+    a.check("SELECT * FROM t", "42P01 relation \"t\" does not exist")
+        .await;
     a.check("CREATE TABLE t (a int)", "CREATE TABLE").await;
     a.check("BEGIN", "BEGIN").await;
-    a.check("BEGIN", "BEGIN\nWarning: 25001 there is already a transaction in progress").await;
+    a.check(
+        "BEGIN",
+        "BEGIN\nWarning: 25001 there is already a transaction in progress",
+    )
+    .await;
     a.check("INSERT INTO t VALUES (1)", "INSERT 0 1").await;
     a.check("SAVEPOINT s", "SAVEPOINT").await;
     a.check("INSERT INTO t VALUES (2)", "INSERT 0 1").await;
@@ -203,13 +240,29 @@ async fn blocks_commit_roll_back_and_fail() {
     a.check("ROLLBACK TO s", "ROLLBACK").await;
     a.check("COMMIT", "COMMIT").await;
     b.check("SELECT * FROM t", "1\nSELECT 1").await;
-    a.check("BEGIN; SELECT nothing", "42703 column \"nothing\" does not exist").await;
+    a.check(
+        "BEGIN; SELECT nothing",
+        "42703 column \"nothing\" does not exist",
+    )
+    .await;
     a.check("COMMIT", "ROLLBACK").await;
-    a.check("COMMIT", "COMMIT\nWarning: 25P01 there is no transaction in progress").await;
+    a.check(
+        "COMMIT",
+        "COMMIT\nWarning: 25P01 there is no transaction in progress",
+    )
+    .await;
     // A string of several statements is one transaction.
-    a.check("INSERT INTO t VALUES (5); SELECT 1 / 0", "22012 division by zero").await;
+    a.check(
+        "INSERT INTO t VALUES (5); SELECT 1 / 0",
+        "22012 division by zero",
+    )
+    .await;
     b.check("SELECT * FROM t", "1\nSELECT 1").await;
-    a.check("BEGIN READ ONLY; INSERT INTO t VALUES (1)", "25006 cannot execute INSERT in a read-only transaction").await;
+    a.check(
+        "BEGIN READ ONLY; INSERT INTO t VALUES (1)",
+        "25006 cannot execute INSERT in a read-only transaction",
+    )
+    .await;
     a.check("ROLLBACK", "ROLLBACK").await;
 }
 
@@ -217,13 +270,35 @@ async fn blocks_commit_roll_back_and_fail() {
 async fn variables() {
     let engine = engine().await;
     let mut c = connect(&engine);
-    c.check("SHOW transaction_isolation", "serializable\nSHOW").await;
-    c.check("SET statement_timeout = '2s'; SHOW statement_timeout", "SET\n2s\nSHOW").await;
-    c.check("BEGIN; SET LOCAL work_mem = '1GB'; SHOW work_mem; COMMIT; SHOW work_mem", "BEGIN\nSET\n1GB\nSHOW\nCOMMIT\n4MB\nSHOW").await;
-    c.check("BEGIN; SET work_mem = '1GB'; ROLLBACK; SHOW work_mem", "BEGIN\nSET\nROLLBACK\n4MB\nSHOW").await;
-    c.check("SET nonsense = 1", "42704 unrecognized configuration parameter \"nonsense\"").await;
-    c.check("SELECT current_setting('work_mem')", "4MB\nSELECT 1").await;
-    c.check("SET TIME ZONE 'Europe/Paris'; SHOW TimeZone", "SET\nEurope/Paris\nSHOW").await;
+    c.check("SHOW transaction_isolation", "serializable\nSHOW")
+        .await;
+    c.check(
+        "SET statement_timeout = '2s'; SHOW statement_timeout",
+        "SET\n2s\nSHOW",
+    )
+    .await;
+    c.check(
+        "BEGIN; SET LOCAL work_mem = '1GB'; SHOW work_mem; COMMIT; SHOW work_mem",
+        "BEGIN\nSET\n1GB\nSHOW\nCOMMIT\n4MB\nSHOW",
+    )
+    .await;
+    c.check(
+        "BEGIN; SET work_mem = '1GB'; ROLLBACK; SHOW work_mem",
+        "BEGIN\nSET\nROLLBACK\n4MB\nSHOW",
+    )
+    .await;
+    c.check(
+        "SET nonsense = 1",
+        "42704 unrecognized configuration parameter \"nonsense\"",
+    )
+    .await;
+    c.check("SELECT current_setting('work_mem')", "4MB\nSELECT 1")
+        .await;
+    c.check(
+        "SET TIME ZONE 'Europe/Paris'; SHOW TimeZone",
+        "SET\nEurope/Paris\nSHOW",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -232,18 +307,30 @@ async fn prepared_statements_and_cursors() {
     let mut c = connect(&engine);
     c.sql("CREATE TABLE t (a int PRIMARY KEY, b text)").await;
     assert_eq!(
-        c.prepared("INSERT INTO t VALUES ($1, $2)", &["1", "x"]).await.unwrap(),
+        c.prepared("INSERT INTO t VALUES ($1, $2)", &["1", "x"])
+            .await
+            .unwrap(),
         vec!["INSERT 0 1"]
     );
     assert_eq!(
-        c.prepared("SELECT b FROM t WHERE a = $1", &["1"]).await.unwrap(),
+        c.prepared("SELECT b FROM t WHERE a = $1", &["1"])
+            .await
+            .unwrap(),
         vec!["x", "SELECT 1"]
     );
     c.check("PREPARE p (int) AS SELECT $1 + 1", "PREPARE").await;
     c.check("EXECUTE p(41)", "42\nSELECT 1").await;
-    c.check("PREPARE p AS SELECT 1", "42P05 prepared statement \"p\" already exists").await;
+    c.check(
+        "PREPARE p AS SELECT 1",
+        "42P05 prepared statement \"p\" already exists",
+    )
+    .await;
     c.check("DEALLOCATE p", "DEALLOCATE").await;
-    c.check("EXECUTE p(1)", "26000 prepared statement \"p\" does not exist").await;
+    c.check(
+        "EXECUTE p(1)",
+        "26000 prepared statement \"p\" does not exist",
+    )
+    .await;
     c.check(
         "BEGIN; DECLARE c CURSOR FOR SELECT * FROM generate_series(1, 5); FETCH 2 FROM c; \
          MOVE 1 FROM c; FETCH ALL FROM c; CLOSE c; COMMIT",
@@ -261,11 +348,21 @@ async fn prepared_statements_and_cursors() {
 async fn copy_in_and_out() {
     let engine = engine().await;
     let mut c = connect(&engine);
-    c.sql("CREATE TABLE t (a int PRIMARY KEY, b text, c int DEFAULT 9)").await;
-    assert_eq!(c.copy("COPY t (a, b) FROM STDIN", "1\tx\\ty\n2\t\\N\n").await, "COPY 2");
-    c.check("COPY t TO STDOUT", "1\tx\\ty\t9\n2\t\\N\t9\nCOPY 2").await;
+    c.sql("CREATE TABLE t (a int PRIMARY KEY, b text, c int DEFAULT 9)")
+        .await;
     assert_eq!(
-        c.copy("COPY t FROM STDIN (FORMAT csv, HEADER)", "a,b,c\n3,\"q,\"\"z\"\"\",1\n").await,
+        c.copy("COPY t (a, b) FROM STDIN", "1\tx\\ty\n2\t\\N\n")
+            .await,
+        "COPY 2"
+    );
+    c.check("COPY t TO STDOUT", "1\tx\\ty\t9\n2\t\\N\t9\nCOPY 2")
+        .await;
+    assert_eq!(
+        c.copy(
+            "COPY t FROM STDIN (FORMAT csv, HEADER)",
+            "a,b,c\n3,\"q,\"\"z\"\"\",1\n"
+        )
+        .await,
         "COPY 1"
     );
     c.check(
@@ -293,30 +390,57 @@ async fn copy_in_and_out() {
 async fn alter_table() {
     let engine = engine().await;
     let mut c = connect(&engine);
-    c.sql("CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 1), (2, 2)").await;
-    c.check("ALTER TABLE t ADD COLUMN c text DEFAULT 'x' NOT NULL", "ALTER TABLE").await;
-    c.check("SELECT * FROM t ORDER BY a", "1|1|x\n2|2|x\nSELECT 2").await;
-    c.check("ALTER TABLE t ADD PRIMARY KEY (a)", "ALTER TABLE").await;
+    c.sql("CREATE TABLE t (a int, b int); INSERT INTO t VALUES (1, 1), (2, 2)")
+        .await;
+    c.check(
+        "ALTER TABLE t ADD COLUMN c text DEFAULT 'x' NOT NULL",
+        "ALTER TABLE",
+    )
+    .await;
+    c.check("SELECT * FROM t ORDER BY a", "1|1|x\n2|2|x\nSELECT 2")
+        .await;
+    c.check("ALTER TABLE t ADD PRIMARY KEY (a)", "ALTER TABLE")
+        .await;
     c.check(
         "INSERT INTO t VALUES (1, 1, 'y')",
         "23505 duplicate key value violates unique constraint \"t_pkey\" / Key (a)=(1) already \
          exists.",
     )
     .await;
-    c.check("ALTER TABLE t DROP COLUMN b, ADD COLUMN d serial", "ALTER TABLE").await;
-    c.check("SELECT * FROM t ORDER BY a", "1|x|1\n2|x|2\nSELECT 2").await;
-    c.check("ALTER TABLE t RENAME c TO e; ALTER TABLE t ALTER COLUMN a TYPE bigint", "ALTER TABLE\nALTER TABLE").await;
-    c.check("SELECT e, a + 5000000000 FROM t WHERE a = 2", "x|5000000002\nSELECT 1").await;
+    c.check(
+        "ALTER TABLE t DROP COLUMN b, ADD COLUMN d serial",
+        "ALTER TABLE",
+    )
+    .await;
+    c.check("SELECT * FROM t ORDER BY a", "1|x|1\n2|x|2\nSELECT 2")
+        .await;
+    c.check(
+        "ALTER TABLE t RENAME c TO e; ALTER TABLE t ALTER COLUMN a TYPE bigint",
+        "ALTER TABLE\nALTER TABLE",
+    )
+    .await;
+    c.check(
+        "SELECT e, a + 5000000000 FROM t WHERE a = 2",
+        "x|5000000002\nSELECT 1",
+    )
+    .await;
     c.check(
         "ALTER TABLE t ADD CHECK (a > 1)",
         "23514 check constraint \"t_a_check\" of relation \"t\" is violated by some row",
     )
     .await;
     c.check("CREATE INDEX ON t (e)", "CREATE INDEX").await;
-    c.check("SELECT a FROM t WHERE e = 'x' ORDER BY a", "1\n2\nSELECT 2").await;
-    c.check("TRUNCATE t RESTART IDENTITY", "TRUNCATE TABLE").await;
-    c.check("INSERT INTO t (a, e) VALUES (9, 'n') RETURNING d", "1\nINSERT 0 1").await;
-    c.check("CREATE VIEW v AS SELECT a FROM t", "CREATE VIEW").await;
+    c.check("SELECT a FROM t WHERE e = 'x' ORDER BY a", "1\n2\nSELECT 2")
+        .await;
+    c.check("TRUNCATE t RESTART IDENTITY", "TRUNCATE TABLE")
+        .await;
+    c.check(
+        "INSERT INTO t (a, e) VALUES (9, 'n') RETURNING d",
+        "1\nINSERT 0 1",
+    )
+    .await;
+    c.check("CREATE VIEW v AS SELECT a FROM t", "CREATE VIEW")
+        .await;
     c.check("SELECT * FROM v", "9\nSELECT 1").await;
     c.check(
         "DROP TABLE t",
@@ -329,24 +453,45 @@ async fn alter_table() {
         "DROP TABLE\nNotice: 00000 drop cascades to view v",
     )
     .await;
-    c.check("CREATE TABLE u AS SELECT g AS n FROM generate_series(1, 3) g", "SELECT 3").await;
+    c.check(
+        "CREATE TABLE u AS SELECT g AS n FROM generate_series(1, 3) g",
+        "SELECT 3",
+    )
+    .await;
     c.check("SELECT sum(n) FROM u", "6\nSELECT 1").await;
-    c.check("ALTER TABLE u ADD PRIMARY KEY (n); ALTER TABLE u DROP CONSTRAINT u_pkey", "ALTER TABLE\nALTER TABLE").await;
+    c.check(
+        "ALTER TABLE u ADD PRIMARY KEY (n); ALTER TABLE u DROP CONSTRAINT u_pkey",
+        "ALTER TABLE\nALTER TABLE",
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sequences() {
     let engine = engine().await;
     let (mut a, mut b) = (connect(&engine), connect(&engine));
-    a.check("CREATE SEQUENCE s START 5", "CREATE SEQUENCE").await;
-    a.check("SELECT nextval('s'), nextval('s'), currval('s'), lastval()", "5|6|6|6\nSELECT 1").await;
+    a.check("CREATE SEQUENCE s START 5", "CREATE SEQUENCE")
+        .await;
+    a.check(
+        "SELECT nextval('s'), nextval('s'), currval('s'), lastval()",
+        "5|6|6|6\nSELECT 1",
+    )
+    .await;
     b.check(
         "SELECT currval('s')",
         "55000 currval of sequence \"s\" is not yet defined in this session",
     )
     .await;
     b.check("SELECT nextval('s')", "7\nSELECT 1").await;
-    a.check("BEGIN; ALTER SEQUENCE s RESTART; SELECT nextval('s'); ROLLBACK", "BEGIN\nALTER SEQUENCE\n5\nSELECT 1\nROLLBACK").await;
+    a.check(
+        "BEGIN; ALTER SEQUENCE s RESTART; SELECT nextval('s'); ROLLBACK",
+        "BEGIN\nALTER SEQUENCE\n5\nSELECT 1\nROLLBACK",
+    )
+    .await;
     a.check("SELECT nextval('s')", "8\nSELECT 1").await;
-    a.check("SELECT setval('s', 100); SELECT nextval('s')", "100\nSELECT 1\n101\nSELECT 1").await;
+    a.check(
+        "SELECT setval('s', 100); SELECT nextval('s')",
+        "100\nSELECT 1\n101\nSELECT 1",
+    )
+    .await;
 }

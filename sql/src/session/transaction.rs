@@ -142,7 +142,9 @@ impl Session {
 
     /// Commits and closes the open transaction.
     pub(crate) async fn commit_work(&mut self) -> Result<(), SqlError> {
-        let Some(tx) = self.transaction.take() else { return Ok(()) };
+        let Some(tx) = self.transaction.take() else {
+            return Ok(());
+        };
         let committed = match &tx.txn {
             Some(txn) => txn.commit().await.map(drop).map_err(SqlError::from),
             None => Ok(()),
@@ -177,7 +179,9 @@ impl Session {
 
     /// An error was met: an implicit transaction ends, a block is marked as failed.
     pub(crate) fn abort(&mut self) {
-        let Some(tx) = &mut self.transaction else { return };
+        let Some(tx) = &mut self.transaction else {
+            return;
+        };
         if tx.block {
             tx.failed = true;
             if !tx.savepoints.is_empty() {
@@ -310,11 +314,13 @@ impl Session {
         if session {
             if let Some(isolation) = modes.isolation {
                 let name = isolation_name(level(isolation));
-                self.shared.assign("default_transaction_isolation", Some(name), false)?;
+                self.shared
+                    .assign("default_transaction_isolation", Some(name), false)?;
             }
             if let Some(read_only) = modes.read_only {
                 let value = if read_only { "on" } else { "off" };
-                self.shared.assign("default_transaction_read_only", Some(value), false)?;
+                self.shared
+                    .assign("default_transaction_read_only", Some(value), false)?;
             }
             return Ok(());
         }
@@ -349,12 +355,16 @@ impl Session {
         if !self.in_block() {
             return Err(not_in_block(what));
         }
-        self.transaction().savepoints.iter().rposition(|s| s.name == name).ok_or_else(|| {
-            SqlError::new(
-                SqlState::INVALID_SAVEPOINT_SPECIFICATION,
-                format!("savepoint \"{name}\" does not exist"),
-            )
-        })
+        self.transaction()
+            .savepoints
+            .iter()
+            .rposition(|s| s.name == name)
+            .ok_or_else(|| {
+                SqlError::new(
+                    SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+                    format!("savepoint \"{name}\" does not exist"),
+                )
+            })
     }
 
     /// RELEASE SAVEPOINT.
@@ -397,6 +407,10 @@ impl Session {
 
     /// Refuses statements that make sense only inside a block.
     pub(crate) fn inside_block(&self, what: &str) -> Result<(), SqlError> {
-        if self.in_block() { Ok(()) } else { Err(not_in_block(what)) }
+        if self.in_block() {
+            Ok(())
+        } else {
+            Err(not_in_block(what))
+        }
     }
 }

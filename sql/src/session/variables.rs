@@ -99,13 +99,19 @@ pub(crate) fn unrecognized(name: &str) -> SqlError {
 fn invalid(variable: &Variable, value: &str) -> SqlError {
     SqlError::new(
         SqlState::INVALID_PARAMETER_VALUE,
-        format!("invalid value for parameter \"{}\": \"{value}\"", variable.name),
+        format!(
+            "invalid value for parameter \"{}\": \"{value}\"",
+            variable.name
+        ),
     )
 }
 
 /// `0A000`: a value that PostgreSQL knows and Pontoon has not.
 fn unsupported_value(variable: &Variable, value: &str) -> SqlError {
-    SqlError::unsupported(format!("value \"{value}\" of parameter \"{}\"", variable.name))
+    SqlError::unsupported(format!(
+        "value \"{value}\" of parameter \"{}\"",
+        variable.name
+    ))
 }
 
 /// Reads a boolean as PostgreSQL does: any unique prefix of the words.
@@ -197,25 +203,33 @@ pub(crate) fn check(variable: &Variable, value: &str) -> Result<String, SqlError
         )
     };
     let canonical = match variable.kind {
-        Kind::Bool => parse_bool(value).map(|b| if b { "on" } else { "off" }.to_owned()).ok_or_else(
-            || {
+        Kind::Bool => parse_bool(value)
+            .map(|b| if b { "on" } else { "off" }.to_owned())
+            .ok_or_else(|| {
                 SqlError::new(
                     SqlState::INVALID_PARAMETER_VALUE,
                     format!("parameter \"{}\" requires a Boolean value", variable.name),
                 )
-            },
-        )?,
+            })?,
         Kind::Int { min, max } => {
             let number = parse_number(variable, value)?.round_ties_even();
             if !(number >= min as f64 && number <= max as f64) {
-                return Err(out_of_range(number.to_string(), min.to_string(), max.to_string()));
+                return Err(out_of_range(
+                    number.to_string(),
+                    min.to_string(),
+                    max.to_string(),
+                ));
             }
             number.to_string()
         }
         Kind::Real { min, max } => {
             let number = parse_number(variable, value)?;
             if !(number >= min && number <= max) {
-                return Err(out_of_range(number.to_string(), min.to_string(), max.to_string()));
+                return Err(out_of_range(
+                    number.to_string(),
+                    min.to_string(),
+                    max.to_string(),
+                ));
             }
             number.to_string()
         }
@@ -248,9 +262,9 @@ fn check_meaning(variable: &Variable, value: String) -> Result<String, SqlError>
         }
     };
     match variable.name {
-        "TimeZone" => {
-            zone::parse(&value).map(|z| zone::spell(&z)).ok_or_else(|| invalid(variable, &value))
-        }
+        "TimeZone" => zone::parse(&value)
+            .map(|z| zone::spell(&z))
+            .ok_or_else(|| invalid(variable, &value)),
         "client_encoding" => {
             let folded: String = value
                 .chars()
@@ -280,9 +294,9 @@ fn check_meaning(variable: &Variable, value: String) -> Result<String, SqlError>
             "none" | "postgres" => Ok(value),
             _ => Err(no_role(&value)),
         },
-        "search_path" => split_names(&value).map(|_| value.clone()).ok_or_else(|| {
-            invalid(variable, &value).with_detail("List syntax is invalid.")
-        }),
+        "search_path" => split_names(&value)
+            .map(|_| value.clone())
+            .ok_or_else(|| invalid(variable, &value).with_detail("List syntax is invalid.")),
         "application_name" | "cluster_name" => Ok(value
             .chars()
             .map(|c| if (' '..='~').contains(&c) { c } else { '?' })
@@ -293,7 +307,10 @@ fn check_meaning(variable: &Variable, value: String) -> Result<String, SqlError>
 }
 
 fn no_role(name: &str) -> SqlError {
-    SqlError::new(SqlState::INVALID_PARAMETER_VALUE, format!("role \"{name}\" does not exist"))
+    SqlError::new(
+        SqlState::INVALID_PARAMETER_VALUE,
+        format!("role \"{name}\" does not exist"),
+    )
 }
 
 fn check_date_style(variable: &Variable, value: &str) -> Result<String, SqlError> {
@@ -372,7 +389,9 @@ pub(crate) fn split_names(list: &str) -> Option<Vec<String>> {
             rest = quoted.get(end?..)?;
             name = text;
         } else {
-            let end = rest.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| c == ',' || c.is_whitespace())
+                .unwrap_or(rest.len());
             let (word, tail) = rest.split_at(end);
             if word.is_empty() {
                 return None;
@@ -392,8 +411,14 @@ pub(crate) fn split_names(list: &str) -> Option<Vec<String>> {
 /// An identifier as it must be written: quoted unless it is plain.
 pub(crate) fn quote_name(name: &str) -> String {
     let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain { name.to_owned() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 #[cfg(test)]
@@ -402,17 +427,27 @@ mod tests {
 
     fn set(name: &str, value: &str) -> Result<String, String> {
         let variable = find(name).ok_or("no variable")?;
-        check(variable, value).map(|v| show(variable, &v)).map_err(|e| e.to_string())
+        check(variable, value)
+            .map(|v| show(variable, &v))
+            .map_err(|e| e.to_string())
     }
 
     #[test]
     fn the_table_is_sorted() {
         for pair in VARIABLES.windows(2) {
-            assert!(pair[0].name.to_lowercase() < pair[1].name.to_lowercase(), "{}", pair[1].name);
+            assert!(
+                pair[0].name.to_lowercase() < pair[1].name.to_lowercase(),
+                "{}",
+                pair[1].name
+            );
         }
         for variable in VARIABLES {
             assert!(find(variable.name).is_some());
-            assert!(check(variable, variable.default).is_ok(), "{}", variable.name);
+            assert!(
+                check(variable, variable.default).is_ok(),
+                "{}",
+                variable.name
+            );
         }
     }
 

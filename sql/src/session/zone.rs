@@ -17,7 +17,9 @@ pub(crate) fn parse(text: &str) -> Option<Zone> {
     if let Ok(zone) = chrono_tz::Tz::from_str(text) {
         return Some(Zone::Named(zone));
     }
-    let named = chrono_tz::TZ_VARIANTS.iter().find(|z| z.name().eq_ignore_ascii_case(text));
+    let named = chrono_tz::TZ_VARIANTS
+        .iter()
+        .find(|z| z.name().eq_ignore_ascii_case(text));
     if let Some(zone) = named {
         return Some(Zone::Named(*zone));
     }

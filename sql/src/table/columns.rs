@@ -24,7 +24,10 @@ pub fn decode(
     rows: &[RowView<'_>],
     positions: &[usize],
 ) -> Result<Vec<ArrayRef>, SqlError> {
-    positions.iter().map(|p| decode_column(layout, rows, *p)).collect()
+    positions
+        .iter()
+        .map(|p| decode_column(layout, rows, *p))
+        .collect()
 }
 
 fn decode_column(
@@ -33,7 +36,10 @@ fn decode_column(
     position: usize,
 ) -> Result<ArrayRef, SqlError> {
     let Some(slot) = layout.slot_number(position) else {
-        let ids = rows.iter().map(RowView::row_id).collect::<Result<Vec<_>, _>>()?;
+        let ids = rows
+            .iter()
+            .map(RowView::row_id)
+            .collect::<Result<Vec<_>, _>>()?;
         return Ok(Arc::new(arrow::array::Int64Array::from(ids)));
     };
     let stored = layout.slot(position).ok_or_else(damaged)?.stored;
@@ -45,7 +51,12 @@ fn decode_column(
             Some(missing_bytes.as_slice())
         }
     };
-    let source = Source { layout, rows, slot, missing };
+    let source = Source {
+        layout,
+        rows,
+        slot,
+        missing,
+    };
     match stored {
         Stored::Bool => {
             let mut b = BooleanBuilder::with_capacity(rows.len());

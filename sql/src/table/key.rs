@@ -94,11 +94,18 @@ pub fn is_primary(index: &IndexDesc) -> bool {
 pub fn is_exclusive(index: &IndexDesc, row: &[Datum]) -> bool {
     index.is_unique()
         && (index.nulls_not_distinct
-            || index.columns.iter().all(|c| row.get(c.column).is_some_and(|v| !v.is_null())))
+            || index
+                .columns
+                .iter()
+                .all(|c| row.get(c.column).is_some_and(|v| !v.is_null())))
 }
 
 /// Key columns of a secondary index, without the row's key.
-pub fn index_prefix(table: &TableDesc, index: &IndexDesc, row: &[Datum]) -> Result<Vec<u8>, SqlError> {
+pub fn index_prefix(
+    table: &TableDesc,
+    index: &IndexDesc,
+    row: &[Datum],
+) -> Result<Vec<u8>, SqlError> {
     let mut key = prefix(table.storage, index.id);
     for c in &index.columns {
         let (Some(value), Some(column)) = (row.get(c.column), table.columns.get(c.column)) else {

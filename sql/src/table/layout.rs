@@ -14,8 +14,8 @@
 
 use crate::catalog::desc::TableDesc;
 use crate::error::SqlError;
-use crate::types::registry::EvalContext;
 use crate::types::Datum;
+use crate::types::registry::EvalContext;
 
 use super::stored::{Stored, damaged};
 
@@ -57,7 +57,10 @@ impl Layout {
         let mut row_id = None;
         let mut order: Vec<(usize, usize)> = Vec::with_capacity(table.columns.len());
         for (position, column) in table.columns.iter().enumerate() {
-            match usize::try_from(column.attnum).ok().and_then(|n| n.checked_sub(1)) {
+            match usize::try_from(column.attnum)
+                .ok()
+                .and_then(|n| n.checked_sub(1))
+            {
                 Some(slot) => {
                     positions.push(Some(slot));
                     order.push((slot, position));
@@ -94,10 +97,19 @@ impl Layout {
                 Some(text) => crate::types::io::input(text, column.ty, eval)?,
                 None => Datum::Null,
             };
-            slots.push(Slot { stored, at, missing });
+            slots.push(Slot {
+                stored,
+                at,
+                missing,
+            });
             sections.push((fixed, variable));
         }
-        Ok(Self { slots, sections, positions, row_id })
+        Ok(Self {
+            slots,
+            sections,
+            positions,
+            row_id,
+        })
     }
 
     /// Number of positions of the descriptor.
@@ -131,7 +143,11 @@ impl Layout {
             out.extend_from_slice(&id.to_le_bytes());
         }
         for eight in by_slot.chunks(8) {
-            let bits = eight.iter().enumerate().map(|(i, v)| u8::from(v.is_null()) << i).sum();
+            let bits = eight
+                .iter()
+                .enumerate()
+                .map(|(i, v)| u8::from(v.is_null()) << i)
+                .sum();
             out.push(bits);
         }
         for (slot, value) in self.slots.iter().zip(&by_slot) {
@@ -172,7 +188,9 @@ impl Layout {
 
     /// Finds the sections of a row.
     pub fn view<'a>(&self, bytes: &'a [u8]) -> Result<RowView<'a>, SqlError> {
-        let [flags, low, high, ..] = *bytes else { return Err(damaged()) };
+        let [flags, low, high, ..] = *bytes else {
+            return Err(damaged());
+        };
         if flags & VERSION_MASK != VERSION {
             return Err(damaged());
         }
@@ -188,7 +206,15 @@ impl Layout {
         if bytes.len() < data {
             return Err(damaged());
         }
-        Ok(RowView { bytes, slots, bitmap, fixed, offsets, data, wide })
+        Ok(RowView {
+            bytes,
+            slots,
+            bitmap,
+            fixed,
+            offsets,
+            data,
+            wide,
+        })
     }
 
     /// The value at a position of the descriptor.
@@ -207,7 +233,9 @@ impl Layout {
     /// All values by position in the descriptor.
     pub fn datums(&self, bytes: &[u8]) -> Result<Vec<Datum>, SqlError> {
         let view = self.view(bytes)?;
-        (0..self.positions.len()).map(|p| self.datum(&view, p)).collect()
+        (0..self.positions.len())
+            .map(|p| self.datum(&view, p))
+            .collect()
     }
 
     /// The bytes of the slot number `slot`.
@@ -237,7 +265,9 @@ impl Layout {
                 row.bytes.get(row.data + start..row.data + end)
             }
         };
-        bytes.map(|b| Field::Bytes(desc.stored, b)).ok_or_else(damaged)
+        bytes
+            .map(|b| Field::Bytes(desc.stored, b))
+            .ok_or_else(damaged)
     }
 
     /// The slot number of a position; `None` for the hidden row id.
@@ -275,7 +305,9 @@ pub struct RowView<'a> {
 
 impl RowView<'_> {
     fn is_null(&self, slot: usize) -> bool {
-        self.bytes.get(self.bitmap + slot / 8).is_none_or(|b| b >> (slot % 8) & 1 == 1)
+        self.bytes
+            .get(self.bitmap + slot / 8)
+            .is_none_or(|b| b >> (slot % 8) & 1 == 1)
     }
 
     fn end(&self, variable: usize) -> Option<usize> {
@@ -292,7 +324,11 @@ impl RowView<'_> {
 
     /// The hidden row id.
     pub fn row_id(&self) -> Result<i64, SqlError> {
-        let bytes = self.bytes.get(3..11).filter(|_| self.bitmap == 11).ok_or_else(damaged)?;
+        let bytes = self
+            .bytes
+            .get(3..11)
+            .filter(|_| self.bitmap == 11)
+            .ok_or_else(damaged)?;
         Ok(i64::from_le_bytes(bytes.try_into().map_err(|_| damaged())?))
     }
 }

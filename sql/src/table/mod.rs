@@ -13,6 +13,5 @@ mod stored;
 pub use layout::{Layout, RowView};
 pub use stored::Stored;
 
-
 #[cfg(test)]
 mod tests;

@@ -121,7 +121,9 @@ impl Stored {
                 to.extend_from_slice(&zone.to_be_bytes());
             }
             (Self::Uuid, Datum::Uuid(v)) => to.extend_from_slice(v),
-            (Self::Text | Self::Json, Datum::Text(v) | Datum::Json(v)) => to.extend_from_slice(v.as_bytes()),
+            (Self::Text | Self::Json, Datum::Text(v) | Datum::Json(v)) => {
+                to.extend_from_slice(v.as_bytes())
+            }
             (Self::Bytea, Datum::Bytea(v)) => to.extend_from_slice(v),
             (Self::Numeric, Datum::Numeric(v)) => v.append_bytes(to),
             (Self::Array, Datum::Array(v)) => to.extend_from_slice(&v.to_bytes()),
@@ -151,9 +153,7 @@ impl Stored {
             Self::Time => Datum::Time(i64::from_le_bytes(fixed(bytes)?)),
             Self::Timestamp => Datum::Timestamp(i64::from_le_bytes(fixed(bytes)?)),
             Self::Timestamptz => Datum::Timestamptz(i64::from_le_bytes(fixed(bytes)?)),
-            Self::Interval => {
-                Datum::Interval(Interval::from_bytes(bytes).ok_or_else(damaged)?)
-            }
+            Self::Interval => Datum::Interval(Interval::from_bytes(bytes).ok_or_else(damaged)?),
             Self::TimeTz => {
                 let [a, b, c, d, e, f, g, h, zone @ ..] = fixed::<12>(bytes)?;
                 Datum::TimeTz(
@@ -162,15 +162,17 @@ impl Stored {
                 )
             }
             Self::Uuid => Datum::Uuid(fixed(bytes)?),
-            Self::Text => {
-                Datum::Text(Arc::from(std::str::from_utf8(bytes).map_err(|_| damaged())?))
-            }
-            Self::Json => {
-                Datum::Json(Arc::from(std::str::from_utf8(bytes).map_err(|_| damaged())?))
-            }
+            Self::Text => Datum::Text(Arc::from(
+                std::str::from_utf8(bytes).map_err(|_| damaged())?,
+            )),
+            Self::Json => Datum::Json(Arc::from(
+                std::str::from_utf8(bytes).map_err(|_| damaged())?,
+            )),
             Self::Bytea => Datum::Bytea(Bytes::copy_from_slice(bytes)),
             Self::Numeric => Datum::Numeric(Numeric::from_bytes(bytes).ok_or_else(damaged)?),
-            Self::Array => Datum::Array(Arc::new(ArrayValue::from_bytes(bytes).ok_or_else(damaged)?)),
+            Self::Array => {
+                Datum::Array(Arc::new(ArrayValue::from_bytes(bytes).ok_or_else(damaged)?))
+            }
         })
     }
 }

@@ -48,7 +48,9 @@ fn value(oid: Oid) -> BoxedStrategy<Datum> {
         Oid::DATE => any::<i32>().prop_map(Datum::Date).boxed(),
         Oid::TIMESTAMPTZ => any::<i64>().prop_map(Datum::Timestamptz).boxed(),
         Oid::UUID => any::<[u8; 16]>().prop_map(Datum::Uuid).boxed(),
-        Oid::BYTEA => any::<Vec<u8>>().prop_map(|b| Datum::Bytea(b.into())).boxed(),
+        Oid::BYTEA => any::<Vec<u8>>()
+            .prop_map(|b| Datum::Bytea(b.into()))
+            .boxed(),
         Oid::NUMERIC => "-?[0-9]{1,12}\\.[0-9]{0,6}"
             .prop_map(|s: String| {
                 crate::types::io::input(&s, PgType::new(Oid::NUMERIC), &Eval).expect("numeric")
@@ -61,7 +63,12 @@ fn value(oid: Oid) -> BoxedStrategy<Datum> {
 }
 
 fn row() -> BoxedStrategy<Vec<Datum>> {
-    wide().columns.iter().map(|c| value(c.ty.oid)).collect::<Vec<_>>().boxed()
+    wide()
+        .columns
+        .iter()
+        .map(|c| value(c.ty.oid))
+        .collect::<Vec<_>>()
+        .boxed()
 }
 
 fn text(row: &[Datum]) -> String {

@@ -21,14 +21,22 @@ impl ArrayValue {
             Ok(0) | Err(_) => Vec::new(),
             Ok(n) => vec![(n, 1)],
         };
-        Self { element, dims, items }
+        Self {
+            element,
+            dims,
+            items,
+        }
     }
 }
 
 impl ArrayValue {
     /// The empty array.
     pub fn empty(element: Oid) -> Self {
-        Self { element, dims: Vec::new(), items: Vec::new() }
+        Self {
+            element,
+            dims: Vec::new(),
+            items: Vec::new(),
+        }
     }
 
     /// The bytes that stand for it in Arrow columns and in rows.
@@ -67,11 +75,22 @@ fn read_array(from: &mut &[u8], depth: usize) -> Option<ArrayValue> {
     let element = Oid(u32::from_be_bytes(take(from)?));
     let [dims] = take::<1>(from)?;
     let dims = (0..dims)
-        .map(|_| Some((i32::from_be_bytes(take(from)?), i32::from_be_bytes(take(from)?))))
+        .map(|_| {
+            Some((
+                i32::from_be_bytes(take(from)?),
+                i32::from_be_bytes(take(from)?),
+            ))
+        })
         .collect::<Option<Vec<_>>>()?;
     let count = u32::from_be_bytes(take(from)?);
-    let items = (0..count).map(|_| read_datum(from, depth + 1)).collect::<Option<Vec<_>>>()?;
-    Some(ArrayValue { element, dims, items })
+    let items = (0..count)
+        .map(|_| read_datum(from, depth + 1))
+        .collect::<Option<Vec<_>>>()?;
+    Some(ArrayValue {
+        element,
+        dims,
+        items,
+    })
 }
 
 fn take<const N: usize>(from: &mut &[u8]) -> Option<[u8; N]> {
@@ -150,7 +169,12 @@ pub fn read_record(from: &mut &[u8]) -> Option<Datum> {
 fn read_fields(from: &mut &[u8], depth: usize) -> Option<Datum> {
     let count = u32::from_be_bytes(take(from)?);
     let fields = (0..count)
-        .map(|_| Some((Oid(u32::from_be_bytes(take(from)?)), read_datum(from, depth + 1)?)))
+        .map(|_| {
+            Some((
+                Oid(u32::from_be_bytes(take(from)?)),
+                read_datum(from, depth + 1)?,
+            ))
+        })
         .collect::<Option<Vec<_>>>()?;
     Some(Datum::Record(fields.into()))
 }
@@ -177,7 +201,10 @@ pub fn read_datum(from: &mut &[u8], depth: usize) -> Option<Datum> {
         11 => Datum::Bytea(bytes::Bytes::copy_from_slice(take_slice(from)?)),
         12 => Datum::Date(i32::from_be_bytes(take(from)?)),
         13 => Datum::Time(i64::from_be_bytes(take(from)?)),
-        14 => Datum::TimeTz(i64::from_be_bytes(take(from)?), i32::from_be_bytes(take(from)?)),
+        14 => Datum::TimeTz(
+            i64::from_be_bytes(take(from)?),
+            i32::from_be_bytes(take(from)?),
+        ),
         15 => Datum::Timestamp(i64::from_be_bytes(take(from)?)),
         16 => Datum::Timestamptz(i64::from_be_bytes(take(from)?)),
         17 => Datum::Interval(super::Interval::from_bytes(&take::<16>(from)?)?),

@@ -38,8 +38,15 @@ pub(super) fn parse(
     cx: &dyn EvalContext,
 ) -> Result<Datum, SqlError> {
     let element = PgType::with_typmod(ty.element, typmod);
-    let mut parser =
-        Parser { text, at: 0, element, cx, items: Vec::new(), lengths: Vec::new(), leaf: None };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        element,
+        cx,
+        items: Vec::new(),
+        lengths: Vec::new(),
+        leaf: None,
+    };
     let lower = parser.bounds()?;
     parser.space();
     if parser.peek() != Some(b'{') {
@@ -63,7 +70,10 @@ pub(super) fn parse(
     };
     if !lower.is_empty() {
         if lower.len() != dims.len()
-            || lower.iter().zip(&dims).any(|((l, u), (n, _))| u - l + 1 != *n)
+            || lower
+                .iter()
+                .zip(&dims)
+                .any(|((l, u), (n, _))| u - l + 1 != *n)
         {
             return Err(malformed(
                 text,
@@ -74,7 +84,11 @@ pub(super) fn parse(
             dim.1 = *l;
         }
     }
-    Ok(Datum::Array(Arc::new(ArrayValue { element: ty.element, dims, items })))
+    Ok(Datum::Array(Arc::new(ArrayValue {
+        element: ty.element,
+        dims,
+        items,
+    })))
 }
 
 impl Parser<'_> {
@@ -102,9 +116,12 @@ impl Parser<'_> {
                 .ok_or_else(|| malformed(self.text, "Missing \"]\" after array dimensions."))?;
             let body = rest.get(..end).unwrap_or("");
             let number = |t: &str| {
-                t.trim()
-                    .parse::<i32>()
-                    .map_err(|_| malformed(self.text, "\"[\" must introduce explicitly-specified array dimensions."))
+                t.trim().parse::<i32>().map_err(|_| {
+                    malformed(
+                        self.text,
+                        "\"[\" must introduce explicitly-specified array dimensions.",
+                    )
+                })
             };
             let (lower, upper) = match body.split_once(':') {
                 Some((l, u)) => (number(l)?, number(u)?),
@@ -121,7 +138,10 @@ impl Parser<'_> {
         }
         if !out.is_empty() {
             if self.peek() != Some(b'=') {
-                return Err(malformed(self.text, "Missing \"=\" after array dimensions."));
+                return Err(malformed(
+                    self.text,
+                    "Missing \"=\" after array dimensions.",
+                ));
             }
             self.at += 1;
         }
@@ -269,7 +289,13 @@ pub(super) fn write(array: &ArrayValue, typmod: i32, cx: &dyn EvalContext, out: 
         out.push('=');
     }
     let mut items = array.items.iter();
-    write_level(&array.dims, &mut items, PgType::with_typmod(array.element, typmod), cx, out);
+    write_level(
+        &array.dims,
+        &mut items,
+        PgType::with_typmod(array.element, typmod),
+        cx,
+        out,
+    );
 }
 
 fn write_level(
@@ -308,9 +334,9 @@ fn quote_from(start: usize, out: &mut String) {
     let text = out.get(start..).unwrap_or("");
     let needs = text.is_empty()
         || text.eq_ignore_ascii_case("null")
-        || text
-            .bytes()
-            .any(|b| matches!(b, b'{' | b'}' | b',' | b'"' | b'\\') || b.is_ascii_whitespace() || b == 0x0b);
+        || text.bytes().any(|b| {
+            matches!(b, b'{' | b'}' | b',' | b'"' | b'\\') || b.is_ascii_whitespace() || b == 0x0b
+        });
     if needs {
         let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
         out.truncate(start);
@@ -322,13 +348,25 @@ fn quote_from(start: usize, out: &mut String) {
 
 /// Input of int2vector and oidvector: numbers between spaces.
 pub(super) fn parse_vector(text: &str, ty: Oid, cx: &dyn EvalContext) -> Result<Datum, SqlError> {
-    let element = if ty == Oid::INT2VECTOR { Oid::INT2 } else { Oid::OID };
+    let element = if ty == Oid::INT2VECTOR {
+        Oid::INT2
+    } else {
+        Oid::OID
+    };
     let items = text
         .split_ascii_whitespace()
         .map(|t| io::input(t, PgType::new(element), cx))
         .collect::<Result<Vec<_>, _>>()?;
-    let dims = if items.is_empty() { Vec::new() } else { vec![(items.len() as i32, 0)] };
-    Ok(Datum::Array(Arc::new(ArrayValue { element, dims, items })))
+    let dims = if items.is_empty() {
+        Vec::new()
+    } else {
+        vec![(items.len() as i32, 0)]
+    };
+    Ok(Datum::Array(Arc::new(ArrayValue {
+        element,
+        dims,
+        items,
+    })))
 }
 
 /// Output of int2vector and oidvector.

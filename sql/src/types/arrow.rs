@@ -26,8 +26,16 @@ pub fn arrow_type(ty: Oid) -> DataType {
         Oid::INT2 => DataType::Int16,
         Oid::INT4 => DataType::Int32,
         Oid::INT8 => DataType::Int64,
-        Oid::OID | Oid::XID | Oid::CID | Oid::REGCLASS | Oid::REGTYPE | Oid::REGPROC
-        | Oid::REGPROCEDURE | Oid::REGOPER | Oid::REGOPERATOR | Oid::REGNAMESPACE
+        Oid::OID
+        | Oid::XID
+        | Oid::CID
+        | Oid::REGCLASS
+        | Oid::REGTYPE
+        | Oid::REGPROC
+        | Oid::REGPROCEDURE
+        | Oid::REGOPER
+        | Oid::REGOPERATOR
+        | Oid::REGNAMESPACE
         | Oid::REGROLE => DataType::UInt32,
         Oid::FLOAT4 => DataType::Float32,
         Oid::FLOAT8 => DataType::Float64,
@@ -57,15 +65,26 @@ pub fn datum_at(column: &dyn Array, row: usize, ty: Oid) -> Datum {
         DataType::Int16 => integer(i64::from(column.as_primitive::<Int16Type>().value(row)), ty),
         DataType::Int32 => integer(i64::from(column.as_primitive::<Int32Type>().value(row)), ty),
         DataType::Int64 => integer(column.as_primitive::<Int64Type>().value(row), ty),
-        DataType::UInt32 => integer(i64::from(column.as_primitive::<UInt32Type>().value(row)), ty),
+        DataType::UInt32 => integer(
+            i64::from(column.as_primitive::<UInt32Type>().value(row)),
+            ty,
+        ),
         DataType::UInt64 => integer(column.as_primitive::<UInt64Type>().value(row) as i64, ty),
         DataType::Float32 => {
             let v = column.as_primitive::<Float32Type>().value(row);
-            if ty == Oid::FLOAT8 { Datum::Float8(f64::from(v)) } else { Datum::Float4(v) }
+            if ty == Oid::FLOAT8 {
+                Datum::Float8(f64::from(v))
+            } else {
+                Datum::Float4(v)
+            }
         }
         DataType::Float64 => {
             let v = column.as_primitive::<Float64Type>().value(row);
-            if ty == Oid::FLOAT4 { Datum::Float4(v as f32) } else { Datum::Float8(v) }
+            if ty == Oid::FLOAT4 {
+                Datum::Float4(v as f32)
+            } else {
+                Datum::Float8(v)
+            }
         }
         DataType::Utf8 => text(column.as_string::<i32>().value(row), ty),
         DataType::LargeUtf8 => text(column.as_string::<i64>().value(row), ty),
@@ -76,7 +95,11 @@ pub fn datum_at(column: &dyn Array, row: usize, ty: Oid) -> Datum {
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let v = column.as_primitive::<TimestampMicrosecondType>().value(row);
-            if ty == Oid::TIMESTAMPTZ { Datum::Timestamptz(v) } else { Datum::Timestamp(v) }
+            if ty == Oid::TIMESTAMPTZ {
+                Datum::Timestamptz(v)
+            } else {
+                Datum::Timestamp(v)
+            }
         }
         DataType::FixedSizeBinary(_) => fixed(column.as_fixed_size_binary().value(row), ty),
         DataType::Binary => binary(column.as_binary::<i32>().value(row), ty),
@@ -99,7 +122,11 @@ fn integer(v: i64, ty: Oid) -> Datum {
 }
 
 fn text(v: &str, ty: Oid) -> Datum {
-    if ty == Oid::JSON || ty == Oid::JSONB { Datum::Json(v.into()) } else { Datum::Text(v.into()) }
+    if ty == Oid::JSON || ty == Oid::JSONB {
+        Datum::Json(v.into())
+    } else {
+        Datum::Text(v.into())
+    }
 }
 
 fn fixed(bytes: &[u8], ty: Oid) -> Datum {
@@ -109,7 +136,10 @@ fn fixed(bytes: &[u8], ty: Oid) -> Datum {
             .split_first_chunk::<8>()
             .and_then(|(time, zone)| {
                 let zone: [u8; 4] = zone.try_into().ok()?;
-                Some(Datum::TimeTz(i64::from_be_bytes(*time), i32::from_be_bytes(zone)))
+                Some(Datum::TimeTz(
+                    i64::from_be_bytes(*time),
+                    i32::from_be_bytes(zone),
+                ))
             })
             .unwrap_or_default(),
         _ => bytes.try_into().map_or(Datum::Null, Datum::Uuid),

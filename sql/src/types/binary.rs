@@ -57,7 +57,10 @@ pub fn invalid_utf8(bytes: &[u8], at: usize) -> SqlError {
         .collect();
     SqlError::new(
         SqlState::CHARACTER_NOT_IN_REPERTOIRE,
-        format!("invalid byte sequence for encoding \"UTF8\": {}", shown.join(" ")),
+        format!(
+            "invalid byte sequence for encoding \"UTF8\": {}",
+            shown.join(" ")
+        ),
     )
 }
 
@@ -67,16 +70,26 @@ pub fn receive(bytes: &[u8], ty: Oid, cx: &dyn EvalContext) -> Result<Datum, Sql
         if v == INFINITY || v == NEG_INFINITY {
             return Ok(v);
         }
-        v.checked_add(POSTGRES_EPOCH_MICROS)
-            .map_or_else(|| Err(super::fault::datetime_out_of_range("timestamp")), civil::check_timestamp)
+        v.checked_add(POSTGRES_EPOCH_MICROS).map_or_else(
+            || Err(super::fault::datetime_out_of_range("timestamp")),
+            civil::check_timestamp,
+        )
     };
     Ok(match ty {
         Oid::BOOL => Datum::Bool(fixed::<1>(bytes)? != [0]),
         Oid::INT2 => Datum::Int2(i16::from_be_bytes(fixed(bytes)?)),
         Oid::INT4 => Datum::Int4(i32::from_be_bytes(fixed(bytes)?)),
         Oid::INT8 => Datum::Int8(i64::from_be_bytes(fixed(bytes)?)),
-        Oid::OID | Oid::XID | Oid::CID | Oid::REGCLASS | Oid::REGTYPE | Oid::REGPROC
-        | Oid::REGPROCEDURE | Oid::REGNAMESPACE | Oid::REGROLE | Oid::REGOPER
+        Oid::OID
+        | Oid::XID
+        | Oid::CID
+        | Oid::REGCLASS
+        | Oid::REGTYPE
+        | Oid::REGPROC
+        | Oid::REGPROCEDURE
+        | Oid::REGNAMESPACE
+        | Oid::REGROLE
+        | Oid::REGOPER
         | Oid::REGOPERATOR => Datum::Oid(Oid(u32::from_be_bytes(fixed(bytes)?))),
         Oid::FLOAT4 => Datum::Float4(f32::from_be_bytes(fixed(bytes)?)),
         Oid::FLOAT8 => Datum::Float8(f64::from_be_bytes(fixed(bytes)?)),
@@ -132,7 +145,12 @@ pub fn receive(bytes: &[u8], ty: Oid, cx: &dyn EvalContext) -> Result<Datum, Sql
         Oid::VOID => Datum::Null,
         other => match registry().type_info(other) {
             Some(info) if info.category == 'A' => array(bytes, info.element, cx)?,
-            _ => return Err(SqlError::unsupported(format!("binary input of type {}", other.0))),
+            _ => {
+                return Err(SqlError::unsupported(format!(
+                    "binary input of type {}",
+                    other.0
+                )));
+            }
         },
     })
 }
@@ -149,7 +167,10 @@ fn array(bytes: &[u8], element: Oid, cx: &dyn EvalContext) -> Result<Datum, SqlE
     let mut rest = bytes;
     let mut word = || -> Result<i32, SqlError> {
         let (head, tail) = rest.split_at_checked(4).ok_or_else(|| {
-            SqlError::new(SqlState::PROTOCOL_VIOLATION, "insufficient data left in message")
+            SqlError::new(
+                SqlState::PROTOCOL_VIOLATION,
+                "insufficient data left in message",
+            )
         })?;
         rest = tail;
         Ok(i32::from_be_bytes(fixed(head)?))
@@ -201,7 +222,11 @@ fn array(bytes: &[u8], element: Oid, cx: &dyn EvalContext) -> Result<Datum, SqlE
     if items.is_empty() {
         shape.clear();
     }
-    Ok(Datum::Array(Arc::new(ArrayValue { element, dims: shape, items })))
+    Ok(Datum::Array(Arc::new(ArrayValue {
+        element,
+        dims: shape,
+        items,
+    })))
 }
 
 /// Appends the binary form of a value (nothing for NULL).

@@ -58,7 +58,9 @@ impl Args for [Datum] {
         self.get(i).unwrap_or(&NULL)
     }
     fn int(&self, i: usize) -> Result<i64, SqlError> {
-        self.datum(i).as_i64().ok_or_else(|| wrong_argument("integer function"))
+        self.datum(i)
+            .as_i64()
+            .ok_or_else(|| wrong_argument("integer function"))
     }
     fn int4(&self, i: usize) -> Result<i32, SqlError> {
         i32::try_from(self.int(i)?).map_err(|_| wrong_argument("int4 function"))
@@ -80,7 +82,9 @@ impl Args for [Datum] {
         }
     }
     fn text(&self, i: usize) -> Result<&str, SqlError> {
-        self.datum(i).as_str().ok_or_else(|| wrong_argument("text function"))
+        self.datum(i)
+            .as_str()
+            .ok_or_else(|| wrong_argument("text function"))
     }
     fn bytes(&self, i: usize) -> Result<&[u8], SqlError> {
         match self.datum(i) {
@@ -89,7 +93,9 @@ impl Args for [Datum] {
         }
     }
     fn bool(&self, i: usize) -> Result<bool, SqlError> {
-        self.datum(i).as_bool().ok_or_else(|| wrong_argument("boolean function"))
+        self.datum(i)
+            .as_bool()
+            .ok_or_else(|| wrong_argument("boolean function"))
     }
     fn array(&self, i: usize) -> Result<&Arc<ArrayValue>, SqlError> {
         match self.datum(i) {

@@ -48,7 +48,11 @@ impl Interval {
     /// The form in Arrow columns.
     pub fn to_bytes(self) -> [u8; 16] {
         let mut out = [0; 16];
-        let parts = self.months.to_be_bytes().into_iter().chain(self.days.to_be_bytes());
+        let parts = self
+            .months
+            .to_be_bytes()
+            .into_iter()
+            .chain(self.days.to_be_bytes());
         for (to, from) in out.iter_mut().zip(parts.chain(self.micros.to_be_bytes())) {
             *to = from;
         }

@@ -12,7 +12,9 @@ use super::{Datum, compare, io};
 /// `oid \t type,... \t result type \t argument ... \t = \t expected`: an argument or result is a
 /// text, `\N` for NULL, `!SQLSTATE message` for an error.
 fn check(name: &str, table: &str) {
-    let cx = Fixed { zone: Zone::parse("Europe/Berlin").unwrap() };
+    let cx = Fixed {
+        zone: Zone::parse("Europe/Berlin").unwrap(),
+    };
     let (mut good, mut bad) = (0, Vec::new());
     for line in table.lines().filter(|l| !l.starts_with('#')) {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
@@ -46,7 +48,10 @@ fn check(name: &str, table: &str) {
                 .collect();
             let column = kernel::call(function, &cx, &columns, 1, &types, result)?;
             let again = datum_at(column.as_ref(), 0, result);
-            assert!(compare(&value, &again).is_eq(), "{line}: {value:?} but {again:?}");
+            assert!(
+                compare(&value, &again).is_eq(),
+                "{line}: {value:?} but {again:?}"
+            );
             Ok(if value.is_null() {
                 "\\N".to_owned()
             } else {
@@ -61,14 +66,22 @@ fn check(name: &str, table: &str) {
         if got == *expected {
             good += 1;
         } else {
-            bad.push(format!("{}({}) expected [{expected}] got [{got}]", function.name, fields[3..3 + types.len()].join(" | ")));
+            bad.push(format!(
+                "{}({}) expected [{expected}] got [{got}]",
+                function.name,
+                fields[3..3 + types.len()].join(" | ")
+            ));
         }
     }
     let total = good + bad.len();
     if let Ok(path) = std::env::var("PONTOON_DIFFERENTIAL_REPORT") {
         std::fs::write(format!("{path}/{name}.txt"), bad.join("\n")).unwrap();
     }
-    assert!(bad.is_empty(), "{name}: {good} of {total}; first: {:#?}", &bad[..bad.len().min(30)]);
+    assert!(
+        bad.is_empty(),
+        "{name}: {good} of {total}; first: {:#?}",
+        &bad[..bad.len().min(30)]
+    );
 }
 
 fn unescape(field: &str) -> String {
@@ -94,7 +107,9 @@ fn unescape(field: &str) -> String {
 
 /// `type \t text \t expected`: input and output of a type.
 fn check_io(table: &str) {
-    let cx = Fixed { zone: Zone::parse("Europe/Berlin").unwrap() };
+    let cx = Fixed {
+        zone: Zone::parse("Europe/Berlin").unwrap(),
+    };
     let mut bad = Vec::new();
     for line in table.lines().filter(|l| !l.starts_with('#')) {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
@@ -114,13 +129,21 @@ fn check_io(table: &str) {
             Err(e) => format!("!{} {}", e.state.code(), e.message),
         };
         if got != fields[2] {
-            bad.push(format!("{} [{}] expected [{}] got [{got}]", ty.0, fields[1], fields[2]));
+            bad.push(format!(
+                "{} [{}] expected [{}] got [{got}]",
+                ty.0, fields[1], fields[2]
+            ));
         }
     }
     if let Ok(path) = std::env::var("PONTOON_DIFFERENTIAL_REPORT") {
         std::fs::write(format!("{path}/io.txt"), bad.join("\n")).unwrap();
     }
-    assert!(bad.is_empty(), "{} differ; first: {:#?}", bad.len(), &bad[..bad.len().min(30)]);
+    assert!(
+        bad.is_empty(),
+        "{} differ; first: {:#?}",
+        bad.len(),
+        &bad[..bad.len().min(30)]
+    );
 }
 
 #[test]
@@ -145,13 +168,20 @@ fn the_last_of_equal_values_is_the_greatest_and_the_least() {
     for name in ["max", "min"] {
         let functions = registry().functions_named(name);
         let function = functions.iter().find(|f| f.args == [Oid::NUMERIC]).unwrap();
-        let FunctionBody::Aggregate(aggregate) = &function.body else { panic!("{name}") };
+        let FunctionBody::Aggregate(aggregate) = &function.body else {
+            panic!("{name}")
+        };
         let mut state = (aggregate.start)(&[PgType::new(Oid::NUMERIC)]);
         for text in ["1.50", "1.5"] {
-            state.update(&[Datum::Numeric(Numeric::parse(text).unwrap())]).unwrap();
+            state
+                .update(&[Datum::Numeric(Numeric::parse(text).unwrap())])
+                .unwrap();
         }
         let cx = Fixed { zone: Zone::UTC };
-        assert_eq!(io::to_text(&state.finish().unwrap(), Oid::NUMERIC, &cx), "1.5");
+        assert_eq!(
+            io::to_text(&state.finish().unwrap(), Oid::NUMERIC, &cx),
+            "1.5"
+        );
     }
 }
 

@@ -4,7 +4,10 @@ use crate::error::{SqlError, SqlState};
 
 /// `22003`: "integer out of range" and family.
 pub fn out_of_range(what: &'static str) -> SqlError {
-    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, format!("{what} out of range"))
+    SqlError::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        format!("{what} out of range"),
+    )
 }
 
 /// `22003`: a value written as text does not fit.
@@ -46,7 +49,10 @@ pub fn field_overflow(text: &str) -> SqlError {
 
 /// `22008`: "timestamp out of range" and family.
 pub fn datetime_out_of_range(what: &'static str) -> SqlError {
-    SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("{what} out of range"))
+    SqlError::new(
+        SqlState::DATETIME_FIELD_OVERFLOW,
+        format!("{what} out of range"),
+    )
 }
 
 /// `22023`: a parameter has a value that it may not have.

@@ -7,10 +7,17 @@ use super::typmod::{INTERVAL_FULL_PRECISION, interval_fields};
 /// What `format_type(oid, typmod)` gives.
 pub fn format_type(ty: PgType) -> String {
     let Some(info) = registry().type_info(ty.oid) else {
-        return if ty.oid == Oid::INVALID { "-".to_owned() } else { "???".to_owned() };
+        return if ty.oid == Oid::INVALID {
+            "-".to_owned()
+        } else {
+            "???".to_owned()
+        };
     };
     if info.category == 'A' && info.element != Oid::INVALID {
-        return format!("{}[]", format_type(PgType::with_typmod(info.element, ty.typmod)));
+        return format!(
+            "{}[]",
+            format_type(PgType::with_typmod(info.element, ty.typmod))
+        );
     }
     let modifier = ty.typmod;
     match ty.oid {

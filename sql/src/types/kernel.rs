@@ -23,7 +23,9 @@ pub fn call(
     result_oid: Oid,
 ) -> Result<ArrayRef, SqlError> {
     let FunctionBody::Scalar { eval, vector } = &function.body else {
-        return Err(SqlError::internal(format!("{function:?} is no scalar function")));
+        return Err(SqlError::internal(format!(
+            "{function:?} is no scalar function"
+        )));
     };
     if let Some(vector) = vector {
         return vector(cx, columns, rows);
@@ -41,7 +43,11 @@ pub fn call(
             *slot = datum_at(column.as_ref(), at, *ty);
             null |= slot.is_null();
         }
-        results.push(if null && function.strict { Datum::Null } else { eval(cx, &args)? });
+        results.push(if null && function.strict {
+            Datum::Null
+        } else {
+            eval(cx, &args)?
+        });
     }
     build_array(result_oid, results.iter())
 }
@@ -53,7 +59,9 @@ pub fn call_row(
     args: &[Datum],
 ) -> Result<Datum, SqlError> {
     let FunctionBody::Scalar { eval, .. } = &function.body else {
-        return Err(SqlError::internal(format!("{function:?} is no scalar function")));
+        return Err(SqlError::internal(format!(
+            "{function:?} is no scalar function"
+        )));
     };
     if function.strict && args.iter().any(Datum::is_null) {
         return Ok(Datum::Null);

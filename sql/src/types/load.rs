@@ -42,11 +42,15 @@ impl Registry {
     }
     /// The array type of an element type.
     pub fn array_of(&self, element: Oid) -> Option<Oid> {
-        self.type_info(element).map(|t| t.array).filter(|a| *a != Oid::INVALID)
+        self.type_info(element)
+            .map(|t| t.array)
+            .filter(|a| *a != Oid::INVALID)
     }
     /// The element type of an array type.
     pub fn element_of(&self, array: Oid) -> Option<Oid> {
-        self.type_info(array).filter(|t| t.category == 'A').map(|t| t.element)
+        self.type_info(array)
+            .filter(|t| t.category == 'A')
+            .map(|t| t.element)
     }
     /// All functions of a name.
     pub fn functions_named(&self, name: &str) -> &[&'static Function] {
@@ -88,10 +92,12 @@ fn leak<T>(value: T) -> &'static T {
 
 /// Rows of a table of the source tree: the header and broken lines are left out.
 fn rows<const N: usize>(tsv: &'static str) -> impl Iterator<Item = [&'static str; N]> {
-    tsv.lines().filter(|l| !l.starts_with('#')).filter_map(|line| {
-        let fields: Vec<&str> = line.split('\t').collect();
-        fields.try_into().ok()
-    })
+    tsv.lines()
+        .filter(|l| !l.starts_with('#'))
+        .filter_map(|line| {
+            let fields: Vec<&str> = line.split('\t').collect();
+            fields.try_into().ok()
+        })
 }
 
 fn number(text: &str) -> Oid {
@@ -124,8 +130,20 @@ fn load() -> Registry {
     let mut types = HashMap::new();
     let mut ordered_types = Vec::new();
     let mut type_names = HashMap::new();
-    for [oid, name, sql_name, category, preferred, len, by_value, kind, element, array, delimiter, align] in
-        rows(include_str!("rows/type.tsv"))
+    for [
+        oid,
+        name,
+        sql_name,
+        category,
+        preferred,
+        len,
+        by_value,
+        kind,
+        element,
+        array,
+        delimiter,
+        align,
+    ] in rows(include_str!("rows/type.tsv"))
     {
         let info = leak(TypeInfo {
             oid: number(oid),
@@ -157,7 +175,10 @@ fn load() -> Registry {
     let operators = load_operators(&by_oid);
     let mut operators_by_name: HashMap<&'static str, Vec<&'static Operator>> = HashMap::new();
     for operator in &operators {
-        operators_by_name.entry(operator.name).or_default().push(*operator);
+        operators_by_name
+            .entry(operator.name)
+            .or_default()
+            .push(*operator);
     }
     let casts = load_casts(&by_oid);
     let casts_by_types = casts.iter().map(|c| ((c.source, c.target), *c)).collect();
@@ -210,13 +231,27 @@ fn load_functions(comparisons: &HashMap<Oid, Comparison>) -> Vec<&'static Functi
         .collect();
     let vectors: HashMap<&str, VectorFn> = vector::VECTORS.iter().copied().collect();
     let mut out = Vec::new();
-    for [oid, name, source, args, variadic, defaults, result, strict, volatility, kind, _] in
-        rows(include_str!("rows/proc.tsv"))
+    for [
+        oid,
+        name,
+        source,
+        args,
+        variadic,
+        defaults,
+        result,
+        strict,
+        volatility,
+        kind,
+        _,
+    ] in rows(include_str!("rows/proc.tsv"))
     {
         let oid = number(oid);
         let variadic = Some(number(variadic)).filter(|v| *v != Oid::INVALID);
-        let mut args: Vec<Oid> =
-            args.split(',').filter(|a| !a.is_empty()).map(number).collect();
+        let mut args: Vec<Oid> = args
+            .split(',')
+            .filter(|a| !a.is_empty())
+            .map(number)
+            .collect();
         if variadic.is_some() {
             args.pop();
         }
@@ -226,7 +261,10 @@ fn load_functions(comparisons: &HashMap<Oid, Comparison>) -> Vec<&'static Functi
             "w" => functions::window(source).map(|native| FunctionBody::Window { native }),
             _ => {
                 if let Some((eval, columns)) = sets.get(source) {
-                    Some(FunctionBody::Set { eval: *eval, columns })
+                    Some(FunctionBody::Set {
+                        eval: *eval,
+                        columns,
+                    })
                 } else {
                     let eval = match comparisons.get(&oid) {
                         Some(meaning) => functions::comparison(*meaning, args),
@@ -234,9 +272,10 @@ fn load_functions(comparisons: &HashMap<Oid, Comparison>) -> Vec<&'static Functi
                     };
                     eval.or_else(|| scalars.get(source).copied())
                         .or_else(|| functions::family(source))
-                        .map(|eval| {
-                        FunctionBody::Scalar { eval, vector: vectors.get(source).copied() }
-                    })
+                        .map(|eval| FunctionBody::Scalar {
+                            eval,
+                            vector: vectors.get(source).copied(),
+                        })
                 }
             }
         };

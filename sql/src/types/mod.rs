@@ -8,13 +8,15 @@
 
 pub mod aggregate;
 pub mod array;
-pub mod arrow;
 mod array_io;
+pub mod arrow;
 pub mod binary;
 mod body;
 mod compare;
 pub mod datetime;
 pub mod datum;
+#[cfg(test)]
+mod differential;
 pub mod fault;
 mod format_type;
 mod functions;
@@ -27,11 +29,9 @@ pub mod oid;
 mod regclass;
 pub mod registry;
 pub mod sort_key;
-mod text;
-#[cfg(test)]
-mod differential;
 #[cfg(test)]
 pub(crate) mod testing;
+mod text;
 pub mod typmod;
 mod vector;
 pub mod wire;

@@ -74,12 +74,25 @@ pub(super) fn type_oid(text: &str) -> Option<Oid> {
         None => name.to_owned(),
     };
     let bare = without.strip_prefix("pg_catalog.").unwrap_or(&without);
-    let bare = bare.strip_prefix('"').and_then(|b| b.strip_suffix('"')).map_or_else(
-        || bare.to_ascii_lowercase(),
-        |quoted| if quoted == "char" { "\"char\"".to_owned() } else { quoted.to_owned() },
-    );
+    let bare = bare
+        .strip_prefix('"')
+        .and_then(|b| b.strip_suffix('"'))
+        .map_or_else(
+            || bare.to_ascii_lowercase(),
+            |quoted| {
+                if quoted == "char" {
+                    "\"char\"".to_owned()
+                } else {
+                    quoted.to_owned()
+                }
+            },
+        );
     let oid = registry().type_named(&bare)?;
-    if array { registry().array_of(oid) } else { Some(oid) }
+    if array {
+        registry().array_of(oid)
+    } else {
+        Some(oid)
+    }
 }
 
 /// Input of the reg types: a number, "-", or a name.
@@ -105,9 +118,10 @@ pub(super) fn input(text: &str, ty: Oid, cx: &dyn EvalContext) -> Result<Datum, 
         Oid::REGTYPE => missing(SqlState::UNDEFINED_OBJECT, "type"),
         Oid::REGNAMESPACE => missing(SqlState::INVALID_SCHEMA_NAME, "schema"),
         Oid::REGROLE => missing(SqlState::UNDEFINED_OBJECT, "role"),
-        Oid::REGOPER | Oid::REGOPERATOR => {
-            SqlError::new(SqlState::UNDEFINED_FUNCTION, format!("operator does not exist: {text}"))
-        }
+        Oid::REGOPER | Oid::REGOPERATOR => SqlError::new(
+            SqlState::UNDEFINED_FUNCTION,
+            format!("operator does not exist: {text}"),
+        ),
         _ => missing(SqlState::UNDEFINED_FUNCTION, "function"),
     })
 }
@@ -153,7 +167,10 @@ pub(super) fn lookup(text: &str, ty: Oid, cx: &dyn EvalContext) -> Result<Option
             })
         }
         Oid::REGROLE => {
-            match cx.catalog().describe("to_regrole", &[Datum::text(last(text)?)])? {
+            match cx
+                .catalog()
+                .describe("to_regrole", &[Datum::text(last(text)?)])?
+            {
                 Datum::Oid(oid) => Some(oid),
                 _ => None,
             }

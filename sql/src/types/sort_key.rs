@@ -98,7 +98,11 @@ fn append_f64(v: f64, out: &mut Vec<u8>) {
     } else {
         v.to_bits()
     };
-    let ordered = if bits >> 63 == 1 { !bits } else { bits | (1 << 63) };
+    let ordered = if bits >> 63 == 1 {
+        !bits
+    } else {
+        bits | (1 << 63)
+    };
     out.extend_from_slice(&ordered.to_be_bytes());
 }
 

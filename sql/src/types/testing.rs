@@ -79,6 +79,9 @@ impl CatalogLookup for Fixed {
         vec!["public".to_owned()]
     }
     fn describe(&self, function: &str, _: &[Datum]) -> Result<Datum, SqlError> {
-        Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("{function} in tests")))
+        Err(SqlError::new(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            format!("{function} in tests"),
+        ))
     }
 }

@@ -84,11 +84,20 @@ pub fn apply(value: Datum, ty: PgType, explicit: bool) -> Result<Datum, SqlError
     }
     Ok(match value {
         Datum::Text(text) => match ty.oid {
-            Oid::VARCHAR => Datum::Text(character(text, ty.typmod - 4, explicit, "character varying")?),
+            Oid::VARCHAR => Datum::Text(character(
+                text,
+                ty.typmod - 4,
+                explicit,
+                "character varying",
+            )?),
             Oid::BPCHAR => {
                 let cut = character(text, ty.typmod - 4, explicit, "character")?;
                 let trimmed = cut.trim_end_matches(' ');
-                if trimmed.len() == cut.len() { Datum::Text(cut) } else { Datum::text(trimmed) }
+                if trimmed.len() == cut.len() {
+                    Datum::Text(cut)
+                } else {
+                    Datum::text(trimmed)
+                }
             }
             _ => Datum::Text(text),
         },
@@ -115,12 +124,7 @@ pub fn apply(value: Datum, ty: PgType, explicit: bool) -> Result<Datum, SqlError
     })
 }
 
-fn character(
-    text: Arc<str>,
-    limit: i32,
-    explicit: bool,
-    name: &str,
-) -> Result<Arc<str>, SqlError> {
+fn character(text: Arc<str>, limit: i32, explicit: bool, name: &str) -> Result<Arc<str>, SqlError> {
     let limit = usize::try_from(limit).unwrap_or(0);
     if text.len() <= limit {
         return Ok(text);
@@ -141,8 +145,11 @@ fn character(
 fn fit_numeric(value: Numeric, typmod: i32) -> Result<Numeric, SqlError> {
     let (precision, scale) = numeric_parts(typmod);
     let overflow = |detail: String| {
-        SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "numeric field overflow")
-            .with_detail(detail)
+        SqlError::new(
+            SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+            "numeric field overflow",
+        )
+        .with_detail(detail)
     };
     if !value.is_finite() {
         if value.is_nan() {
@@ -152,12 +159,19 @@ fn fit_numeric(value: Numeric, typmod: i32) -> Result<Numeric, SqlError> {
             "A field with precision {precision}, scale {scale} cannot hold an infinite value."
         )));
     }
-    let rounded = if scale >= 0 { value.rescale(scale as u16) } else { value.round(scale) };
+    let rounded = if scale >= 0 {
+        value.rescale(scale as u16)
+    } else {
+        value.round(scale)
+    };
     let digits = precision - scale;
-    let fits = rounded.is_zero()
-        || rounded.abs() < Numeric::new(1, 0).scaled_by_ten(digits);
+    let fits = rounded.is_zero() || rounded.abs() < Numeric::new(1, 0).scaled_by_ten(digits);
     if !fits {
-        let bound = if digits == 0 { "1".to_owned() } else { format!("10^{digits}") };
+        let bound = if digits == 0 {
+            "1".to_owned()
+        } else {
+            format!("10^{digits}")
+        };
         return Err(overflow(format!(
             "A field with precision {precision}, scale {scale} must round to an absolute value \
              less than {bound}."
@@ -193,9 +207,17 @@ fn fit_interval(v: Interval, typmod: i32) -> Interval {
         } else if has(DAY_BIT) {
             v.micros = 0;
         } else if has(MONTH_BIT) {
-            v = Interval { months: v.months, days: 0, micros: 0 };
+            v = Interval {
+                months: v.months,
+                days: 0,
+                micros: 0,
+            };
         } else if has(YEAR_BIT) {
-            v = Interval { months: v.months / 12 * 12, days: 0, micros: 0 };
+            v = Interval {
+                months: v.months / 12 * 12,
+                days: 0,
+                micros: 0,
+            };
         }
     }
     let precision = typmod & 0xFFFF;

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Int32Array, PrimitiveArray, StringArray, StringBuilder};
-use arrow::datatypes::{
-    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Int32Array, PrimitiveArray,
+    StringArray, StringBuilder,
 };
+use arrow::datatypes::{Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type};
 
 use super::body::Vector;
 use super::fault::{division_by_zero, out_of_range};
@@ -243,12 +244,17 @@ fn int8_numeric(_: &dyn EvalContext, c: &[ArrayRef], _: usize) -> Column {
 fn length(_: &dyn EvalContext, c: &[ArrayRef], _: usize) -> Column {
     let out: Int32Array = strings(c, 0)?
         .iter()
-        .map(|v| v.map(|t| if t.is_ascii() { t.len() } else { t.chars().count() } as i32))
+        .map(|v| {
+            v.map(|t| if t.is_ascii() { t.len() } else { t.chars().count() } as i32)
+        })
         .collect();
     Ok(Arc::new(out))
 }
 fn lower(_: &dyn EvalContext, c: &[ArrayRef], _: usize) -> Column {
-    let out: StringArray = strings(c, 0)?.iter().map(|v| v.map(str::to_lowercase)).collect();
+    let out: StringArray = strings(c, 0)?
+        .iter()
+        .map(|v| v.map(str::to_lowercase))
+        .collect();
     Ok(Arc::new(out))
 }
 fn concat(_: &dyn EvalContext, c: &[ArrayRef], rows: usize) -> Column {
@@ -285,14 +291,41 @@ fn days_between(_: &dyn EvalContext, c: &[ArrayRef], rows: usize) -> Column {
 
 /// The kernels by the name of PostgreSQL's routine.
 pub(super) const VECTORS: &[Vector] = &[
-    ("int2pl", add22), ("int2mi", sub22), ("int2mul", mul22),
-    ("int4pl", add44), ("int4mi", sub44), ("int4mul", mul44), ("int4div", div44),
-    ("int4mod", rem44), ("int8pl", add88), ("int8mi", sub88), ("int8mul", mul88),
-    ("int8div", div88), ("int8mod", rem88), ("int48pl", add48), ("int48mi", sub48),
-    ("int48mul", mul48), ("int84pl", add84), ("int84mi", sub84), ("int84mul", mul84),
-    ("float8pl", float_add), ("float8mi", float_sub), ("float8mul", float_mul),
-    ("float8div", float_div), ("int84", narrow), ("int48", widen), ("i4tod", int4_float8),
-    ("i8tod", int8_float8), ("ftod", float4_float8), ("int4abs", abs4), ("int8abs", abs8),
-    ("int4um", neg4), ("int4_numeric", int4_numeric), ("int8_numeric", int8_numeric),
-    ("textlen", length), ("lower", lower), ("textcat", concat), ("date_mi", days_between),
+    ("int2pl", add22),
+    ("int2mi", sub22),
+    ("int2mul", mul22),
+    ("int4pl", add44),
+    ("int4mi", sub44),
+    ("int4mul", mul44),
+    ("int4div", div44),
+    ("int4mod", rem44),
+    ("int8pl", add88),
+    ("int8mi", sub88),
+    ("int8mul", mul88),
+    ("int8div", div88),
+    ("int8mod", rem88),
+    ("int48pl", add48),
+    ("int48mi", sub48),
+    ("int48mul", mul48),
+    ("int84pl", add84),
+    ("int84mi", sub84),
+    ("int84mul", mul84),
+    ("float8pl", float_add),
+    ("float8mi", float_sub),
+    ("float8mul", float_mul),
+    ("float8div", float_div),
+    ("int84", narrow),
+    ("int48", widen),
+    ("i4tod", int4_float8),
+    ("i8tod", int8_float8),
+    ("ftod", float4_float8),
+    ("int4abs", abs4),
+    ("int8abs", abs8),
+    ("int4um", neg4),
+    ("int4_numeric", int4_numeric),
+    ("int8_numeric", int8_numeric),
+    ("textlen", length),
+    ("lower", lower),
+    ("textcat", concat),
+    ("date_mi", days_between),
 ];

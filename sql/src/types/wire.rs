@@ -6,8 +6,7 @@ use std::cell::RefCell;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{
-    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType,
+    Date32Type, Float32Type, Float64Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType,
 };
 
 use super::datum::Datum;
@@ -66,7 +65,10 @@ pub fn wire_binary(value: &Datum, ty: PgType, out: &mut Vec<u8>) {
 fn pad(value: &str, typmod: i32, out: &mut String) {
     out.push_str(value);
     let width = usize::try_from(typmod - 4).unwrap_or(0);
-    out.extend(std::iter::repeat_n(' ', width.saturating_sub(value.chars().count())));
+    out.extend(std::iter::repeat_n(
+        ' ',
+        width.saturating_sub(value.chars().count()),
+    ));
 }
 
 /// Appends the text of the value at a row of a column (nothing for NULL).

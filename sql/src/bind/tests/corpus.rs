@@ -13,7 +13,9 @@ struct Record {
 }
 
 fn records(path: &Path, out: &mut Vec<Record>) {
-    let Ok(text) = std::fs::read_to_string(path) else { return };
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return;
+    };
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
         if let Some(other) = line.strip_prefix("include ")
@@ -42,7 +44,9 @@ fn records(path: &Path, out: &mut Vec<Record>) {
 }
 
 fn files(folder: &Path, out: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
     let mut entries: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
     entries.sort();
     for e in entries {
@@ -56,7 +60,9 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) {
 
 #[test]
 fn corpus() {
-    let Ok(folder) = std::env::var("PONTOON_BIND_CORPUS") else { return };
+    let Ok(folder) = std::env::var("PONTOON_BIND_CORPUS") else {
+        return;
+    };
     let mut paths = Vec::new();
     if Path::new(&folder).is_file() {
         paths.push(PathBuf::from(&folder));
@@ -83,10 +89,15 @@ fn corpus() {
                         "{} {}{}",
                         e.state.code(),
                         e.message,
-                        expected.as_ref().map_or(String::new(), |s| format!(" (expected {s})"))
+                        expected
+                            .as_ref()
+                            .map_or(String::new(), |s| format!(" (expected {s})"))
                     );
                     let slot = failures.entry(key).or_insert_with(|| {
-                        (0, format!("{}: {}", path.display(), r.sql.trim().replace('\n', " ")))
+                        (
+                            0,
+                            format!("{}: {}", path.display(), r.sql.trim().replace('\n', " ")),
+                        )
                     });
                     slot.0 += 1;
                 }

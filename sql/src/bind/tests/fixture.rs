@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::bind::tree::{BoundStatement, Column, ColId};
+use crate::bind::tree::{BoundStatement, ColId, Column};
 use crate::bind::{BindContext, Binder, StoredKind, canonical, resolve_type};
 use crate::catalog::desc::{
     CatalogSnapshot, ColumnDesc, INFORMATION_SCHEMA, Identity, IndexColumn, IndexDesc, IndexKind,
@@ -98,7 +98,10 @@ pub(crate) struct Fixture {
 }
 
 fn last(name: &Name) -> String {
-    name.0.last().and_then(|p| p.as_ident()).map_or_else(String::new, |i| i.value.clone())
+    name.0
+        .last()
+        .and_then(|p| p.as_ident())
+        .map_or_else(String::new, |i| i.value.clone())
 }
 
 impl Fixture {
@@ -109,11 +112,19 @@ impl Fixture {
             (PUBLIC, "public"),
             (INFORMATION_SCHEMA, "information_schema"),
         ] {
-            let schema =
-                SchemaDesc { oid, name: name.to_owned(), owner: Oid(10), comment: None };
+            let schema = SchemaDesc {
+                oid,
+                name: name.to_owned(),
+                owner: Oid(10),
+                comment: None,
+            };
             catalog.schemas.insert(oid, Arc::new(schema));
         }
-        let mut out = Self { catalog, path: vec!["public".to_owned()], next: 16_384 };
+        let mut out = Self {
+            catalog,
+            path: vec!["public".to_owned()],
+            next: 16_384,
+        };
         for statement in crate::parse::split(ddl).expect("fixture parses") {
             out.run(&statement.statement).expect("fixture binds");
         }
@@ -210,7 +221,12 @@ impl Fixture {
             Statement::CreateSchema(c) => {
                 let oid = self.oid();
                 let name = c.name.clone();
-                let schema = SchemaDesc { oid, name, owner: Oid(10), comment: None };
+                let schema = SchemaDesc {
+                    oid,
+                    name,
+                    owner: Oid(10),
+                    comment: None,
+                };
                 self.catalog.schemas.insert(oid, Arc::new(schema));
                 Ok(())
             }
@@ -247,12 +263,18 @@ impl Fixture {
         let Some(oid) = self.catalog.names.get(&(schema, table.to_owned())).copied() else {
             return Err(SqlError::new(SqlState::UNDEFINED_TABLE, "no such table"));
         };
-        let Some(desc) = self.catalog.tables.get(&oid) else { return Ok(()) };
+        let Some(desc) = self.catalog.tables.get(&oid) else {
+            return Ok(());
+        };
         let mut desc = (**desc).clone();
         match action {
             AlterAction::AddColumn { column, .. } => {
                 let n = i16::try_from(desc.columns.len()).unwrap_or(0) + 1;
-                desc.columns.push(plain_column(n, &column.name.value, resolve_type(&column.ty)?));
+                desc.columns.push(plain_column(
+                    n,
+                    &column.name.value,
+                    resolve_type(&column.ty)?,
+                ));
             }
             AlterAction::DropColumn { name, .. } => {
                 for c in &mut desc.columns {
@@ -298,7 +320,12 @@ impl Fixture {
                 None => (c.name.to_string(), c.ty),
             })
             .collect();
-        self.add(&v.name, RelationKind::View, columns, Some(v.query_text.clone()))
+        self.add(
+            &v.name,
+            RelationKind::View,
+            columns,
+            Some(v.query_text.clone()),
+        )
     }
 
     fn add(
@@ -310,8 +337,11 @@ impl Fixture {
     ) -> Result<(), SqlError> {
         let oid = self.oid();
         let schema = self.schema_of(name);
-        let schema_name =
-            self.catalog.schemas.get(&schema).map_or_else(String::new, |s| s.name.clone());
+        let schema_name = self
+            .catalog
+            .schemas
+            .get(&schema)
+            .map_or_else(String::new, |s| s.name.clone());
         let name = last(name);
         let mut columns: Vec<ColumnDesc> = columns
             .into_iter()
@@ -374,8 +404,11 @@ impl Fixture {
                     let n = i16::try_from(columns.len()).unwrap_or(0) + 1;
                     let mut desc = plain_column(n, &col.name.value, ty);
                     if let Some(i) = &col.identity {
-                        desc.identity =
-                            Some(if i.always { Identity::Always } else { Identity::ByDefault });
+                        desc.identity = Some(if i.always {
+                            Identity::Always
+                        } else {
+                            Identity::ByDefault
+                        });
                         desc.sequence = Some(Oid(99_999));
                     }
                     if col.serial {
@@ -411,7 +444,9 @@ impl Fixture {
         let table = last(&c.name);
         for (i, def) in defaults {
             let cx = self.context();
-            let Some(desc) = columns.get_mut(i) else { continue };
+            let Some(desc) = columns.get_mut(i) else {
+                continue;
+            };
             if let Some(e) = &def.default {
                 let kind = StoredKind::Default(desc.ty);
                 desc.default = Some(canonical(&cx, e, kind, &table, &numbered)?.1);
@@ -427,7 +462,9 @@ impl Fixture {
         let Some(oid) = self.catalog.names.get(&(schema, table.clone())).copied() else {
             return Ok(());
         };
-        let Some(old) = self.catalog.tables.get(&oid) else { return Ok(()) };
+        let Some(old) = self.catalog.tables.get(&oid) else {
+            return Ok(());
+        };
         let mut desc = (**old).clone();
         for (slot, new) in desc.columns.iter_mut().zip(columns) {
             *slot = new;
@@ -436,7 +473,11 @@ impl Fixture {
             let key = names
                 .iter()
                 .filter_map(|n| desc.columns.iter().position(|c| c.name == *n))
-                .map(|column| IndexColumn { column, descending: false, nulls_first: false })
+                .map(|column| IndexColumn {
+                    column,
+                    descending: false,
+                    nulls_first: false,
+                })
                 .collect();
             desc.indexes.push(Arc::new(IndexDesc {
                 oid: Oid(oid.0 + 1_000_000),

@@ -19,17 +19,40 @@ fn outputs(f: &Fixture, sql: &str) -> String {
 
 #[test]
 fn names_and_types_of_outputs() {
-    let f = Fixture::new("create table t (id int primary key, a bigint, v varchar(5), n numeric(10,2))");
+    let f = Fixture::new(
+        "create table t (id int primary key, a bigint, v varchar(5), n numeric(10,2))",
+    );
     for (sql, expected) in [
-        ("select 1, 'x', null, 1.5, 3000000000", "?column? integer, ?column? text, ?column? text, ?column? numeric, ?column? bigint"),
-        ("select id + a, a + 1.5, v || 'x', n * 2 from t", "?column? bigint, ?column? numeric, ?column? text, ?column? numeric"),
-        ("select count(*), sum(id), sum(a), avg(id), max(v) from t", "count bigint, sum bigint, sum numeric, avg numeric, max text"),
-        ("select id::text, cast(a as numeric(5,1)), v, n from t", "id text, a numeric(5,1), v character varying(5), n numeric(10,2)"),
-        ("select case when true then 1 end, coalesce(1, 2.5), array[1,2], (select 5 as q), exists (select 1), row(1)", "case integer, coalesce numeric, array integer[], q integer, exists boolean, row record"),
-        ("select 'a'::varchar, date '2020-01-01', true, interval '1 day'", "varchar character varying, date date, bool boolean, interval interval"),
+        (
+            "select 1, 'x', null, 1.5, 3000000000",
+            "?column? integer, ?column? text, ?column? text, ?column? numeric, ?column? bigint",
+        ),
+        (
+            "select id + a, a + 1.5, v || 'x', n * 2 from t",
+            "?column? bigint, ?column? numeric, ?column? text, ?column? numeric",
+        ),
+        (
+            "select count(*), sum(id), sum(a), avg(id), max(v) from t",
+            "count bigint, sum bigint, sum numeric, avg numeric, max text",
+        ),
+        (
+            "select id::text, cast(a as numeric(5,1)), v, n from t",
+            "id text, a numeric(5,1), v character varying(5), n numeric(10,2)",
+        ),
+        (
+            "select case when true then 1 end, coalesce(1, 2.5), array[1,2], (select 5 as q), exists (select 1), row(1)",
+            "case integer, coalesce numeric, array integer[], q integer, exists boolean, row record",
+        ),
+        (
+            "select 'a'::varchar, date '2020-01-01', true, interval '1 day'",
+            "varchar character varying, date date, bool boolean, interval interval",
+        ),
         ("select 1 as x union select 2.5", "x numeric"),
         ("values (1, 'a')", "column1 integer, column2 text"),
-        ("select extract(year from now()), substring('abc' from 2), trim('x'), current_date", "extract numeric, substring text, btrim text, current_date date"),
+        (
+            "select extract(year from now()), substring('abc' from 2), trim('x'), current_date",
+            "extract numeric, substring text, btrim text, current_date date",
+        ),
     ] {
         assert_eq!(outputs(&f, sql), expected, "{sql}");
     }
@@ -39,18 +62,32 @@ fn names_and_types_of_outputs() {
 fn parameters_take_the_types_of_their_places() {
     let f = Fixture::new("create table t (id int primary key, b text, n numeric)");
     for (sql, expected) in [
-        ("select * from t where id = $1 and b = $2", vec![Oid::INT4, Oid::TEXT]),
-        ("insert into t values ($1, $2, $3)", vec![Oid::INT4, Oid::TEXT, Oid::NUMERIC]),
+        (
+            "select * from t where id = $1 and b = $2",
+            vec![Oid::INT4, Oid::TEXT],
+        ),
+        (
+            "insert into t values ($1, $2, $3)",
+            vec![Oid::INT4, Oid::TEXT, Oid::NUMERIC],
+        ),
         ("select $1", vec![Oid::TEXT]),
-        ("select * from t where id in ($1, $2) limit $3", vec![Oid::INT4, Oid::INT4, Oid::INT8]),
+        (
+            "select * from t where id in ($1, $2) limit $3",
+            vec![Oid::INT4, Oid::INT4, Oid::INT8],
+        ),
         ("select * from t where id = any($1)", vec![Oid::INT4_ARRAY]),
-        ("update t set n = n + $1 where id = $2", vec![Oid::NUMERIC, Oid::INT4]),
+        (
+            "update t set n = n + $1 where id = $2",
+            vec![Oid::NUMERIC, Oid::INT4],
+        ),
         ("select $1::int8 + 1", vec![Oid::INT8]),
     ] {
         let parsed = crate::parse::split(sql).expect("parses");
         let cx = f.context();
         let mut binder = Binder::new(&cx);
-        binder.statement(&parsed[0].statement).unwrap_or_else(|e| panic!("{sql}: {e}"));
+        binder
+            .statement(&parsed[0].statement)
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(binder.parameter_types().expect("known"), expected, "{sql}");
     }
 }
@@ -73,7 +110,9 @@ fn canonical_text_is_postgresqls() {
     ] {
         let ast = crate::parse::expression(sql).expect("parses");
         let mut binder = Binder::new(&cx).without_folding();
-        let bound = binder.standalone(&ast, None, "test").unwrap_or_else(|e| panic!("{sql}: {e}"));
+        let bound = binder
+            .standalone(&ast, None, "test")
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
         let text = deparse(&bound, &|_| "?".into(), &Nowhere).expect("text");
         assert_eq!(text, expected, "{sql}");
         let again = crate::parse::expression(&text).expect("parses again");
@@ -81,7 +120,10 @@ fn canonical_text_is_postgresqls() {
             .without_folding()
             .standalone(&again, None, "test")
             .unwrap_or_else(|e| panic!("{text}: {e}"));
-        assert_eq!(deparse(&bound, &|_| "?".into(), &Nowhere).expect("text"), expected);
+        assert_eq!(
+            deparse(&bound, &|_| "?".into(), &Nowhere).expect("text"),
+            expected
+        );
     }
 }
 
@@ -91,9 +133,18 @@ fn the_text_of_a_view_does_not_depend_on_the_search_path() {
     let cx = f.context();
     for (sql, expected) in [
         ("select * from t", "select t.id, t.\"A\" from public.t"),
-        ("select x.*, u.b from t x join u using (id)", "select x.id, x.\"A\", u.b from public.t x join public.u using (id)"),
-        ("select * from t join u using (id)", "select t.id, t.\"A\", u.b from public.t join public.u using (id)"),
-        ("with c as (select id from t) select * from c where id in (select id from u)", "with c as (select id from public.t) select c.id from c where id in (select id from public.u)"),
+        (
+            "select x.*, u.b from t x join u using (id)",
+            "select x.id, x.\"A\", u.b from public.t x join public.u using (id)",
+        ),
+        (
+            "select * from t join u using (id)",
+            "select t.id, t.\"A\", u.b from public.t join public.u using (id)",
+        ),
+        (
+            "with c as (select id from t) select * from c where id in (select id from u)",
+            "with c as (select id from public.t) select c.id from c where id in (select id from public.u)",
+        ),
     ] {
         let (_, text) = crate::bind::view_text(&cx, sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
         assert_eq!(text, expected);

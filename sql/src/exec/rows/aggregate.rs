@@ -17,7 +17,10 @@ use super::order::group_key;
 pub(super) fn body(function: &'static Function) -> Result<&'static AggregateImpl, SqlError> {
     match &function.body {
         FunctionBody::Aggregate(body) => Ok(body),
-        _ => Err(SqlError::internal(format!("{} is not an aggregate", function.name))),
+        _ => Err(SqlError::internal(format!(
+            "{} is not an aggregate",
+            function.name
+        ))),
     }
 }
 
@@ -46,7 +49,13 @@ pub struct Grouper {
 /// The parts of an aggregation.
 fn parts(plan: &Plan) -> Result<(&Plan, &[Expr], &[Vec<usize>], &[AggCall]), SqlError> {
     match &plan.op {
-        Op::Aggregate { input, keys, grouping, calls, .. } => Ok((input, keys, grouping, calls)),
+        Op::Aggregate {
+            input,
+            keys,
+            grouping,
+            calls,
+            ..
+        } => Ok((input, keys, grouping, calls)),
         _ => Err(SqlError::internal("not an aggregate")),
     }
 }
@@ -56,7 +65,9 @@ impl Grouper {
     pub fn new(plan: &Plan) -> Result<Self, SqlError> {
         let (input, keys, ..) = parts(plan)?;
         let sets = match &plan.op {
-            Op::Aggregate { sets: Some(sets), .. } => sets.clone(),
+            Op::Aggregate {
+                sets: Some(sets), ..
+            } => sets.clone(),
             _ => vec![(0..keys.len()).collect()],
         };
         Ok(Self {
@@ -77,18 +88,26 @@ impl Grouper {
     ) -> Result<(), SqlError> {
         let (_, keys, _, calls) = parts(plan)?;
         let needed = Subqueries::of(keys.iter().chain(calls.iter().flat_map(|c| {
-            c.args.iter().chain(&c.filter).chain(c.order.iter().map(|k| &k.expr))
+            c.args
+                .iter()
+                .chain(&c.filter)
+                .chain(c.order.iter().map(|k| &k.expr))
         })));
         for (n, row) in rows.iter().enumerate() {
             if n % 1_024 == 0 {
                 executor.cx.eval.check_cancelled()?;
             }
             let env = Env::new(&self.slots, row, outer);
-            let results =
-                if needed.is_empty() { Vec::new() } else { needed.run(executor, &env).await? };
+            let results = if needed.is_empty() {
+                Vec::new()
+            } else {
+                needed.run(executor, &env).await?
+            };
             let env = env.with(&results);
-            let values =
-                keys.iter().map(|k| executor.eval(k, &env)).collect::<Result<Values, _>>()?;
+            let values = keys
+                .iter()
+                .map(|k| executor.eval(k, &env))
+                .collect::<Result<Values, _>>()?;
             let inputs = executor.inputs(calls, &env)?;
             for ((set, index), groups) in
                 self.sets.iter().zip(&mut self.index).zip(&mut self.groups)
@@ -104,7 +123,10 @@ impl Grouper {
                     None => {
                         index.insert(bytes, groups.len());
                         executor.hold(1, keys.len() + calls.len() * 2)?;
-                        groups.push(Group { keys: values.clone(), calls: start(calls)? });
+                        groups.push(Group {
+                            keys: values.clone(),
+                            calls: start(calls)?,
+                        });
                         groups.len() - 1
                     }
                 };
@@ -123,7 +145,10 @@ impl Grouper {
         for (set, mut groups) in self.sets.iter().zip(self.groups) {
             // Without keys there is a group even without rows.
             if groups.is_empty() && set.is_empty() {
-                groups.push(Group { keys: vec![Datum::Null; keys.len()], calls: start(calls)? });
+                groups.push(Group {
+                    keys: vec![Datum::Null; keys.len()],
+                    calls: start(calls)?,
+                });
             }
             for group in groups {
                 let mut row: Values = group
@@ -176,8 +201,11 @@ impl Executor {
                 {
                     return Ok(None);
                 }
-                let args =
-                    call.args.iter().map(|a| self.eval(a, env)).collect::<Result<Values, _>>()?;
+                let args = call
+                    .args
+                    .iter()
+                    .map(|a| self.eval(a, env))
+                    .collect::<Result<Values, _>>()?;
                 let mut order = Vec::new();
                 for key in &call.order {
                     crate::table::key::append_secondary(

@@ -30,7 +30,10 @@ impl Slots {
 
     /// The position of a column.
     pub fn get(&self, id: ColId) -> Option<usize> {
-        self.0.get(id.0 as usize).filter(|s| **s != NONE).map(|s| usize::from(*s))
+        self.0
+            .get(id.0 as usize)
+            .filter(|s| **s != NONE)
+            .map(|s| usize::from(*s))
     }
 }
 
@@ -50,7 +53,12 @@ pub struct Env<'a> {
 impl<'a> Env<'a> {
     /// A row within `outer`.
     pub fn new(slots: &'a Slots, row: &'a [Datum], outer: Option<&'a Env<'a>>) -> Self {
-        Self { slots, row, outer, subqueries: &[] }
+        Self {
+            slots,
+            row,
+            outer,
+            subqueries: &[],
+        }
     }
 
     /// The same row with subqueries run for it.

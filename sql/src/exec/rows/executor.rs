@@ -67,17 +67,23 @@ impl Executor {
         let bytes = rows.saturating_mul(24 + width * 24);
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if held > self.cx.runtime.memory_max() {
-            return Err(SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory")
-                .with_detail(format!("The statement's rows exceed {} bytes.", self.cx.runtime.memory_max())));
+            return Err(
+                SqlError::new(SqlState::OUT_OF_MEMORY, "out of memory").with_detail(format!(
+                    "The statement's rows exceed {} bytes.",
+                    self.cx.runtime.memory_max()
+                )),
+            );
         }
         Ok(())
     }
 
     fn let_go(&self, rows: usize, width: usize) {
         let bytes = rows.saturating_mul(24 + width * 24);
-        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |h| {
-            Some(h.saturating_sub(bytes))
-        });
+        let _ = self
+            .held
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |h| {
+                Some(h.saturating_sub(bytes))
+            });
     }
 
     /// Evaluates an expression whose subqueries have been run.
@@ -128,7 +134,10 @@ impl Executor {
                 Ok(rows
                     .into_iter()
                     .map(|row| {
-                        positions.iter().map(|p| row.get(*p).cloned().unwrap_or_default()).collect()
+                        positions
+                            .iter()
+                            .map(|p| row.get(*p).cloned().unwrap_or_default())
+                            .collect()
                     })
                     .collect())
             }
@@ -140,7 +149,11 @@ impl Executor {
                 }
                 Ok(out)
             }
-            Op::Function { function, args, ordinality } => {
+            Op::Function {
+                function,
+                args,
+                ordinality,
+            } => {
                 let args = self.computed(args, &Slots::default(), &[], outer).await?;
                 let mut rows = self.call_set(function, &args)?;
                 if *ordinality {
@@ -164,7 +177,10 @@ impl Executor {
                     return Ok(rows
                         .into_iter()
                         .map(|row| {
-                            order.iter().map(|i| row.get(*i).cloned().unwrap_or_default()).collect()
+                            order
+                                .iter()
+                                .map(|i| row.get(*i).cloned().unwrap_or_default())
+                                .collect()
                         })
                         .collect());
                 }
@@ -175,7 +191,10 @@ impl Executor {
                     let results = needed.run(self, &env).await?;
                     let env = env.with(&results);
                     out.push(
-                        exprs.iter().map(|e| self.eval(e, &env)).collect::<Result<Values, _>>()?,
+                        exprs
+                            .iter()
+                            .map(|e| self.eval(e, &env))
+                            .collect::<Result<Values, _>>()?,
                     );
                 }
                 Ok(out)
@@ -211,7 +230,9 @@ impl Executor {
                         }
                     }
                     for condition in &heavy {
-                        let results = Subqueries::of(std::iter::once(*condition)).run(self, &env).await?;
+                        let results = Subqueries::of(std::iter::once(*condition))
+                            .run(self, &env)
+                            .await?;
                         let env = env.with(&results);
                         if !matches!(self.eval(condition, &env)?, Datum::Bool(true)) {
                             continue 'rows;
@@ -226,18 +247,40 @@ impl Executor {
             Op::Window { input, calls } => self.window(input, calls, outer).await,
             Op::Distinct { input, on } => self.distinct(input, on, outer).await,
             Op::Sort { input, keys } => self.sort(input, keys, outer).await,
-            Op::Limit { input, limit, offset, with_ties } => {
-                self.limit(input, limit.as_ref(), offset.as_ref(), with_ties.as_deref(), outer).await
+            Op::Limit {
+                input,
+                limit,
+                offset,
+                with_ties,
+            } => {
+                self.limit(
+                    input,
+                    limit.as_ref(),
+                    offset.as_ref(),
+                    with_ties.as_deref(),
+                    outer,
+                )
+                .await
             }
-            Op::SetOp { op, all, left, right } => {
-                self.set_operation(*op, *all, left, right, outer).await
-            }
-            Op::With { cte, query, recursive, body, .. } => {
+            Op::SetOp {
+                op,
+                all,
+                left,
+                right,
+            } => self.set_operation(*op, *all, left, right, outer).await,
+            Op::With {
+                cte,
+                query,
+                recursive,
+                body,
+                ..
+            } => {
                 let rows = match recursive {
                     None => self.run(query, outer, None).await?,
                     Some((step, all)) => {
                         let enough = self.enough(body, *cte, outer).await?;
-                        self.recursive(*cte, query, step, *all, outer, enough).await?
+                        self.recursive(*cte, query, step, *all, outer, enough)
+                            .await?
                     }
                 };
                 self.set_cte(*cte, rows);
@@ -249,7 +292,10 @@ impl Executor {
                 Ok(rows
                     .iter()
                     .map(|row| {
-                        positions.iter().map(|p| row.get(*p).cloned().unwrap_or_default()).collect()
+                        positions
+                            .iter()
+                            .map(|p| row.get(*p).cloned().unwrap_or_default())
+                            .collect()
                     })
                     .collect())
             }
@@ -263,7 +309,10 @@ impl Executor {
 
     /// Forgets results of subqueries: a CTE that they may read has changed.
     pub(super) fn forget(&self) {
-        self.subplans.lock().values().for_each(|s| s.results.lock().clear());
+        self.subplans
+            .lock()
+            .values()
+            .for_each(|s| s.results.lock().clear());
     }
 
     /// The values of expressions on one row.
@@ -291,7 +340,11 @@ impl Executor {
             }
             FunctionBody::Set { eval, .. } => eval(self.cx.eval.as_ref(), args),
             // A scalar function in FROM gives one row.
-            _ => Ok(vec![vec![crate::exec::interp::call(function, args, self.cx.eval.as_ref())?]]),
+            _ => Ok(vec![vec![crate::exec::interp::call(
+                function,
+                args,
+                self.cx.eval.as_ref(),
+            )?]]),
         }
     }
 
@@ -319,7 +372,11 @@ impl Executor {
                         0 => Datum::Null,
                         1 => value.into_iter().next().unwrap_or_default(),
                         _ => Datum::Record(
-                            value.into_iter().map(|v| (Oid::UNKNOWN, v)).collect::<Vec<_>>().into(),
+                            value
+                                .into_iter()
+                                .map(|v| (Oid::UNKNOWN, v))
+                                .collect::<Vec<_>>()
+                                .into(),
                         ),
                     });
                 }
@@ -349,7 +406,9 @@ impl Executor {
         let options = ScanOptions {
             reverse: scan.reverse,
             limit: wanted.filter(|_| exact),
-            batch_rows: most.saturating_mul(2).clamp(16, ScanOptions::default().batch_rows),
+            batch_rows: most
+                .saturating_mul(2)
+                .clamp(16, ScanOptions::default().batch_rows),
         };
         let wanted = most;
         let mut reader = RowReader::new(
@@ -425,7 +484,11 @@ impl Executor {
         let rows: Vec<Values> = rows
             .into_iter()
             .map(|row| {
-                subplan.order.iter().map(|i| row.get(*i).cloned().unwrap_or_default()).collect()
+                subplan
+                    .order
+                    .iter()
+                    .map(|i| row.get(*i).cloned().unwrap_or_default())
+                    .collect()
             })
             .collect();
         let found = Arc::new(gathered(query, rows));
@@ -452,18 +515,41 @@ impl SubPlan {
             .collect::<Option<Vec<_>>>()
             .ok_or_else(|| SqlError::internal("a subquery lacks a column"))?;
         let free = free::of_subquery(query).into_iter().collect();
-        Ok(Self { plan, order, free, remember: true, results: Mutex::default() })
+        Ok(Self {
+            plan,
+            order,
+            free,
+            remember: true,
+            results: Mutex::default(),
+        })
     }
 }
 
 fn gathered(query: &Subquery, rows: Vec<Values>) -> SubqueryRows {
-    let SubqueryKind::Compare { left, comparison, all, .. } = &query.kind else {
-        return SubqueryRows { rows, ..SubqueryRows::default() };
+    let SubqueryKind::Compare {
+        left,
+        comparison,
+        all,
+        ..
+    } = &query.kind
+    else {
+        return SubqueryRows {
+            rows,
+            ..SubqueryRows::default()
+        };
     };
-    let by_key = matches!((comparison, all), (Comparison::Eq, false) | (Comparison::Ne, true))
-        && left.iter().zip(&query.columns).all(|(l, c)| l.ty().oid == c.ty.oid);
+    let by_key = matches!(
+        (comparison, all),
+        (Comparison::Eq, false) | (Comparison::Ne, true)
+    ) && left
+        .iter()
+        .zip(&query.columns)
+        .all(|(l, c)| l.ty().oid == c.ty.oid);
     if !by_key {
-        return SubqueryRows { rows, ..SubqueryRows::default() };
+        return SubqueryRows {
+            rows,
+            ..SubqueryRows::default()
+        };
     }
     let mut keys = std::collections::HashSet::with_capacity(rows.len());
     let mut has_null = false;
@@ -478,7 +564,11 @@ fn gathered(query: &Subquery, rows: Vec<Values>) -> SubqueryRows {
         }
         keys.insert(key);
     }
-    SubqueryRows { rows, keys: Some(keys), has_null }
+    SubqueryRows {
+        rows,
+        keys: Some(keys),
+        has_null,
+    }
 }
 
 /// The subqueries of some expressions.
@@ -488,7 +578,9 @@ impl<'a> Subqueries<'a> {
     /// Finds them.
     pub(super) fn of(exprs: impl IntoIterator<Item = &'a Expr>) -> Self {
         let mut found = Vec::new();
-        exprs.into_iter().for_each(|e| free::subqueries(e, &mut found));
+        exprs
+            .into_iter()
+            .for_each(|e| free::subqueries(e, &mut found));
         Self(found)
     }
 

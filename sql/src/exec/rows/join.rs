@@ -26,7 +26,15 @@ impl Executor {
         plan: &Plan,
         outer: Option<&Env<'_>>,
     ) -> Result<Vec<Values>, SqlError> {
-        let Op::Join { kind, left, right, keys, residual, lateral } = &plan.op else {
+        let Op::Join {
+            kind,
+            left,
+            right,
+            keys,
+            residual,
+            lateral,
+        } = &plan.op
+        else {
             return Err(SqlError::internal("not a join"));
         };
         let left_rows = self.run(left, outer, None).await?;
@@ -55,12 +63,12 @@ impl Executor {
             self.hold(out.len(), plan.columns.len())?;
             return Ok(out);
         }
-        let right_rows = if left_rows.is_empty() && !matches!(kind, JoinType::Right | JoinType::Full)
-        {
-            Vec::new()
-        } else {
-            self.run(right, outer, None).await?
-        };
+        let right_rows =
+            if left_rows.is_empty() && !matches!(kind, JoinType::Right | JoinType::Full) {
+                Vec::new()
+            } else {
+                self.run(right, outer, None).await?
+            };
         self.hold(right_rows.len(), width)?;
         let by_key = if keys.is_empty() {
             None
@@ -69,12 +77,18 @@ impl Executor {
             for (i, row) in right_rows.iter().enumerate() {
                 let env = Env::new(&right_slots, row, outer);
                 if let Some(key) = self.join_key(keys, false, &env)? {
-                    by_key.entry(key).or_default().push(u32::try_from(i).unwrap_or(u32::MAX));
+                    by_key
+                        .entry(key)
+                        .or_default()
+                        .push(u32::try_from(i).unwrap_or(u32::MAX));
                 }
             }
             Some(by_key)
         };
-        let partners = Partners { rows: &right_rows, by_key };
+        let partners = Partners {
+            rows: &right_rows,
+            by_key,
+        };
         let mut used = vec![false; right_rows.len()];
         for (n, row) in left_rows.into_iter().enumerate() {
             if n % 256 == 0 {
@@ -94,7 +108,9 @@ impl Executor {
             let mut matched = false;
             let before = out.len();
             for i in candidates {
-                let Some(other) = partners.rows.get(i) else { continue };
+                let Some(other) = partners.rows.get(i) else {
+                    continue;
+                };
                 let env = Env::new(&right_slots, other, Some(&env));
                 let holds = if residual_subqueries.is_empty() {
                     self.all_true(residual, &env)?

@@ -79,7 +79,13 @@ pub(super) fn append_untyped(value: &Datum, to: &mut Vec<u8>) {
 
 /// Appends a value to a key in the order of a sort key.
 fn append_ordered(value: &Datum, key: &SortKey, to: &mut Vec<u8>) {
-    append_secondary(value, key.expr.ty().oid, key.descending, key.nulls_first, to);
+    append_secondary(
+        value,
+        key.expr.ty().oid,
+        key.descending,
+        key.nulls_first,
+        to,
+    );
 }
 
 /// Sorts rows by keys, equal ones staying in order.
@@ -101,8 +107,11 @@ impl Executor {
         let mut keyed = Vec::with_capacity(rows.len());
         for row in rows {
             let env = Env::new(&slots, &row, outer);
-            let results =
-                if needed.is_empty() { Vec::new() } else { needed.run(self, &env).await? };
+            let results = if needed.is_empty() {
+                Vec::new()
+            } else {
+                needed.run(self, &env).await?
+            };
             let env = env.with(&results);
             let mut bytes = Vec::with_capacity(keys.len() * 10);
             for key in keys {

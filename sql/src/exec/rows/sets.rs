@@ -65,7 +65,9 @@ impl Executor {
     ) -> Result<Option<u64>, SqlError> {
         let Some(expr) = expr else { return Ok(None) };
         let slots = Slots::default();
-        let values = self.computed(std::slice::from_ref(expr), &slots, &[], outer).await?;
+        let values = self
+            .computed(std::slice::from_ref(expr), &slots, &[], outer)
+            .await?;
         match values.first().and_then(Datum::as_i64) {
             None => Ok(None),
             Some(n) => match u64::try_from(n) {
@@ -83,11 +85,21 @@ impl Executor {
         outer: Option<&Env<'_>>,
     ) -> Result<(Option<u64>, u64), SqlError> {
         let offset = self
-            .count(offset, outer, "OFFSET", SqlState::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE)
+            .count(
+                offset,
+                outer,
+                "OFFSET",
+                SqlState::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
+            )
             .await?
             .unwrap_or(0);
         let limit = self
-            .count(limit, outer, "LIMIT", SqlState::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE)
+            .count(
+                limit,
+                outer,
+                "LIMIT",
+                SqlState::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE,
+            )
             .await?;
         Ok((limit, offset))
     }
@@ -104,7 +116,9 @@ impl Executor {
         if limit == Some(0) {
             return Ok(Vec::new());
         }
-        let wanted = limit.map(|l| l.saturating_add(offset)).filter(|_| with_ties.is_none());
+        let wanted = limit
+            .map(|l| l.saturating_add(offset))
+            .filter(|_| with_ties.is_none());
         let rows = self.run(input, outer, wanted).await?;
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
         let keep = usize::try_from(limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
@@ -169,7 +183,13 @@ impl Executor {
         cte: u32,
         outer: Option<&Env<'_>>,
     ) -> Result<usize, SqlError> {
-        let Op::Limit { input, limit, offset, with_ties: None } = &body.op else {
+        let Op::Limit {
+            input,
+            limit,
+            offset,
+            with_ties: None,
+        } = &body.op
+        else {
             return Ok(usize::MAX);
         };
         if !is_use_of(input, cte) {

@@ -40,12 +40,17 @@ impl Executor {
         // The order of the last call's window is what PostgreSQL would show.
         let mut out = Vec::with_capacity(rows.len());
         let order = match calls.first() {
-            Some(call) => self.window_order(&rows, &input.columns, call, outer).await?,
+            Some(call) => {
+                self.window_order(&rows, &input.columns, call, outer)
+                    .await?
+            }
             None => (0..rows.len()).collect(),
         };
         let mut rows: Vec<Option<Values>> = rows.into_iter().map(Some).collect();
         for i in order {
-            let Some(mut row) = rows.get_mut(i).and_then(Option::take) else { continue };
+            let Some(mut row) = rows.get_mut(i).and_then(Option::take) else {
+                continue;
+            };
             for column in &mut results {
                 row.push(column.get_mut(i).map(std::mem::take).unwrap_or_default());
             }
@@ -75,8 +80,11 @@ impl Executor {
         outer: Option<&Env<'_>>,
     ) -> Result<Vec<(Vec<u8>, Vec<u8>, usize)>, SqlError> {
         let slots = Slots::new(columns);
-        let needed =
-            Subqueries::of(call.partition.iter().chain(call.order.iter().map(|k| &k.expr)));
+        let needed = Subqueries::of(
+            call.partition
+                .iter()
+                .chain(call.order.iter().map(|k| &k.expr)),
+        );
         let mut keyed = Vec::with_capacity(rows.len());
         for (i, row) in rows.iter().enumerate() {
             let env = Env::new(&slots, row, outer);
@@ -116,8 +124,11 @@ impl Executor {
                 Some(filter) => matches!(self.eval(filter, &env)?, Datum::Bool(true)),
                 None => true,
             };
-            let values =
-                call.args.iter().map(|a| self.eval(a, &env)).collect::<Result<Values, _>>()?;
+            let values = call
+                .args
+                .iter()
+                .map(|a| self.eval(a, &env))
+                .collect::<Result<Values, _>>()?;
             args.push(taken.then_some(values));
         }
         let mut partitions: HashMap<Vec<u8>, Vec<(Vec<u8>, usize)>> = HashMap::new();
@@ -173,7 +184,11 @@ impl Executor {
                 covered = frame.start..frame.start;
             }
             for i in covered.end..frame.end {
-                let taken = partition.rows.get(i).and_then(|r| args.get(*r)).and_then(Option::as_ref);
+                let taken = partition
+                    .rows
+                    .get(i)
+                    .and_then(|r| args.get(*r))
+                    .and_then(Option::as_ref);
                 if let Some(values) = taken
                     && !(aggregate.strict && values.iter().any(Datum::is_null))
                 {
@@ -202,7 +217,11 @@ impl Executor {
         let count = partition.rows.len();
         let int = |n: usize| Datum::Int8(i64::try_from(n).unwrap_or(i64::MAX));
         let arg = |at: usize, n: usize| -> Datum {
-            let row = partition.rows.get(at).and_then(|r| args.get(*r)).and_then(Option::as_ref);
+            let row = partition
+                .rows
+                .get(at)
+                .and_then(|r| args.get(*r))
+                .and_then(Option::as_ref);
             row.and_then(|a| a.get(n)).cloned().unwrap_or_default()
         };
         let mut out = Vec::with_capacity(count);
@@ -221,12 +240,15 @@ impl Executor {
                         out.push(Datum::Null);
                         continue;
                     };
-                    let buckets = usize::try_from(buckets).ok().filter(|n| *n > 0).ok_or_else(|| {
-                        SqlError::new(
-                            SqlState::INVALID_ARGUMENT_FOR_NTILE,
-                            "argument of ntile must be greater than zero",
-                        )
-                    })?;
+                    let buckets = usize::try_from(buckets)
+                        .ok()
+                        .filter(|n| *n > 0)
+                        .ok_or_else(|| {
+                            SqlError::new(
+                                SqlState::INVALID_ARGUMENT_FOR_NTILE,
+                                "argument of ntile must be greater than zero",
+                            )
+                        })?;
                     let (small, large) = (count / buckets, count % buckets);
                     let boundary = large * (small + 1);
                     let bucket = if at < boundary {
@@ -237,14 +259,25 @@ impl Executor {
                     Datum::Int4(i32::try_from(bucket + 1).unwrap_or(i32::MAX))
                 }
                 "lag" | "lead" => {
-                    let offset = if call.args.len() > 1 { arg(at, 1).as_i64() } else { Some(1) };
+                    let offset = if call.args.len() > 1 {
+                        arg(at, 1).as_i64()
+                    } else {
+                        Some(1)
+                    };
                     let Some(offset) = offset else {
                         out.push(Datum::Null);
                         continue;
                     };
-                    let offset = if name == "lag" { offset.saturating_neg() } else { offset };
+                    let offset = if name == "lag" {
+                        offset.saturating_neg()
+                    } else {
+                        offset
+                    };
                     let target = i64::try_from(at).unwrap_or(i64::MAX).checked_add(offset);
-                    match target.and_then(|t| usize::try_from(t).ok()).filter(|t| *t < count) {
+                    match target
+                        .and_then(|t| usize::try_from(t).ok())
+                        .filter(|t| *t < count)
+                    {
                         Some(target) => arg(target, 0),
                         None => arg(at, 2),
                     }
@@ -259,12 +292,13 @@ impl Executor {
                                 out.push(Datum::Null);
                                 continue;
                             };
-                            let n = usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
-                                SqlError::new(
-                                    SqlState::INVALID_ARGUMENT_FOR_NTH_VALUE,
-                                    "argument of nth_value must be greater than zero",
-                                )
-                            })?;
+                            let n =
+                                usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
+                                    SqlError::new(
+                                        SqlState::INVALID_ARGUMENT_FOR_NTH_VALUE,
+                                        "argument of nth_value must be greater than zero",
+                                    )
+                                })?;
                             Some(frame.start + n - 1)
                         }
                     };
@@ -273,7 +307,11 @@ impl Executor {
                         None => Datum::Null,
                     }
                 }
-                other => return Err(SqlError::unsupported(format_args!("window function {other}"))),
+                other => {
+                    return Err(SqlError::unsupported(format_args!(
+                        "window function {other}"
+                    )));
+                }
             });
         }
         Ok(out)
@@ -341,9 +379,10 @@ impl Executor {
             (FrameUnit::Rows, FrameBound::Preceding(n)) => {
                 (at + 1).saturating_sub(offset(n, "ending")?)
             }
-            (FrameUnit::Rows, FrameBound::Following(n)) => {
-                at.saturating_add(offset(n, "ending")?).saturating_add(1).min(count)
-            }
+            (FrameUnit::Rows, FrameBound::Following(n)) => at
+                .saturating_add(offset(n, "ending")?)
+                .saturating_add(1)
+                .min(count),
             (FrameUnit::Groups, FrameBound::Preceding(n)) => {
                 match peer.checked_sub(offset(n, "ending")?) {
                     Some(g) => group(g).end,
@@ -384,7 +423,10 @@ impl Executor {
         };
         let value_at = |i: usize| -> Result<Datum, SqlError> {
             let row = partition.rows.get(i).and_then(|r| rows.get(*r));
-            self.eval(&key.expr, &Env::new(slots, row.map_or(&[], Vec::as_slice), outer))
+            self.eval(
+                &key.expr,
+                &Env::new(slots, row.map_or(&[], Vec::as_slice), outer),
+            )
         };
         let peer = partition.peers.get(at).copied().unwrap_or(0);
         let group = partition.groups.get(peer).cloned().unwrap_or(at..at + 1);
@@ -417,7 +459,11 @@ impl Executor {
                 return Ok(i);
             }
             let ordering = widest(&value, &edge);
-            let ordering = if key.descending { ordering.reverse() } else { ordering };
+            let ordering = if key.descending {
+                ordering.reverse()
+            } else {
+                ordering
+            };
             if (start && ordering.is_ge()) || (!start && ordering.is_gt()) {
                 return Ok(i);
             }
@@ -449,7 +495,11 @@ fn shifted(
                 "invalid preceding or following size in window function",
             ));
         }
-        return Ok(Datum::Int8(if subtract { v.saturating_sub(o) } else { v.saturating_add(o) }));
+        return Ok(Datum::Int8(if subtract {
+            v.saturating_sub(o)
+        } else {
+            v.saturating_add(o)
+        }));
     }
     let name = if subtract { "-" } else { "+" };
     let found = registry()
@@ -467,13 +517,21 @@ impl Partition {
         let (mut peers, mut groups) = (Vec::with_capacity(members.len()), Vec::new());
         let mut from = 0;
         for (i, (order, _)) in members.iter().enumerate() {
-            if i > 0 && members.get(i - 1).is_some_and(|(before, _)| before != order) {
+            if i > 0
+                && members
+                    .get(i - 1)
+                    .is_some_and(|(before, _)| before != order)
+            {
                 groups.push(from..i);
                 from = i;
             }
             peers.push(groups.len());
         }
         groups.push(from..members.len());
-        Self { rows: members.iter().map(|(_, i)| *i).collect(), peers, groups }
+        Self {
+            rows: members.iter().map(|(_, i)| *i).collect(),
+            peers,
+            groups,
+        }
     }
 }

@@ -28,10 +28,16 @@ async fn both(db: &Database, rel: Rel, columns: &[Column], expected: &[&str]) {
     let mut cx = cx.clone();
     cx.runtime = Database::new().runtime;
     let executor = Executor::new(cx);
-    let mut source = vector::stream(&executor, &plan, columns).await.expect("stream");
+    let mut source = vector::stream(&executor, &plan, columns)
+        .await
+        .expect("stream");
     let mut found = Vec::new();
     while let Some(batch) = source.next().await.expect("batch") {
-        if let RowBatch::Columns { columns: arrays, rows } = batch {
+        if let RowBatch::Columns {
+            columns: arrays,
+            rows,
+        } = batch
+        {
             vector::rows_of(&arrays, rows, columns, &mut found).expect("rows");
         }
     }
@@ -49,7 +55,9 @@ async fn two_tables() -> (Database, Arc<TableDesc>, Arc<TableDesc>) {
         vec![int(3), text("y")],
         vec![null(INT4), text("z")],
     ];
-    db.run(BoundStatement::Insert(insert(&h, rows))).await.expect("insert");
+    db.run(BoundStatement::Insert(insert(&h, rows)))
+        .await
+        .expect("insert");
     (db, t, h)
 }
 
@@ -85,7 +93,13 @@ async fn joins() {
     let (rel, columns) = make(JoinKind::Right);
     both(&db, rel, &columns, &["-|z", "1|one", "3|x", "3|y"]).await;
     let (rel, columns) = make(JoinKind::Full);
-    both(&db, rel, &columns, &["-|z", "1|one", "2|-", "3|x", "3|y", "4|-"]).await;
+    both(
+        &db,
+        rel,
+        &columns,
+        &["-|z", "1|one", "2|-", "3|x", "3|y", "4|-"],
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -140,7 +154,9 @@ async fn correlated_and_plain_subqueries() {
     both(&db, rel, &c[..1], &["1", "3"]).await;
     // NOT IN with a NULL in the list is never true.
     let ne = op("<>", col(&c[0]), col(&ic[0]));
-    let Expr::Call { function, .. } = ne else { panic!("call") };
+    let Expr::Call { function, .. } = ne else {
+        panic!("call")
+    };
     let not_in = Expr::Subquery(Box::new(Subquery {
         rel: inner,
         columns: vec![ic[0].clone()],
@@ -174,8 +190,13 @@ async fn unions_and_limits() {
     };
     let columns = [out.clone()];
     both(&db, make(SetOp::Union, false), &columns, &["-", "10", "20"]).await;
-    both(&db, make(SetOp::Union, true), &columns, &["-", "-", "10", "10", "10", "10", "20", "20"])
-        .await;
+    both(
+        &db,
+        make(SetOp::Union, true),
+        &columns,
+        &["-", "-", "10", "10", "10", "10", "20", "20"],
+    )
+    .await;
     both(&db, make(SetOp::Except, true), &columns, &[]).await;
     let top = Rel::Limit {
         input: Box::new(sort(make(SetOp::Union, true), vec![asc(col(&out))])),
@@ -189,16 +210,23 @@ async fn unions_and_limits() {
 #[tokio::test]
 async fn key_access_equals_full_scan() {
     let (db, t) = filled().await;
-    let rows = (100..200).map(|i| row(i, &format!("r{i}"), i64::from(i % 7), "1")).collect();
-    db.run(BoundStatement::Insert(insert(&t, rows))).await.expect("insert");
+    let rows = (100..200)
+        .map(|i| row(i, &format!("r{i}"), i64::from(i % 7), "1"))
+        .collect();
+    db.run(BoundStatement::Insert(insert(&t, rows)))
+        .await
+        .expect("insert");
     // The same condition on a column, and on an expression that no index knows.
     for (position, value) in [(0, 150), (2, 3), (2, 10)] {
         for name in ["=", "<", "<=", ">", ">="] {
             let make = |hidden: bool| {
                 let mut ids = Ids::new();
                 let (scan, c) = ids.scan(&t);
-                let (zero, constant) =
-                    if position == 0 { (int(0), int(value)) } else { (big(0), big(value.into())) };
+                let (zero, constant) = if position == 0 {
+                    (int(0), int(value))
+                } else {
+                    (big(0), big(value.into()))
+                };
                 let left = col(&c[position]);
                 let left = if hidden { op("+", left, zero) } else { left };
                 query(filter(scan, op(name, left, constant)), &c)
@@ -251,7 +279,10 @@ async fn correlated_exists_is_a_join() {
         };
         let rel = filter(scan, condition);
         let plan = format!("{:?}", build::plan(&rel, &c[..1], &|_| None));
-        assert!(plan.contains(if negated { "Anti" } else { "Semi" }), "{plan}");
+        assert!(
+            plan.contains(if negated { "Anti" } else { "Semi" }),
+            "{plan}"
+        );
         both(&db, rel, &c[..1], expected).await;
     }
 }

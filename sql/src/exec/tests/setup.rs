@@ -120,7 +120,11 @@ pub fn index(id: u32, name: &str, columns: &[usize], kind: IndexKind) -> Arc<Ind
         name: name.to_owned(),
         columns: columns
             .iter()
-            .map(|c| IndexColumn { column: *c, descending: false, nulls_first: false })
+            .map(|c| IndexColumn {
+                column: *c,
+                descending: false,
+                nulls_first: false,
+            })
             .collect(),
         kind,
         constraint: None,
@@ -168,8 +172,11 @@ pub fn heap() -> Arc<TableDesc> {
     desc.oid = Oid(16_400);
     desc.storage = 16_400;
     desc.name = "h".to_owned();
-    desc.columns =
-        vec![column(1, "x", INT4, false), column(2, "y", TEXT, false), column(0, "rowid", INT8, true)];
+    desc.columns = vec![
+        column(1, "x", INT4, false),
+        column(2, "y", TEXT, false),
+        column(0, "rowid", INT8, true),
+    ];
     desc.storage_key = vec![2];
     desc.indexes = Vec::new();
     Arc::new(desc)
@@ -212,7 +219,11 @@ impl Database {
     ) -> Result<Shown, SqlError> {
         let mut cx = self.context(params).await;
         cx.fast_path = fast_path;
-        let shown = show(crate::exec::execute(statement, cx.clone()).await?, statement).await?;
+        let shown = show(
+            crate::exec::execute(statement, cx.clone()).await?,
+            statement,
+        )
+        .await?;
         cx.txn.commit().await?;
         Ok(shown)
     }
@@ -240,19 +251,32 @@ pub fn row_text(row: &[Datum]) -> String {
             Datum::Numeric(n) => n.to_string(),
             Datum::Text(s) => s.to_string(),
             Datum::Bool(b) => b.to_string(),
-            other => other.as_i64().map_or_else(|| format!("{other:?}"), |n| n.to_string()),
+            other => other
+                .as_i64()
+                .map_or_else(|| format!("{other:?}"), |n| n.to_string()),
         })
         .collect();
     parts.join("|")
 }
 
 async fn show(outcome: Outcome, _: &BoundStatement) -> Result<Shown, SqlError> {
-    let mut shown = Shown { rows: Vec::new(), tag: String::new() };
+    let mut shown = Shown {
+        rows: Vec::new(),
+        tag: String::new(),
+    };
     match outcome {
-        Outcome::Rows { columns, mut source, .. } => {
+        Outcome::Rows {
+            columns,
+            mut source,
+            ..
+        } => {
             let types: Vec<Column> = columns
                 .iter()
-                .map(|c| Column { id: ColId(0), name: c.name.clone(), ty: c.ty })
+                .map(|c| Column {
+                    id: ColId(0),
+                    name: c.name.clone(),
+                    ty: c.ty,
+                })
                 .collect();
             while let Some(batch) = source.next().await? {
                 let mut rows = Vec::new();
@@ -310,7 +334,10 @@ pub fn call_agg(name: &str, args: Vec<Expr>) -> AggCall {
         .find(|f| {
             matches!(f.body, FunctionBody::Aggregate(_))
                 && f.args.len() == args.len()
-                && f.args.iter().zip(&args).all(|(a, b)| *a == b.ty().oid || *a == Oid::ANY)
+                && f.args
+                    .iter()
+                    .zip(&args)
+                    .all(|(a, b)| *a == b.ty().oid || *a == Oid::ANY)
         })
         .unwrap_or_else(|| panic!("aggregate {name}"));
     AggCall {
@@ -332,7 +359,11 @@ impl Ids {
     }
     pub fn column(&mut self, name: &str, ty: PgType) -> Column {
         self.0 += 1;
-        Column { id: ColId(self.0), name: name.into(), ty }
+        Column {
+            id: ColId(self.0),
+            name: name.into(),
+            ty,
+        }
     }
     pub fn scan(&mut self, table: &Arc<TableDesc>) -> (Rel, Vec<Column>) {
         let columns: Vec<(usize, Column)> = table
@@ -342,7 +373,13 @@ impl Ids {
             .map(|(p, c)| (p, self.column(&c.name, c.ty)))
             .collect();
         let plain = columns.iter().map(|(_, c)| c.clone()).collect();
-        (Rel::Scan { table: Arc::clone(table), columns }, plain)
+        (
+            Rel::Scan {
+                table: Arc::clone(table),
+                columns,
+            },
+            plain,
+        )
     }
 }
 
@@ -350,7 +387,10 @@ pub fn col(c: &Column) -> Expr {
     Expr::Column(c.id, c.ty)
 }
 pub fn filter(input: Rel, predicate: Expr) -> Rel {
-    Rel::Filter { input: Box::new(input), predicate }
+    Rel::Filter {
+        input: Box::new(input),
+        predicate,
+    }
 }
 pub fn join(kind: JoinKind, left: Rel, right: Rel, on: Expr) -> Rel {
     Rel::Join {
@@ -362,10 +402,17 @@ pub fn join(kind: JoinKind, left: Rel, right: Rel, on: Expr) -> Rel {
     }
 }
 pub fn asc(expr: Expr) -> SortKey {
-    SortKey { expr, descending: false, nulls_first: false }
+    SortKey {
+        expr,
+        descending: false,
+        nulls_first: false,
+    }
 }
 pub fn sort(input: Rel, keys: Vec<SortKey>) -> Rel {
-    Rel::Sort { input: Box::new(input), keys }
+    Rel::Sort {
+        input: Box::new(input),
+        keys,
+    }
 }
 pub fn query(rel: Rel, columns: &[Column]) -> BoundStatement {
     BoundStatement::Query(BoundQuery {
@@ -373,7 +420,11 @@ pub fn query(rel: Rel, columns: &[Column]) -> BoundStatement {
         columns: columns.to_vec(),
         output: columns
             .iter()
-            .map(|c| OutputColumn { name: c.name.clone(), ty: c.ty, origin: None })
+            .map(|c| OutputColumn {
+                name: c.name.clone(),
+                ty: c.ty,
+                origin: None,
+            })
             .collect(),
         locks: Vec::new(),
     })

@@ -20,10 +20,17 @@ use super::writes::{filled, insert};
 
 fn catalog() -> CatalogSnapshot {
     let mut snapshot = CatalogSnapshot::default();
-    let schema = SchemaDesc { oid: PUBLIC, name: "public".to_owned(), owner: Oid(10), comment: None };
+    let schema = SchemaDesc {
+        oid: PUBLIC,
+        name: "public".to_owned(),
+        owner: Oid(10),
+        comment: None,
+    };
     snapshot.schemas.insert(PUBLIC, Arc::new(schema));
     for table in [table(), heap()] {
-        snapshot.names.insert((PUBLIC, table.name.clone()), table.oid);
+        snapshot
+            .names
+            .insert((PUBLIC, table.name.clone()), table.oid);
         snapshot.tables.insert(table.oid, table);
     }
     snapshot
@@ -51,14 +58,18 @@ async fn database() -> Database {
         vec![int(3), text("y")],
         vec![null(INT4), text("z")],
     ];
-    db.run(BoundStatement::Insert(insert(&heap(), rows))).await.expect("insert");
+    db.run(BoundStatement::Insert(insert(&heap(), rows)))
+        .await
+        .expect("insert");
     db
 }
 
 /// All ways of running a query; `Err` texts count as answers.
 async fn answers(db: &Database, sql: &str) -> Vec<Result<Vec<String>, String>> {
     let statement = bound(sql).unwrap_or_else(|e| panic!("{sql}: {e}"));
-    let BoundStatement::Query(query) = statement.as_ref() else { panic!("{sql}") };
+    let BoundStatement::Query(query) = statement.as_ref() else {
+        panic!("{sql}")
+    };
     let mut out = Vec::new();
     for fast in [true, false] {
         let shown = db.run_with(&statement, Vec::new(), fast).await;
@@ -196,13 +207,28 @@ async fn all_paths_agree() {
 async fn known_answers() {
     let db = database().await;
     for (sql, expected) in [
-        ("select c, count(*) from t group by c order by c", "10|2,20|1,-|1"),
-        ("select a, (select count(*) from h where h.x = t.a) from t order by a", "1|1,2|0,3|2,4|0"),
+        (
+            "select c, count(*) from t group by c order by c",
+            "10|2,20|1,-|1",
+        ),
+        (
+            "select a, (select count(*) from h where h.x = t.a) from t order by a",
+            "1|1,2|0,3|2,4|0",
+        ),
         ("select a from t where a not in (select x from h)", ""),
-        ("select a, sum(a) over (order by a) from t order by a", "1|1,2|3,3|6,4|10"),
-        ("select c, sum(a) from t group by rollup (c) order by c, 2", "10|4,20|2,-|4,-|10"),
+        (
+            "select a, sum(a) over (order by a) from t order by a",
+            "1|1,2|3,3|6,4|10",
+        ),
+        (
+            "select c, sum(a) from t group by rollup (c) order by c, 2",
+            "10|4,20|2,-|4,-|10",
+        ),
         ("select sum(d), avg(a) from t", "13.50|2.5000000000000000"),
-        ("select a, y from t left join h on a = x order by a, y", "1|one,2|-,3|x,3|y,4|-"),
+        (
+            "select a, y from t left join h on a = x order by a, y",
+            "1|one,2|-,3|x,3|y,4|-",
+        ),
     ] {
         let found = answers(&db, sql).await;
         assert_eq!(found[0].as_ref().expect(sql).join(","), expected, "{sql}");

@@ -58,8 +58,10 @@ pub fn bridge(
     by_batch: bool,
 ) -> Arc<dyn ExecutionPlan> {
     let schema = schema_of(&plan.columns);
-    let (execs, names): (Vec<_>, Vec<_>) =
-        inputs.into_iter().map(|i| (i.exec, (i.cte, i.columns))).unzip();
+    let (execs, names): (Vec<_>, Vec<_>) = inputs
+        .into_iter()
+        .map(|i| (i.exec, (i.cte, i.columns)))
+        .unzip();
     let (names, plan) = (Arc::new(names), Arc::new(plan));
     let (executor, start_schema) = (Arc::clone(executor), Arc::clone(&schema));
     let start = move |streams: Vec<SendableRecordBatchStream>| {
@@ -115,23 +117,29 @@ impl Running {
             else {
                 return Ok(false);
             };
-            let Some(batch) = stream.next().await else { return Ok(false) };
+            let Some(batch) = stream.next().await else {
+                return Ok(false);
+            };
             let batch = batch.map_err(from_datafusion)?;
             let mut rows = Vec::with_capacity(batch.num_rows());
             rows_of(batch.columns(), batch.num_rows(), columns, &mut rows)?;
             self.executor.set_cte(*cte, rows);
         } else if std::mem::replace(&mut self.started, true) {
             return Ok(false);
-        } else if let (Op::Aggregate { .. }, [stream], [(_, columns)]) =
-            (&self.plan.op, self.streams.as_mut_slice(), self.names.as_slice())
-        {
+        } else if let (Op::Aggregate { .. }, [stream], [(_, columns)]) = (
+            &self.plan.op,
+            self.streams.as_mut_slice(),
+            self.names.as_slice(),
+        ) {
             // Groups need no more than one batch of the input at a time.
             let mut grouper = Grouper::new(&self.plan)?;
             while let Some(batch) = stream.next().await {
                 let batch = batch.map_err(from_datafusion)?;
                 let mut rows = Vec::with_capacity(batch.num_rows());
                 rows_of(batch.columns(), batch.num_rows(), columns, &mut rows)?;
-                grouper.feed(&self.plan, &self.executor, &rows, None).await?;
+                grouper
+                    .feed(&self.plan, &self.executor, &rows, None)
+                    .await?;
             }
             self.out = grouper.finish(&self.plan)?.into_iter();
             return Ok(true);

@@ -54,12 +54,20 @@ impl Row for BatchRow<'_> {
     fn column(&self, id: ColId) -> Option<Datum> {
         let slot = self.evaluator.slots.get(id)?;
         let column = self.batch.columns().get(slot)?;
-        Some(datum_at(column.as_ref(), self.row, *self.evaluator.types.get(slot)?))
+        Some(datum_at(
+            column.as_ref(),
+            self.row,
+            *self.evaluator.types.get(slot)?,
+        ))
     }
 
     fn subquery(&self, query: &Subquery) -> Option<Arc<SubqueryRows>> {
         let address = std::ptr::from_ref(query) as usize;
-        let found = self.evaluator.subqueries.iter().find(|(a, _)| *a == address);
+        let found = self
+            .evaluator
+            .subqueries
+            .iter()
+            .find(|(a, _)| *a == address);
         found.map(|(_, rows)| Arc::clone(rows))
     }
 }
@@ -139,17 +147,31 @@ impl Evaluator {
             }
             Expr::IsNull { arg, negated } if arg.ty().oid != Oid::RECORD => {
                 let array = self.array(arg, batch)?;
-                let kernel = if *negated { boolean::is_not_null } else { boolean::is_null };
-                Ok(Value::Column(Arc::new(kernel(array.as_ref()).map_err(from_arrow)?)))
+                let kernel = if *negated {
+                    boolean::is_not_null
+                } else {
+                    boolean::is_null
+                };
+                Ok(Value::Column(Arc::new(
+                    kernel(array.as_ref()).map_err(from_arrow)?,
+                )))
             }
-            Expr::Call { function, args, comparison, ty } => {
+            Expr::Call {
+                function,
+                args,
+                comparison,
+                ty,
+            } => {
                 if let (Some(comparison), [left, right]) = (comparison, args.as_slice())
                     && let Some(done) = self.compare(*comparison, left, right, batch)?
                 {
                     return Ok(done);
                 }
                 match &function.body {
-                    FunctionBody::Scalar { vector: Some(kernel), .. } => {
+                    FunctionBody::Scalar {
+                        vector: Some(kernel),
+                        ..
+                    } => {
                         let columns = args
                             .iter()
                             .map(|a| self.array(a, batch))
@@ -159,26 +181,37 @@ impl Evaluator {
                     _ => self.call(function, args, ty.oid, batch),
                 }
             }
-            Expr::Cast { arg, kind: CastKind::Binary, ty, .. }
-                if arrow_type(arg.ty().oid) == arrow_type(ty.oid)
-                    && !is_array(arg.ty().oid)
-                    && !is_array(ty.oid) =>
+            Expr::Cast {
+                arg,
+                kind: CastKind::Binary,
+                ty,
+                ..
+            } if arrow_type(arg.ty().oid) == arrow_type(ty.oid)
+                && !is_array(arg.ty().oid)
+                && !is_array(ty.oid) =>
             {
                 self.value(arg, batch)
             }
-            Expr::Cast { arg, kind: CastKind::Function(function), ty, .. } => {
-                match &function.body {
-                    FunctionBody::Scalar { vector: Some(kernel), .. } => {
-                        let column = self.array(arg, batch)?;
-                        kernel(self.cx.eval.as_ref(), &[column], batch.num_rows())
-                            .map(Value::Column)
-                    }
-                    _ => self.call(function, std::slice::from_ref(arg.as_ref()), ty.oid, batch),
+            Expr::Cast {
+                arg,
+                kind: CastKind::Function(function),
+                ty,
+                ..
+            } => match &function.body {
+                FunctionBody::Scalar {
+                    vector: Some(kernel),
+                    ..
+                } => {
+                    let column = self.array(arg, batch)?;
+                    kernel(self.cx.eval.as_ref(), &[column], batch.num_rows()).map(Value::Column)
                 }
-            }
-            Expr::Case { whens, otherwise, ty } => {
-                self.case(whens, otherwise.as_deref(), ty.oid, batch)
-            }
+                _ => self.call(function, std::slice::from_ref(arg.as_ref()), ty.oid, batch),
+            },
+            Expr::Case {
+                whens,
+                otherwise,
+                ty,
+            } => self.case(whens, otherwise.as_deref(), ty.oid, batch),
             _ => self.by_rows(expr, batch),
         }
     }
@@ -188,7 +221,16 @@ impl Evaluator {
         let (cx, params) = (self.cx.eval.as_ref(), &self.cx.params);
         let mut values = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
-            values.push(eval(expr, &BatchRow { evaluator: self, batch, row }, cx, params)?);
+            values.push(eval(
+                expr,
+                &BatchRow {
+                    evaluator: self,
+                    batch,
+                    row,
+                },
+                cx,
+                params,
+            )?);
         }
         build_array(expr.ty().oid, values.iter()).map(Value::Column)
     }
@@ -201,8 +243,10 @@ impl Evaluator {
         oid: Oid,
         batch: &RecordBatch,
     ) -> Result<Value, SqlError> {
-        let columns =
-            args.iter().map(|a| self.value(a, batch)).collect::<Result<Vec<_>, _>>()?;
+        let columns = args
+            .iter()
+            .map(|a| self.value(a, batch))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut values = Vec::with_capacity(batch.num_rows());
         let mut row_args: Vec<Datum> = Vec::with_capacity(args.len());
         for row in 0..batch.num_rows() {
@@ -213,7 +257,11 @@ impl Evaluator {
                     Value::Single(value) => value.clone(),
                 });
             }
-            values.push(crate::exec::interp::call(function, &row_args, self.cx.eval.as_ref())?);
+            values.push(crate::exec::interp::call(
+                function,
+                &row_args,
+                self.cx.eval.as_ref(),
+            )?);
         }
         build_array(oid, values.iter()).map(Value::Column)
     }
@@ -229,7 +277,10 @@ impl Evaluator {
         let (a, b) = (left.ty().oid, right.ty().oid);
         let native = |oid: Oid| {
             !sort_key::needs_key(oid)
-                && !matches!(arrow_type(oid), arrow::datatypes::DataType::FixedSizeBinary(12))
+                && !matches!(
+                    arrow_type(oid),
+                    arrow::datatypes::DataType::FixedSizeBinary(12)
+                )
         };
         if arrow_type(a) != arrow_type(b) || !native(a) || !native(b) {
             return Ok(None);
@@ -266,8 +317,7 @@ impl Evaluator {
                 continue;
             };
             // Rows that are not decided.
-            let open: BooleanArray =
-                before.iter().map(|v| Some(v != Some(decisive))).collect();
+            let open: BooleanArray = before.iter().map(|v| Some(v != Some(decisive))).collect();
             let left = open.true_count();
             if left == 0 {
                 return Ok(Value::Column(Arc::new(before)));
@@ -315,7 +365,12 @@ impl Evaluator {
             let truth = booleans(&truth)?;
             let (mut hit, mut rest) = (Vec::new(), Vec::new());
             for (i, row) in open.iter().enumerate() {
-                if truth.is_valid(i) && truth.value(i) { &mut hit } else { &mut rest }.push(*row);
+                if truth.is_valid(i) && truth.value(i) {
+                    &mut hit
+                } else {
+                    &mut rest
+                }
+                .push(*row);
             }
             open = rest;
             if hit.is_empty() {
@@ -330,12 +385,16 @@ impl Evaluator {
             parts.push(values);
         }
         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-        interleave(&parts, &places).map(Value::Column).map_err(from_arrow)
+        interleave(&parts, &places)
+            .map(Value::Column)
+            .map_err(from_arrow)
     }
 }
 
 fn is_array(oid: Oid) -> bool {
-    crate::types::registry::registry().type_info(oid).is_some_and(|t| t.element != Oid::INVALID)
+    crate::types::registry::registry()
+        .type_info(oid)
+        .is_some_and(|t| t.element != Oid::INVALID)
 }
 
 /// Whether an expression can be evaluated on rows that do not need it: comparisons of columns and
@@ -343,9 +402,13 @@ fn is_array(oid: Oid) -> bool {
 fn is_harmless(expr: &Expr) -> bool {
     match expr {
         Expr::Const(..) | Expr::Param(..) | Expr::Column(..) => true,
-        Expr::Call { args, comparison: Some(_), .. } | Expr::And(args) | Expr::Or(args) => {
-            args.iter().all(is_harmless)
+        Expr::Call {
+            args,
+            comparison: Some(_),
+            ..
         }
+        | Expr::And(args)
+        | Expr::Or(args) => args.iter().all(is_harmless),
         Expr::Not(arg) | Expr::IsNull { arg, .. } | Expr::IsBool { arg, .. } => is_harmless(arg),
         _ => false,
     }
@@ -362,8 +425,11 @@ fn taken(batch: &RecordBatch, rows: &[usize]) -> Result<RecordBatch, SqlError> {
     if rows.len() == batch.num_rows() {
         return Ok(batch.clone());
     }
-    let indices: UInt32Array =
-        rows.iter().map(|r| u32::try_from(*r).unwrap_or(u32::MAX)).collect::<Vec<_>>().into();
+    let indices: UInt32Array = rows
+        .iter()
+        .map(|r| u32::try_from(*r).unwrap_or(u32::MAX))
+        .collect::<Vec<_>>()
+        .into();
     let columns = batch
         .columns()
         .iter()

@@ -43,7 +43,12 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 impl VectorExpr {
     /// An expression over the evaluator's columns.
     pub fn new(evaluator: Arc<Evaluator>, expr: Arc<Expr>, form: Form) -> Arc<dyn PhysicalExpr> {
-        Arc::new(Self { evaluator, expr, form, id: NEXT.fetch_add(1, Ordering::Relaxed) })
+        Arc::new(Self {
+            evaluator,
+            expr,
+            form,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+        })
     }
 }
 
@@ -92,8 +97,14 @@ impl PhysicalExpr for VectorExpr {
             Form::Plain => self.evaluator.array(&self.expr, batch),
             Form::SortKey => self.evaluator.sort_keys(&self.expr, batch),
             Form::Widened => {
-                let array = self.evaluator.array(&self.expr, batch).map_err(into_datafusion)?;
-                return Ok(ColumnarValue::Array(arrow::compute::cast(&array, &DataType::Int64)?));
+                let array = self
+                    .evaluator
+                    .array(&self.expr, batch)
+                    .map_err(into_datafusion)?;
+                return Ok(ColumnarValue::Array(arrow::compute::cast(
+                    &array,
+                    &DataType::Int64,
+                )?));
             }
             Form::Mask => self
                 .evaluator

@@ -17,9 +17,8 @@ use crate::bind::tree::Column;
 use crate::types::arrow::arrow_type;
 
 /// Makes the stream of an operator out of the streams of its inputs.
-pub type Start = Arc<
-    dyn Fn(Vec<SendableRecordBatchStream>) -> Result<SendableRecordBatchStream> + Send + Sync,
->;
+pub type Start =
+    Arc<dyn Fn(Vec<SendableRecordBatchStream>) -> Result<SendableRecordBatchStream> + Send + Sync>;
 
 /// An operator of ours.
 pub struct OwnExec {
@@ -52,7 +51,12 @@ impl OwnExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Arc::new(Self { name, inputs, start, properties: Arc::new(properties) })
+        Arc::new(Self {
+            name,
+            inputs,
+            start,
+            properties: Arc::new(properties),
+        })
     }
 }
 
@@ -106,7 +110,9 @@ impl ExecutionPlan for OwnExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
-            return Err(DataFusionError::Internal(format!("no partition {partition}")));
+            return Err(DataFusionError::Internal(format!(
+                "no partition {partition}"
+            )));
         }
         let inputs = self
             .inputs

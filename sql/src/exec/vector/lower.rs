@@ -61,18 +61,23 @@ pub fn lower<'a>(
         match &plan.op {
             Op::Scan(s) => {
                 let exec = scan(&executor.cx, s, &plan.columns, None)?;
-                Ok(Lowered { exec, columns: plan.columns.clone() })
+                Ok(Lowered {
+                    exec,
+                    columns: plan.columns.clone(),
+                })
             }
             Op::Filter { input, conditions } => {
                 let below = lower(executor, input).await?;
                 let all = Expr::And(conditions.clone());
                 match ready(executor, vec![all], &below.columns).await? {
                     Some((evaluator, conditions)) => {
-                        let predicate =
-                            VectorExpr::new(evaluator, only(conditions)?, Form::Mask);
-                        let exec = FilterExec::try_new(predicate, below.exec)
-                            .map_err(from_datafusion)?;
-                        Ok(Lowered { exec: Arc::new(exec), columns: below.columns })
+                        let predicate = VectorExpr::new(evaluator, only(conditions)?, Form::Mask);
+                        let exec =
+                            FilterExec::try_new(predicate, below.exec).map_err(from_datafusion)?;
+                        Ok(Lowered {
+                            exec: Arc::new(exec),
+                            columns: below.columns,
+                        })
                     }
                     None => bridge_one(executor, plan, below, true),
                 }
@@ -82,15 +87,27 @@ pub fn lower<'a>(
                 let below = lower(executor, input).await?;
                 bridge_one(executor, plan, below, true)
             }
-            Op::Join { lateral: true, left, .. } => {
+            Op::Join {
+                lateral: true,
+                left,
+                ..
+            } => {
                 let below = lower(executor, left).await?;
                 let mut copy = plan.clone();
-                let Op::Join { left, .. } = &mut copy.op else { return Err(unexpected()) };
+                let Op::Join { left, .. } = &mut copy.op else {
+                    return Err(unexpected());
+                };
                 left.columns.clone_from(&below.columns);
                 let cte = detach(left);
-                let right = copy.columns.split_off(below.columns.len().min(copy.columns.len()));
+                let right = copy
+                    .columns
+                    .split_off(below.columns.len().min(copy.columns.len()));
                 copy.columns = below.columns.iter().cloned().chain(right).collect();
-                let input = Input { cte, exec: below.exec, columns: below.columns };
+                let input = Input {
+                    cte,
+                    exec: below.exec,
+                    columns: below.columns,
+                };
                 Ok(by_rows(executor, copy, vec![input], true))
             }
             Op::Join { .. } => join(executor, plan).await,
@@ -107,18 +124,25 @@ pub fn lower<'a>(
                 bridge_one(executor, plan, below, false)
             }
             Op::Sort { input, keys } => sort(executor, plan, input, keys, None).await,
-            Op::Limit { input, limit, offset, with_ties } => {
+            Op::Limit {
+                input,
+                limit,
+                offset,
+                with_ties,
+            } => {
                 if with_ties.is_some() {
                     let below = lower(executor, input).await?;
                     return bridge_one(executor, plan, below, false);
                 }
-                let (limit, offset) =
-                    executor.bounds(limit.as_ref(), offset.as_ref(), None).await?;
+                let (limit, offset) = executor
+                    .bounds(limit.as_ref(), offset.as_ref(), None)
+                    .await?;
                 let wanted = limit.map(|l| l.saturating_add(offset));
                 let below = match &input.op {
-                    Op::Sort { input: sorted, keys } => {
-                        sort(executor, input, sorted, keys, wanted).await?
-                    }
+                    Op::Sort {
+                        input: sorted,
+                        keys,
+                    } => sort(executor, input, sorted, keys, wanted).await?,
                     Op::Scan(s) if s.filter.is_empty() => Lowered {
                         exec: scan(&executor.cx, s, &input.columns, wanted)?,
                         columns: input.columns.clone(),
@@ -127,18 +151,30 @@ pub fn lower<'a>(
                 };
                 let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 let exec = GlobalLimitExec::new(below.exec, size(offset), limit.map(size));
-                Ok(Lowered { exec: Arc::new(exec), columns: below.columns })
+                Ok(Lowered {
+                    exec: Arc::new(exec),
+                    columns: below.columns,
+                })
             }
-            Op::SetOp { op: SetOp::Union, all, left, right }
-                if *all || plan.columns.iter().all(|c| plain_key(c.ty.oid)) =>
-            {
+            Op::SetOp {
+                op: SetOp::Union,
+                all,
+                left,
+                right,
+            } if *all || plan.columns.iter().all(|c| plain_key(c.ty.oid)) => {
                 let left = lower(executor, left).await?;
                 let right = lower(executor, right).await?;
                 let both = concat(plan, left, right);
                 if *all { Ok(both) } else { distinct(both) }
             }
             Op::SetOp { .. } => set_operation(executor, plan).await,
-            Op::With { cte, query, recursive, body, .. } => {
+            Op::With {
+                cte,
+                query,
+                recursive,
+                body,
+                ..
+            } => {
                 match recursive {
                     None => {
                         let lowered = lower(executor, query).await?;
@@ -153,7 +189,11 @@ pub fn lower<'a>(
                         let mut only = plan.clone();
                         only.columns.clear();
                         if let Op::With { body, .. } = &mut only.op {
-                            **body = Plan { op: Op::Unit, columns: Vec::new(), rows: 1.0 };
+                            **body = Plan {
+                                op: Op::Unit,
+                                columns: Vec::new(),
+                                rows: 1.0,
+                            };
                         }
                         executor.run(&only, None, None).await?;
                     }
@@ -198,7 +238,12 @@ async fn collect(
     while let Some(batch) = stream.next().await {
         let batch = batch.map_err(from_datafusion)?;
         executor.hold(batch.num_rows(), lowered.columns.len())?;
-        rows_of(batch.columns(), batch.num_rows(), &lowered.columns, &mut rows)?;
+        rows_of(
+            batch.columns(),
+            batch.num_rows(),
+            &lowered.columns,
+            &mut rows,
+        )?;
     }
     Ok(rows)
 }
@@ -220,7 +265,9 @@ async fn ready(
         }
         for query in queries {
             let slots = Slots::default();
-            let rows = executor.subquery(query, &Env::new(&slots, &[], None)).await?;
+            let rows = executor
+                .subquery(query, &Env::new(&slots, &[], None))
+                .await?;
             results.push((std::ptr::from_ref(query) as usize, rows));
         }
     }
@@ -228,14 +275,12 @@ async fn ready(
     Ok(Some((Arc::new(evaluator), exprs)))
 }
 
-fn by_rows(
-    executor: &Arc<Executor>,
-    plan: Plan,
-    inputs: Vec<Input>,
-    by_batch: bool,
-) -> Lowered {
+fn by_rows(executor: &Arc<Executor>, plan: Plan, inputs: Vec<Input>, by_batch: bool) -> Lowered {
     let columns = plan.columns.clone();
-    Lowered { exec: bridge(executor, plan, inputs, by_batch), columns }
+    Lowered {
+        exec: bridge(executor, plan, inputs, by_batch),
+        columns,
+    }
 }
 
 /// Runs an operator of one input by the row engine over a lowered input.
@@ -255,7 +300,9 @@ fn bridge_one(
         Op::Project { input, .. } | Op::Aggregate { input, .. } => Some((input, false)),
         _ => None,
     };
-    let Some((input, passes)) = passes else { return Err(unexpected()) };
+    let Some((input, passes)) = passes else {
+        return Err(unexpected());
+    };
     let before = input.columns.len();
     input.columns.clone_from(&below.columns);
     let cte = detach(input);
@@ -263,7 +310,11 @@ fn bridge_one(
         let own = copy.columns.split_off(before.min(copy.columns.len()));
         copy.columns = below.columns.iter().cloned().chain(own).collect();
     }
-    let input = Input { cte, exec: below.exec, columns: below.columns };
+    let input = Input {
+        cte,
+        exec: below.exec,
+        columns: below.columns,
+    };
     Ok(by_rows(executor, copy, vec![input], by_batch))
 }
 
@@ -286,7 +337,10 @@ async fn project(
         })
         .collect();
     let exec = ProjectionExec::try_new(projections, below.exec).map_err(from_datafusion)?;
-    Ok(Lowered { exec: Arc::new(exec), columns: plan.columns.clone() })
+    Ok(Lowered {
+        exec: Arc::new(exec),
+        columns: plan.columns.clone(),
+    })
 }
 
 /// An expression; plain columns as DataFusion's own.
@@ -308,8 +362,12 @@ async fn sort(
     fetch: Option<u64>,
 ) -> Result<Lowered, SqlError> {
     let below = lower(executor, input).await?;
-    let Some((evaluator, exprs)) =
-        ready(executor, keys.iter().map(|k| k.expr.clone()).collect(), &below.columns).await?
+    let Some((evaluator, exprs)) = ready(
+        executor,
+        keys.iter().map(|k| k.expr.clone()).collect(),
+        &below.columns,
+    )
+    .await?
     else {
         return bridge_one(executor, plan, below, false);
     };
@@ -319,13 +377,21 @@ async fn sort(
         } else {
             VectorExpr::new(Arc::clone(&evaluator), expr, Form::SortKey)
         };
-        let options = SortOptions { descending: key.descending, nulls_first: key.nulls_first };
+        let options = SortOptions {
+            descending: key.descending,
+            nulls_first: key.nulls_first,
+        };
         PhysicalSortExpr { expr, options }
     }));
-    let Some(ordering) = ordering else { return Ok(below) };
+    let Some(ordering) = ordering else {
+        return Ok(below);
+    };
     let fetch = fetch.map(|f| usize::try_from(f).unwrap_or(usize::MAX));
     let exec = SortExec::new(ordering, below.exec).with_fetch(fetch);
-    Ok(Lowered { exec: Arc::new(exec), columns: below.columns })
+    Ok(Lowered {
+        exec: Arc::new(exec),
+        columns: below.columns,
+    })
 }
 
 fn distinct(below: Lowered) -> Result<Lowered, SqlError> {
@@ -348,7 +414,10 @@ fn distinct(below: Lowered) -> Result<Lowered, SqlError> {
         schema,
     )
     .map_err(from_datafusion)?;
-    Ok(Lowered { exec: Arc::new(exec), columns: below.columns })
+    Ok(Lowered {
+        exec: Arc::new(exec),
+        columns: below.columns,
+    })
 }
 
 fn concat(plan: &Plan, left: Lowered, right: Lowered) -> Lowered {
@@ -368,24 +437,46 @@ fn concat(plan: &Plan, left: Lowered, right: Lowered) -> Lowered {
         });
         Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&own), batches)) as _)
     };
-    let exec = OwnExec::new("append", schema, vec![left.exec, right.exec], Arc::new(start));
-    Lowered { exec, columns: plan.columns.clone() }
+    let exec = OwnExec::new(
+        "append",
+        schema,
+        vec![left.exec, right.exec],
+        Arc::new(start),
+    );
+    Lowered {
+        exec,
+        columns: plan.columns.clone(),
+    }
 }
 
 async fn set_operation(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError> {
     let mut copy = plan.clone();
-    let Op::SetOp { left, right, .. } = &mut copy.op else { return Err(unexpected()) };
+    let Op::SetOp { left, right, .. } = &mut copy.op else {
+        return Err(unexpected());
+    };
     let mut inputs = Vec::with_capacity(2);
     for side in [left, right] {
         let below = lower(executor, side).await?;
         side.columns.clone_from(&below.columns);
-        inputs.push(Input { cte: detach(side), exec: below.exec, columns: below.columns });
+        inputs.push(Input {
+            cte: detach(side),
+            exec: below.exec,
+            columns: below.columns,
+        });
     }
     Ok(by_rows(executor, copy, inputs, false))
 }
 
 async fn join(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError> {
-    let Op::Join { kind, left, right, keys, residual, .. } = &plan.op else {
+    let Op::Join {
+        kind,
+        left,
+        right,
+        keys,
+        residual,
+        ..
+    } = &plan.op
+    else {
         return Err(unexpected());
     };
     let (left_rows, right_rows) = (left.rows, right.rows);
@@ -401,12 +492,25 @@ async fn join(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError
     let (Some(left_keys), Some(right_keys), Some(residuals)) = (left_keys, right_keys, residuals)
     else {
         let mut copy = plan.clone();
-        let Op::Join { left: l, right: r, .. } = &mut copy.op else { return Err(unexpected()) };
+        let Op::Join {
+            left: l, right: r, ..
+        } = &mut copy.op
+        else {
+            return Err(unexpected());
+        };
         l.columns.clone_from(&left.columns);
         r.columns.clone_from(&right.columns);
         let inputs = vec![
-            Input { cte: detach(l), exec: left.exec, columns: left.columns },
-            Input { cte: detach(r), exec: right.exec, columns: right.columns },
+            Input {
+                cte: detach(l),
+                exec: left.exec,
+                columns: left.columns,
+            },
+            Input {
+                cte: detach(r),
+                exec: right.exec,
+                columns: right.columns,
+            },
         ];
         if !matches!(kind, JoinType::Semi | JoinType::Anti) {
             copy.columns = both;
@@ -444,8 +548,14 @@ async fn join(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError
             (JoinSide::Left, JoinSide::Right)
         };
         let indices = (0..left.columns.len())
-            .map(|index| ColumnIndex { index, side: l_side })
-            .chain((0..right.columns.len()).map(|index| ColumnIndex { index, side: r_side }))
+            .map(|index| ColumnIndex {
+                index,
+                side: l_side,
+            })
+            .chain((0..right.columns.len()).map(|index| ColumnIndex {
+                index,
+                side: r_side,
+            }))
             .collect();
         let (evaluator, conditions) = residuals;
         let predicate = VectorExpr::new(evaluator, only(conditions)?, Form::Mask);
@@ -456,8 +566,11 @@ async fn join(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError
         (_, true) => right.columns.iter().chain(&left.columns).cloned().collect(),
         (_, false) => both,
     };
-    let (build, probe) =
-        if swap { (right.exec, left.exec) } else { (left.exec, right.exec) };
+    let (build, probe) = if swap {
+        (right.exec, left.exec)
+    } else {
+        (left.exec, right.exec)
+    };
     let exec: Arc<dyn ExecutionPlan> = if on.is_empty() {
         Arc::new(
             NestedLoopJoinExec::try_new(build, probe, filter, &df_kind, None)
@@ -496,7 +609,9 @@ fn form_of(key: &JoinKey) -> Form {
 
 /// DataFusion's aggregate for a call, and the form of its argument.
 fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
-    let FunctionBody::Aggregate(body) = &call.function.body else { return None };
+    let FunctionBody::Aggregate(body) = &call.function.body else {
+        return None;
+    };
     let name = body.native?;
     let oid = call.args.first().map(|a| a.ty().oid);
     if !call.order.is_empty() || call.args.len() > 1 {
@@ -504,8 +619,14 @@ fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
     }
     let small_int = matches!(oid, Some(Oid::INT2 | Oid::INT4));
     let int = small_int || oid == Some(Oid::INT8);
-    let moment = matches!(oid, Some(Oid::DATE | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIME));
-    let text = matches!(oid, Some(Oid::TEXT | Oid::VARCHAR | Oid::BPCHAR | Oid::NAME));
+    let moment = matches!(
+        oid,
+        Some(Oid::DATE | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIME)
+    );
+    let text = matches!(
+        oid,
+        Some(Oid::TEXT | Oid::VARCHAR | Oid::BPCHAR | Oid::NAME)
+    );
     if call.distinct {
         return (name == "count" && (int || moment || text))
             .then(|| (count::count_udaf(), Form::Plain));
@@ -524,14 +645,20 @@ fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
 }
 
 async fn aggregate(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError> {
-    let Op::Aggregate { input, keys, sets, grouping, calls } = &plan.op else {
+    let Op::Aggregate {
+        input,
+        keys,
+        sets,
+        grouping,
+        calls,
+    } = &plan.op
+    else {
         return Err(unexpected());
     };
     let below = lower(executor, input).await?;
     let natives: Option<Vec<_>> = calls.iter().map(native).collect();
-    let simple = sets.is_none()
-        && grouping.is_empty()
-        && keys.iter().all(|k| plain_key(k.ty().oid));
+    let simple =
+        sets.is_none() && grouping.is_empty() && keys.iter().all(|k| plain_key(k.ty().oid));
     let (Some(natives), true) = (natives, simple) else {
         return bridge_one(executor, plan, below, false);
     };
@@ -581,5 +708,8 @@ async fn aggregate(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, Sql
         schema,
     )
     .map_err(from_datafusion)?;
-    Ok(Lowered { exec: Arc::new(exec), columns: plan.columns.clone() })
+    Ok(Lowered {
+        exec: Arc::new(exec),
+        columns: plan.columns.clone(),
+    })
 }

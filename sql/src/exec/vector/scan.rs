@@ -40,7 +40,11 @@ pub fn scan(
     let start = move |_| {
         let keys = keys_of(&cx, &scan, None).map_err(into_datafusion)?;
         let through_index = matches!(&scan.access, Access::Key(k) if k.index.is_some());
-        let options = ScanOptions { reverse: scan.reverse, limit, batch_rows: SCAN_ROWS };
+        let options = ScanOptions {
+            reverse: scan.reverse,
+            limit,
+            batch_rows: SCAN_ROWS,
+        };
         let reader = RowReader::new(
             cx.txn.clone(),
             scan.table.storage,
@@ -84,7 +88,10 @@ impl Running {
         loop {
             let Some(block) = self.reader.next().await? else {
                 if self.whole {
-                    self.evaluator.cx.runtime.set_rows_of(self.scan.table.storage, self.read);
+                    self.evaluator
+                        .cx
+                        .runtime
+                        .set_rows_of(self.scan.table.storage, self.read);
                 }
                 return Ok(None);
             };
@@ -108,9 +115,8 @@ impl Running {
             columns::decode(&self.layout, &views, &self.scan.positions)?
         };
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch =
-            RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-                .map_err(from_arrow)?;
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+            .map_err(from_arrow)?;
         if self.scan.filter.is_empty() {
             return Ok(batch);
         }

@@ -31,7 +31,11 @@ pub async fn stream(
         .exec
         .execute(0, executor.cx.runtime.task_context())
         .map_err(from_datafusion)?;
-    Ok(Box::new(Batches { stream, order, executor: Arc::clone(executor) }))
+    Ok(Box::new(Batches {
+        stream,
+        order,
+        executor: Arc::clone(executor),
+    }))
 }
 
 struct Batches {
@@ -45,7 +49,9 @@ impl RowSource for Batches {
         async move {
             loop {
                 self.executor.cx.eval.check_cancelled()?;
-                let Some(batch) = self.stream.next().await else { return Ok(None) };
+                let Some(batch) = self.stream.next().await else {
+                    return Ok(None);
+                };
                 let batch = batch.map_err(from_datafusion)?;
                 if batch.num_rows() == 0 {
                     continue;
@@ -56,7 +62,10 @@ impl RowSource for Batches {
                     .map(|i| batch.columns().get(*i).cloned())
                     .collect::<Option<Vec<_>>>()
                     .ok_or_else(|| SqlError::internal("a batch lacks a column"))?;
-                return Ok(Some(RowBatch::Columns { columns, rows: batch.num_rows() }));
+                return Ok(Some(RowBatch::Columns {
+                    columns,
+                    rows: batch.num_rows(),
+                }));
             }
         }
         .boxed()

@@ -28,8 +28,14 @@ pub async fn lock(cx: &ExecContext, keys: &[Key]) -> Result<(), SqlError> {
         return Ok(());
     }
     let before = cx.txn.read_timestamp();
-    cx.txn.lock(keys, LockStrength::Update, lock_wait(cx.eval.as_ref())).await?;
-    if cx.txn.read_timestamp() == before { Ok(()) } else { Err(rerun()) }
+    cx.txn
+        .lock(keys, LockStrength::Update, lock_wait(cx.eval.as_ref()))
+        .await?;
+    if cx.txn.read_timestamp() == before {
+        Ok(())
+    } else {
+        Err(rerun())
+    }
 }
 
 /// How long a lock may be waited for.
@@ -64,8 +70,11 @@ pub async fn apply(
     cx: &ExecContext,
 ) -> Result<(), SqlError> {
     let layout = cx.layout(table)?;
-    let secondary: Vec<&Arc<IndexDesc>> =
-        table.indexes.iter().filter(|i| !key::is_primary(i)).collect();
+    let secondary: Vec<&Arc<IndexDesc>> = table
+        .indexes
+        .iter()
+        .filter(|i| !key::is_primary(i))
+        .collect();
     let hidden = table.row_id().is_some_and(|p| table.storage_key == [p]);
     let mut locks: Vec<Key> = Vec::with_capacity(changes.len());
     let mut removed: HashMap<Key, Option<Value>> = HashMap::new();
@@ -85,8 +94,7 @@ pub async fn apply(
         let row_key = key::row_key(table, new)?;
         for index in &secondary {
             let (entry, value) = key::index_entry(table, index, new, &row_key)?;
-            let exclusive =
-                key::is_exclusive(index, new).then(|| (n, Some(Arc::clone(index))));
+            let exclusive = key::is_exclusive(index, new).then(|| (n, Some(Arc::clone(index))));
             added.push((entry, Added { value, exclusive }));
         }
         let value = Value::from(layout.encode(new)?);
@@ -103,13 +111,22 @@ pub async fn apply(
     let mut taken: HashSet<Key> = HashSet::new();
     if !check.is_empty() {
         let found = cx.txn.multi_get(&check).await?;
-        taken.extend(check.into_iter().zip(found).filter(|(_, v)| v.is_some()).map(|(k, _)| k));
+        taken.extend(
+            check
+                .into_iter()
+                .zip(found)
+                .filter(|(_, v)| v.is_some())
+                .map(|(k, _)| k),
+        );
     }
     for (k, a) in &added {
         if let Some((n, index)) = &a.exclusive
             && !taken.insert(k.clone())
         {
-            let row = changes.get(*n).and_then(|c| c.new.as_deref()).unwrap_or_default();
+            let row = changes
+                .get(*n)
+                .and_then(|c| c.new.as_deref())
+                .unwrap_or_default();
             return Err(duplicate(table, index.as_deref(), row, cx.eval.as_ref()));
         }
     }
@@ -123,7 +140,10 @@ pub async fn apply(
     for (k, _) in removed {
         cx.txn.delete(k)?;
     }
-    let inserted = changes.iter().filter(|c| c.old.is_none() && c.new.is_some()).count();
+    let inserted = changes
+        .iter()
+        .filter(|c| c.old.is_none() && c.new.is_some())
+        .count();
     if inserted > 0 {
         cx.runtime.add_rows_of(table.storage, inserted);
     }
@@ -140,7 +160,9 @@ pub fn key_text(
     let mut names = String::new();
     let mut values = String::new();
     for (i, position) in columns.iter().enumerate() {
-        let Some(column) = table.columns.get(*position) else { continue };
+        let Some(column) = table.columns.get(*position) else {
+            continue;
+        };
         if i > 0 {
             names.push_str(", ");
             values.push_str(", ");
@@ -162,17 +184,25 @@ fn duplicate(
     row: &[Datum],
     eval: &dyn EvalContext,
 ) -> SqlError {
-    let primary = table.indexes.iter().find(|i| key::is_primary(i)).map(Arc::as_ref);
+    let primary = table
+        .indexes
+        .iter()
+        .find(|i| key::is_primary(i))
+        .map(Arc::as_ref);
     let (name, columns) = match index.or(primary) {
-        Some(index) => {
-            (index.name.as_str(), index.columns.iter().map(|c| c.column).collect::<Vec<_>>())
-        }
+        Some(index) => (
+            index.name.as_str(),
+            index.columns.iter().map(|c| c.column).collect::<Vec<_>>(),
+        ),
         None => ("", table.storage_key.clone()),
     };
     SqlError::new(
         SqlState::UNIQUE_VIOLATION,
         format!("duplicate key value violates unique constraint \"{name}\""),
     )
-    .with_detail(format!("{} already exists.", key_text(table, &columns, row, eval)))
+    .with_detail(format!(
+        "{} already exists.",
+        key_text(table, &columns, row, eval)
+    ))
     .with_constraint(&table.schema_name, &table.name, name)
 }

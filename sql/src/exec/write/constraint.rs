@@ -28,7 +28,14 @@ fn position_columns(table: &TableDesc) -> Vec<(usize, Column)> {
         .live_columns()
         .map(|(p, c)| {
             let id = ColId(u32::try_from(p).unwrap_or(u32::MAX));
-            (p, Column { id, name: c.name.as_str().into(), ty: c.ty })
+            (
+                p,
+                Column {
+                    id,
+                    name: c.name.as_str().into(),
+                    ty: c.ty,
+                },
+            )
         })
         .collect()
 }
@@ -40,14 +47,20 @@ pub fn bind_checks(table: &Arc<TableDesc>, cx: &ExecContext) -> Result<Vec<Bound
         .iter()
         .map(|check| {
             let condition = bind_text(&check.expr, table, cx)?;
-            Ok(BoundCheck { name: check.name.clone(), condition })
+            Ok(BoundCheck {
+                name: check.name.clone(),
+                condition,
+            })
         })
         .collect()
 }
 
 /// Binds a stored expression to a table's columns.
 fn bind_text(text: &str, table: &TableDesc, cx: &ExecContext) -> Result<Expr, SqlError> {
-    let columns: Vec<Column> = position_columns(table).into_iter().map(|(_, c)| c).collect();
+    let columns: Vec<Column> = position_columns(table)
+        .into_iter()
+        .map(|(_, c)| c)
+        .collect();
     let context = BindContext {
         catalog: &cx.catalog,
         search_path: &[],

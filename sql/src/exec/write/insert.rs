@@ -28,7 +28,10 @@ pub async fn insert(
     cx: ExecContext,
 ) -> Result<Outcome, SqlError> {
     let wanted: Vec<_> = insert.columns.iter().map(|(_, c)| c.clone()).collect();
-    let source = StatementSource { rel: &insert.source, wanted: wanted.clone() };
+    let source = StatementSource {
+        rel: &insert.source,
+        wanted: wanted.clone(),
+    };
     let plan = prepared.plan(&source, &cx.runtime);
     let sources = query::collect(plan, &wanted, &cx).await?;
     let returned = insert_all(insert, sources, &cx).await?;
@@ -58,9 +61,18 @@ pub async fn insert_all(
         rows.push(row);
     }
     let changes = match &insert.on_conflict {
-        None => rows.into_iter().map(|new| Change { old: None, new: Some(new) }).collect(),
+        None => rows
+            .into_iter()
+            .map(|new| Change {
+                old: None,
+                new: Some(new),
+            })
+            .collect(),
         Some(conflict) => {
-            let changes = Arbiter::new(insert, conflict, &rows, cx).await?.decide(rows).await?;
+            let changes = Arbiter::new(insert, conflict, &rows, cx)
+                .await?
+                .decide(rows)
+                .await?;
             for change in changes.iter().filter(|c| c.old.is_some()) {
                 if let Some(new) = &change.new {
                     check_row(table, &checks, new, cx)?;
@@ -70,7 +82,10 @@ pub async fn insert_all(
         }
     };
     apply(table, &changes, cx).await?;
-    let mut returned = Returned { rows: Vec::new(), count: changes.len() };
+    let mut returned = Returned {
+        rows: Vec::new(),
+        count: changes.len(),
+    };
     if let Some(returning) = &insert.returning {
         let columns: Vec<_> = insert.columns.iter().map(|(_, c)| c.clone()).collect();
         let slots = Slots::new(&columns);
@@ -129,12 +144,19 @@ impl<'a> Arbiter<'a> {
     ) -> Result<Self, SqlError> {
         let table = &insert.table;
         let given = if conflict.arbiters.is_empty() {
-            table.indexes.iter().filter(|i| i.is_unique()).cloned().collect()
+            table
+                .indexes
+                .iter()
+                .filter(|i| i.is_unique())
+                .cloned()
+                .collect()
         } else {
             conflict.arbiters.clone()
         };
-        let indexes: Vec<_> =
-            given.into_iter().map(|i| (!key::is_primary(&i)).then_some(i)).collect();
+        let indexes: Vec<_> = given
+            .into_iter()
+            .map(|i| (!key::is_primary(&i)).then_some(i))
+            .collect();
         let mut keys = Vec::with_capacity(rows.len() * indexes.len());
         for row in rows {
             for index in &indexes {
@@ -145,9 +167,18 @@ impl<'a> Arbiter<'a> {
         keys.dedup();
         lock(cx, &keys).await?;
         let found = cx.txn.multi_get(&keys).await?;
-        let stored: HashMap<Key, Value> =
-            keys.into_iter().zip(found).filter_map(|(k, v)| Some((k, v?))).collect();
-        Ok(Self { insert, conflict, cx, indexes, stored })
+        let stored: HashMap<Key, Value> = keys
+            .into_iter()
+            .zip(found)
+            .filter_map(|(k, v)| Some((k, v?)))
+            .collect();
+        Ok(Self {
+            insert,
+            conflict,
+            cx,
+            indexes,
+            stored,
+        })
     }
 
     async fn decide(self, rows: Vec<Vec<Datum>>) -> Result<Vec<Change>, SqlError> {
@@ -161,7 +192,9 @@ impl<'a> Arbiter<'a> {
             let mut existing: Option<Key> = None;
             let mut own = false;
             for index in &self.indexes {
-                let Some(k) = arbiter_key(table, index.as_deref(), &row)? else { continue };
+                let Some(k) = arbiter_key(table, index.as_deref(), &row)? else {
+                    continue;
+                };
                 own |= proposed.contains(&k);
                 if let Some(value) = self.stored.get(&k) {
                     existing.get_or_insert_with(|| match index {
@@ -173,10 +206,15 @@ impl<'a> Arbiter<'a> {
             }
             if !own && existing.is_none() {
                 proposed.extend(keys);
-                changes.push(Change { old: None, new: Some(row) });
+                changes.push(Change {
+                    old: None,
+                    new: Some(row),
+                });
                 continue;
             }
-            let Some(update) = &self.conflict.update else { continue };
+            let Some(update) = &self.conflict.update else {
+                continue;
+            };
             let second = own || existing.as_ref().is_some_and(|k| touched.contains(k));
             if second {
                 return Err(SqlError::new(
@@ -202,7 +240,10 @@ impl<'a> Arbiter<'a> {
             let old = self.cx.layout(table)?.datums(&stored)?;
             touched.insert(row_key);
             if let Some(new) = self.updated(update, &old, &row)? {
-                changes.push(Change { old: Some(old), new: Some(new) });
+                changes.push(Change {
+                    old: Some(old),
+                    new: Some(new),
+                });
             }
         }
         Ok(changes)
@@ -217,8 +258,10 @@ impl<'a> Arbiter<'a> {
     ) -> Result<Option<Vec<Datum>>, SqlError> {
         let of = |columns: &[(usize, crate::bind::tree::Column)], row: &[Datum]| {
             let slots = Slots::new(&columns.iter().map(|(_, c)| c.clone()).collect::<Vec<_>>());
-            let values: Vec<Datum> =
-                columns.iter().map(|(p, _)| row.get(*p).cloned().unwrap_or_default()).collect();
+            let values: Vec<Datum> = columns
+                .iter()
+                .map(|(p, _)| row.get(*p).cloned().unwrap_or_default())
+                .collect();
             (slots, values)
         };
         let (excluded_slots, excluded) = of(&self.insert.columns, proposed);

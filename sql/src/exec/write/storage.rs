@@ -35,7 +35,10 @@ pub async fn insert_rows(
             *place = Datum::Int8(cx.runtime.next_row_id());
         }
         check_row(table, &checks, &row, cx)?;
-        changes.push(Change { old: None, new: Some(row) });
+        changes.push(Change {
+            old: None,
+            new: Some(row),
+        });
     }
     apply(table, &changes, cx).await?;
     Ok(changes.len() as u64)
@@ -49,7 +52,10 @@ pub async fn backfill_index(
     cx: &ExecContext,
 ) -> Result<(), SqlError> {
     let layout = cx.layout(table)?;
-    let mut scan = cx.txn.scan(key::index_span(table.storage, key::PRIMARY), ScanOptions::default());
+    let mut scan = cx.txn.scan(
+        key::index_span(table.storage, key::PRIMARY),
+        ScanOptions::default(),
+    );
     let mut seen = HashSet::new();
     while let Some(batch) = scan.next_batch().await? {
         cx.eval.check_cancelled()?;
@@ -74,7 +80,9 @@ pub async fn backfill_index(
 
 /// Removes all rows and index entries of a table's storage.
 pub async fn delete_storage(table: &TableDesc, cx: &ExecContext) -> Result<(), SqlError> {
-    let mut scan = cx.txn.scan(key::table_span(table.storage), ScanOptions::default());
+    let mut scan = cx
+        .txn
+        .scan(key::table_span(table.storage), ScanOptions::default());
     while let Some(batch) = scan.next_batch().await? {
         cx.eval.check_cancelled()?;
         for (k, _) in batch.iter() {

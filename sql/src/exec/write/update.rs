@@ -19,7 +19,12 @@ use super::constraint::check_row;
 use super::returning::{Returned, outcome};
 
 /// A full row by position out of a row of the source.
-fn row_of(table: &TableDesc, columns: &[(usize, Column)], slots: &Slots, row: &[Datum]) -> Vec<Datum> {
+fn row_of(
+    table: &TableDesc,
+    columns: &[(usize, Column)],
+    slots: &Slots,
+    row: &[Datum],
+) -> Vec<Datum> {
     let mut out = vec![Datum::Null; table.columns.len()];
     for (position, column) in columns {
         let value = slots.get(column.id).and_then(|s| row.get(s));
@@ -38,7 +43,10 @@ pub async fn update(
 ) -> Result<Outcome, SqlError> {
     let table = &update.table;
     let wanted = update.source.output();
-    let source = StatementSource { rel: &update.source, wanted: wanted.clone() };
+    let source = StatementSource {
+        rel: &update.source,
+        wanted: wanted.clone(),
+    };
     let sources = query::collect(prepared.plan(&source, &cx.runtime), &wanted, &cx).await?;
     let slots = Slots::new(&wanted);
     let checks = cx.runtime.checks(table, &cx)?;
@@ -57,15 +65,25 @@ pub async fn update(
             }
         }
         check_row(table, &checks, &new, &cx)?;
-        changes.push(Change { old: Some(old), new: Some(new) });
+        changes.push(Change {
+            old: Some(old),
+            new: Some(new),
+        });
         if update.returning.is_some() {
             kept.push(source);
         }
     }
     apply(table, &changes, &cx).await?;
-    let mut returned = Returned { rows: Vec::new(), count: changes.len() };
+    let mut returned = Returned {
+        rows: Vec::new(),
+        count: changes.len(),
+    };
     if let Some(returning) = &update.returning {
-        let columns: Vec<_> = update.returning_row.iter().map(|(_, c)| c.clone()).collect();
+        let columns: Vec<_> = update
+            .returning_row
+            .iter()
+            .map(|(_, c)| c.clone())
+            .collect();
         let new_slots = Slots::new(&columns);
         for (change, source) in changes.iter().zip(&kept) {
             let new = change.new.as_deref().unwrap_or_default();
@@ -90,7 +108,10 @@ pub async fn delete(
 ) -> Result<Outcome, SqlError> {
     let table = &delete.table;
     let wanted = delete.source.output();
-    let source = StatementSource { rel: &delete.source, wanted: wanted.clone() };
+    let source = StatementSource {
+        rel: &delete.source,
+        wanted: wanted.clone(),
+    };
     let sources = query::collect(prepared.plan(&source, &cx.runtime), &wanted, &cx).await?;
     let slots = Slots::new(&wanted);
     let mut seen = HashSet::with_capacity(sources.len());
@@ -104,7 +125,10 @@ pub async fn delete(
             let env = Env::new(&slots, &source, None);
             returned.rows.push(evaluated(&returning.exprs, &env, &cx)?);
         }
-        changes.push(Change { old: Some(old), new: None });
+        changes.push(Change {
+            old: Some(old),
+            new: None,
+        });
     }
     apply(table, &changes, &cx).await?;
     returned.count = changes.len();
@@ -112,5 +136,8 @@ pub async fn delete(
 }
 
 fn evaluated(exprs: &[Expr], env: &Env<'_>, cx: &ExecContext) -> Result<Vec<Datum>, SqlError> {
-    exprs.iter().map(|e| eval(e, env, cx.eval.as_ref(), &cx.params)).collect()
+    exprs
+        .iter()
+        .map(|e| eval(e, env, cx.eval.as_ref(), &cx.params))
+        .collect()
 }

@@ -29,13 +29,29 @@ fn syntax_errors_are_worded_as_postgresql_words_them() {
         ("select 1 +", "syntax error at end of input", 11),
         ("select 1; selec", "syntax error at or near \"selec\"", 11),
         ("select * from t where", "syntax error at end of input", 22),
-        ("select 1 from (select 1)", "subquery in FROM must have an alias", 24),
-        ("create table t (a int,)", "syntax error at or near \")\"", 23),
-        ("select 'x", "unterminated quoted string at or near \"'x\"", 8),
+        (
+            "select 1 from (select 1)",
+            "subquery in FROM must have an alias",
+            24,
+        ),
+        (
+            "create table t (a int,)",
+            "syntax error at or near \")\"",
+            23,
+        ),
+        (
+            "select 'x",
+            "unterminated quoted string at or near \"'x\"",
+            8,
+        ),
     ];
     for (sql, message, position) in cases {
         let (state, m, p) = error(sql);
-        assert_eq!((state.as_str(), m.as_str(), p), ("42601", message, Some(position)), "{sql}");
+        assert_eq!(
+            (state.as_str(), m.as_str(), p),
+            ("42601", message, Some(position)),
+            "{sql}"
+        );
     }
 }
 
@@ -48,7 +64,11 @@ fn deep_nesting_is_refused_not_overflowed() {
         format!("select {} true", "not ".repeat(n)),
         format!("select {}1", "- ".repeat(n)),
         format!("select {}1", "select 1 union ".repeat(n)),
-        format!("select {}1{}", "case when true then ".repeat(n), " end".repeat(n)),
+        format!(
+            "select {}1{}",
+            "case when true then ".repeat(n),
+            " end".repeat(n)
+        ),
         format!("select {}{}", "array[".repeat(n), "]".repeat(n)),
         format!("select {}1{}", "abs(".repeat(n), ")".repeat(n)),
         format!("select 1{}", "::int".repeat(n)),
@@ -143,6 +163,12 @@ fn statements_are_recognised() {
     ] {
         let _ = one(sql);
     }
-    assert!(matches!(one("create function f() returns int as $$ select 1 $$ language sql"), Statement::Unsupported("CREATE FUNCTION")));
-    assert!(matches!(one("select 1 into t"), Statement::CreateTableAs(_)));
+    assert!(matches!(
+        one("create function f() returns int as $$ select 1 $$ language sql"),
+        Statement::Unsupported("CREATE FUNCTION")
+    ));
+    assert!(matches!(
+        one("select 1 into t"),
+        Statement::CreateTableAs(_)
+    ));
 }

@@ -61,7 +61,8 @@ impl AggregateState for Collect {
         if let [Datum::Array(rows)] = partial {
             for row in &rows.items {
                 if let Datum::Record(fields) = row {
-                    self.rows.push(fields.iter().map(|(_, v)| v.clone()).collect());
+                    self.rows
+                        .push(fields.iter().map(|(_, v)| v.clone()).collect());
                 }
             }
         }
@@ -73,7 +74,10 @@ impl AggregateState for Collect {
             .iter()
             .map(|row| Datum::Record(row.iter().map(|v| (Oid::INVALID, v.clone())).collect()))
             .collect();
-        Ok(vec![Datum::Array(Arc::new(ArrayValue::vector(Oid::RECORD, rows)))])
+        Ok(vec![Datum::Array(Arc::new(ArrayValue::vector(
+            Oid::RECORD,
+            rows,
+        )))])
     }
     fn finish(&self) -> Result<Datum, SqlError> {
         if self.rows.is_empty() {
@@ -158,7 +162,9 @@ impl AggregateState for Collect {
 fn key(value: &Datum) -> Result<String, SqlError> {
     let mut out = String::new();
     append_datum(value, &mut out)?;
-    Ok(value.as_str().map_or_else(|| out.trim_matches('"').to_owned(), str::to_owned))
+    Ok(value
+        .as_str()
+        .map_or_else(|| out.trim_matches('"').to_owned(), str::to_owned))
 }
 
 /// An array of values, or an array of one more dimension of arrays.
@@ -196,11 +202,19 @@ fn array_of(element: Oid, items: Vec<Datum>) -> Result<Datum, SqlError> {
             }
         }
     }
-    Ok(Datum::Array(Arc::new(ArrayValue { element: inner, dims, items: all })))
+    Ok(Datum::Array(Arc::new(ArrayValue {
+        element: inner,
+        dims,
+        items: all,
+    })))
 }
 
 fn collect(into: Into) -> State {
-    Box::new(Collect { rows: Vec::new(), into, bytes: 0 })
+    Box::new(Collect {
+        rows: Vec::new(),
+        into,
+        bytes: 0,
+    })
 }
 fn string_agg(_: &[PgType]) -> State {
     collect(Into::Text)
@@ -236,5 +250,10 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
         ("jsonb_object_agg", _) => jsonb_object_agg,
         _ => return None,
     };
-    Some(AggregateImpl { start, partial: &[Oid::RECORD_ARRAY], strict: false, native: None })
+    Some(AggregateImpl {
+        start,
+        partial: &[Oid::RECORD_ARRAY],
+        strict: false,
+        native: None,
+    })
 }

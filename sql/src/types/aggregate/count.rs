@@ -43,8 +43,11 @@ impl AggregateState for Fold {
         let Some(next) = args.first().filter(|v| !v.is_null()) else {
             return Ok(());
         };
-        self.value =
-            if self.value.is_null() { next.clone() } else { (self.step)(&self.value, next) };
+        self.value = if self.value.is_null() {
+            next.clone()
+        } else {
+            (self.step)(&self.value, next)
+        };
         Ok(())
     }
     fn merge(&mut self, partial: &[Datum]) -> Result<(), SqlError> {
@@ -78,19 +81,34 @@ fn bits(a: &Datum, b: &Datum, f: fn(i64, i64) -> i64) -> Datum {
 }
 
 fn all(_: &[PgType]) -> State {
-    Box::new(Fold { value: Datum::Null, step: |a, b| truth(a, b, |a, b| a && b) })
+    Box::new(Fold {
+        value: Datum::Null,
+        step: |a, b| truth(a, b, |a, b| a && b),
+    })
 }
 fn any(_: &[PgType]) -> State {
-    Box::new(Fold { value: Datum::Null, step: |a, b| truth(a, b, |a, b| a || b) })
+    Box::new(Fold {
+        value: Datum::Null,
+        step: |a, b| truth(a, b, |a, b| a || b),
+    })
 }
 fn bit_and(_: &[PgType]) -> State {
-    Box::new(Fold { value: Datum::Null, step: |a, b| bits(a, b, |a, b| a & b) })
+    Box::new(Fold {
+        value: Datum::Null,
+        step: |a, b| bits(a, b, |a, b| a & b),
+    })
 }
 fn bit_or(_: &[PgType]) -> State {
-    Box::new(Fold { value: Datum::Null, step: |a, b| bits(a, b, |a, b| a | b) })
+    Box::new(Fold {
+        value: Datum::Null,
+        step: |a, b| bits(a, b, |a, b| a | b),
+    })
 }
 fn bit_xor(_: &[PgType]) -> State {
-    Box::new(Fold { value: Datum::Null, step: |a, b| bits(a, b, |a, b| a ^ b) })
+    Box::new(Fold {
+        value: Datum::Null,
+        step: |a, b| bits(a, b, |a, b| a ^ b),
+    })
 }
 
 /// The aggregates of this file.
@@ -118,5 +136,10 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
         ("bit_xor", [Oid::INT2 | Oid::INT4 | Oid::INT8]) => (bit_xor, None),
         _ => return None,
     };
-    Some(AggregateImpl { start, partial, strict: true, native })
+    Some(AggregateImpl {
+        start,
+        partial,
+        strict: true,
+        native,
+    })
 }

@@ -39,10 +39,16 @@ impl AggregateState for Extreme {
 }
 
 fn min(_: &[PgType]) -> State {
-    Box::new(Extreme { value: Datum::Null, wanted: Ordering::Less })
+    Box::new(Extreme {
+        value: Datum::Null,
+        wanted: Ordering::Less,
+    })
 }
 fn max(_: &[PgType]) -> State {
-    Box::new(Extreme { value: Datum::Null, wanted: Ordering::Greater })
+    Box::new(Extreme {
+        value: Datum::Null,
+        wanted: Ordering::Greater,
+    })
 }
 
 /// The aggregates of this file.
@@ -67,9 +73,22 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
     // Arrow's order is PostgreSQL's on these forms
     let native = matches!(
         args,
-        [Oid::INT2 | Oid::INT4 | Oid::INT8 | Oid::OID | Oid::TEXT | Oid::BPCHAR | Oid::DATE
-            | Oid::TIME | Oid::TIMESTAMP | Oid::TIMESTAMPTZ]
+        [Oid::INT2
+            | Oid::INT4
+            | Oid::INT8
+            | Oid::OID
+            | Oid::TEXT
+            | Oid::BPCHAR
+            | Oid::DATE
+            | Oid::TIME
+            | Oid::TIMESTAMP
+            | Oid::TIMESTAMPTZ]
     )
     .then_some(native);
-    Some(AggregateImpl { start, partial, strict: true, native })
+    Some(AggregateImpl {
+        start,
+        partial,
+        strict: true,
+        native,
+    })
 }

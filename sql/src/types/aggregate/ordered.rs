@@ -49,7 +49,9 @@ impl Ordered {
         let (low, high) = (at(position.floor() as usize), at(position.ceil() as usize));
         let share = position - position.floor();
         Ok(match (&low, &high) {
-            (Datum::Float8(a), Datum::Float8(b)) if share > 0.0 => Datum::Float8(a + share * (b - a)),
+            (Datum::Float8(a), Datum::Float8(b)) if share > 0.0 => {
+                Datum::Float8(a + share * (b - a))
+            }
             (Datum::Interval(a), Datum::Interval(b)) if share > 0.0 => {
                 let span = arith::add(*b, arith::neg(*a)?)?;
                 Datum::Interval(arith::add(*a, arith::multiply(span, share)?)?)
@@ -72,7 +74,8 @@ impl Ordered {
                 best = Some((group.len(), first));
             }
         }
-        best.and_then(|(_, at)| self.values.get(at).cloned()).unwrap_or_default()
+        best.and_then(|(_, at)| self.values.get(at).cloned())
+            .unwrap_or_default()
     }
 }
 
@@ -102,12 +105,18 @@ impl AggregateState for Ordered {
             let fields: Vec<(Oid, Datum)> = if self.kind == Kind::Mode {
                 vec![(Oid::INVALID, value.clone())]
             } else {
-                vec![(Oid::INVALID, self.fraction.clone()), (Oid::INVALID, value.clone())]
+                vec![
+                    (Oid::INVALID, self.fraction.clone()),
+                    (Oid::INVALID, value.clone()),
+                ]
             };
             Datum::Record(fields.into())
         };
         let rows = self.values.iter().map(row).collect();
-        Ok(vec![Datum::Array(Arc::new(ArrayValue::vector(Oid::RECORD, rows)))])
+        Ok(vec![Datum::Array(Arc::new(ArrayValue::vector(
+            Oid::RECORD,
+            rows,
+        )))])
     }
     fn finish(&self) -> Result<Datum, SqlError> {
         if self.values.is_empty() {
@@ -118,8 +127,11 @@ impl AggregateState for Ordered {
         }
         match &self.fraction {
             Datum::Array(fractions) => {
-                let items =
-                    fractions.items.iter().map(|f| self.one(f)).collect::<Result<Vec<_>, _>>()?;
+                let items = fractions
+                    .items
+                    .iter()
+                    .map(|f| self.one(f))
+                    .collect::<Result<Vec<_>, _>>()?;
                 Ok(Datum::Array(Arc::new(ArrayValue {
                     element: self.element,
                     dims: fractions.dims.clone(),
@@ -151,5 +163,10 @@ pub(super) fn body(name: &str, _: &[Oid]) -> Option<AggregateImpl> {
         "mode" => |args| start(Kind::Mode, args),
         _ => return None,
     };
-    Some(AggregateImpl { start, partial: &[Oid::RECORD_ARRAY], strict: false, native: None })
+    Some(AggregateImpl {
+        start,
+        partial: &[Oid::RECORD_ARRAY],
+        strict: false,
+        native: None,
+    })
 }

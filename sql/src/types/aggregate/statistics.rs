@@ -36,7 +36,11 @@ impl AggregateState for Exact {
         Ok(())
     }
     fn merge(&mut self, partial: &[Datum]) -> Result<(), SqlError> {
-        if let [Datum::Numeric(sum), Datum::Numeric(squares), Datum::Int8(count)] = partial
+        if let [
+            Datum::Numeric(sum),
+            Datum::Numeric(squares),
+            Datum::Int8(count),
+        ] = partial
             && *count > 0
         {
             self.sum.merge(sum, *count as u64);
@@ -65,10 +69,17 @@ impl AggregateState for Exact {
         if numerator.signum() <= 0 {
             return Ok(Datum::Numeric(Numeric::ZERO));
         }
-        let denominator =
-            if self.kind.sample { n.mul(&n.sub(&Numeric::from_i64(1))?)? } else { n.mul(&n)? };
+        let denominator = if self.kind.sample {
+            n.mul(&n.sub(&Numeric::from_i64(1))?)?
+        } else {
+            n.mul(&n)?
+        };
         let variance = numerator.div(&denominator)?;
-        Ok(Datum::Numeric(if self.kind.root { variance.sqrt()? } else { variance }))
+        Ok(Datum::Numeric(if self.kind.root {
+            variance.sqrt()?
+        } else {
+            variance
+        }))
     }
     fn bytes(&self) -> usize {
         size_of::<Self>()
@@ -190,7 +201,10 @@ impl AggregateState for Float {
     }
     fn partial(&self) -> Result<Vec<Datum>, SqlError> {
         let m = &self.moments;
-        Ok([m.n, m.sx, m.sxx, m.sy, m.syy, m.sxy].into_iter().map(Datum::Float8).collect())
+        Ok([m.n, m.sx, m.sxx, m.sy, m.syy, m.sxy]
+            .into_iter()
+            .map(Datum::Float8)
+            .collect())
     }
     fn finish(&self) -> Result<Datum, SqlError> {
         let m = &self.moments;
@@ -242,7 +256,10 @@ fn exact(sample: bool, root: bool) -> State {
     })
 }
 fn float(wanted: Wanted) -> State {
-    Box::new(Float { moments: Moments::default(), wanted })
+    Box::new(Float {
+        moments: Moments::default(),
+        wanted,
+    })
 }
 
 type Start = fn(&[PgType]) -> State;
@@ -257,13 +274,24 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
         } else {
             (exact, &[Oid::NUMERIC, Oid::NUMERIC, Oid::INT8])
         };
-        AggregateImpl { start, partial, strict: true, native: None }
+        AggregateImpl {
+            start,
+            partial,
+            strict: true,
+            native: None,
+        }
     };
     macro_rules! kinds {
         ($sample:literal, $root:literal) => {
-            Some(spread(|_| exact($sample, $root), |_| {
-                float(Wanted::Spread(Spread { sample: $sample, root: $root }))
-            }))
+            Some(spread(
+                |_| exact($sample, $root),
+                |_| {
+                    float(Wanted::Spread(Spread {
+                        sample: $sample,
+                        root: $root,
+                    }))
+                },
+            ))
         };
     }
     macro_rules! two {

@@ -19,7 +19,10 @@ struct IntegerSum {
 impl AggregateState for IntegerSum {
     fn update(&mut self, args: &[Datum]) -> Result<(), SqlError> {
         if let Some(v) = args.first().and_then(Datum::as_i64) {
-            self.total = self.total.checked_add(v).ok_or_else(|| out_of_range("bigint"))?;
+            self.total = self
+                .total
+                .checked_add(v)
+                .ok_or_else(|| out_of_range("bigint"))?;
             self.seen = true;
         }
         Ok(())
@@ -31,7 +34,11 @@ impl AggregateState for IntegerSum {
         Ok(vec![self.finish()?])
     }
     fn finish(&self) -> Result<Datum, SqlError> {
-        Ok(if self.seen { Datum::Int8(self.total) } else { Datum::Null })
+        Ok(if self.seen {
+            Datum::Int8(self.total)
+        } else {
+            Datum::Null
+        })
     }
     fn bytes(&self) -> usize {
         size_of::<Self>()
@@ -66,13 +73,20 @@ impl AggregateState for ExactSum {
         Ok(())
     }
     fn partial(&self) -> Result<Vec<Datum>, SqlError> {
-        Ok(vec![Datum::Numeric(self.sum.total()?), Datum::Int8(self.sum.count() as i64)])
+        Ok(vec![
+            Datum::Numeric(self.sum.total()?),
+            Datum::Int8(self.sum.count() as i64),
+        ])
     }
     fn finish(&self) -> Result<Datum, SqlError> {
         if self.sum.count() == 0 {
             return Ok(Datum::Null);
         }
-        let result = if self.average { self.sum.average()? } else { self.sum.total()? };
+        let result = if self.average {
+            self.sum.average()?
+        } else {
+            self.sum.total()?
+        };
         Ok(Datum::Numeric(result))
     }
     fn bytes(&self) -> usize {
@@ -192,24 +206,50 @@ fn integer_sum(_: &[PgType]) -> State {
     Box::new(IntegerSum::default())
 }
 fn exact_sum(_: &[PgType]) -> State {
-    Box::new(ExactSum { sum: NumericSum::default(), average: false })
+    Box::new(ExactSum {
+        sum: NumericSum::default(),
+        average: false,
+    })
 }
 fn exact_avg(_: &[PgType]) -> State {
-    Box::new(ExactSum { sum: NumericSum::default(), average: true })
+    Box::new(ExactSum {
+        sum: NumericSum::default(),
+        average: true,
+    })
 }
 fn float_sum(args: &[PgType]) -> State {
     let single = is_single(args);
-    Box::new(FloatSum { count: 0, total: 0.0, infinite: false, average: false, single })
+    Box::new(FloatSum {
+        count: 0,
+        total: 0.0,
+        infinite: false,
+        average: false,
+        single,
+    })
 }
 fn float_avg(args: &[PgType]) -> State {
     let single = is_single(args);
-    Box::new(FloatSum { count: 0, total: 0.0, infinite: false, average: true, single })
+    Box::new(FloatSum {
+        count: 0,
+        total: 0.0,
+        infinite: false,
+        average: true,
+        single,
+    })
 }
 fn interval_sum(_: &[PgType]) -> State {
-    Box::new(IntervalSum { count: 0, total: Interval::default(), average: false })
+    Box::new(IntervalSum {
+        count: 0,
+        total: Interval::default(),
+        average: false,
+    })
 }
 fn interval_avg(_: &[PgType]) -> State {
-    Box::new(IntervalSum { count: 0, total: Interval::default(), average: true })
+    Box::new(IntervalSum {
+        count: 0,
+        total: Interval::default(),
+        average: true,
+    })
 }
 
 const EXACT: &[Oid] = &[Oid::NUMERIC, Oid::INT8];
@@ -240,5 +280,10 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
         ("avg", Oid::INTERVAL) => (interval_avg, SPAN),
         _ => return None,
     };
-    Some(AggregateImpl { start, partial, strict: true, native: None })
+    Some(AggregateImpl {
+        start,
+        partial,
+        strict: true,
+        native: None,
+    })
 }

@@ -30,7 +30,9 @@ pub fn add_interval(timestamp: i64, span: Interval) -> Result<i64, SqlError> {
         .and_then(|d| value.checked_add(d))
         .ok_or_else(|| datetime_out_of_range("timestamp"))?;
     check_timestamp(value)?;
-    value = value.checked_add(span.micros).ok_or_else(|| datetime_out_of_range("timestamp"))?;
+    value = value
+        .checked_add(span.micros)
+        .ok_or_else(|| datetime_out_of_range("timestamp"))?;
     check_timestamp(value)
 }
 
@@ -57,7 +59,9 @@ pub fn add_interval_tz(timestamp: i64, span: Interval, zone: Zone) -> Result<i64
         value = zone.to_utc(check_timestamp(local)?)?;
     }
     check_timestamp(
-        value.checked_add(span.micros).ok_or_else(|| datetime_out_of_range("timestamp"))?,
+        value
+            .checked_add(span.micros)
+            .ok_or_else(|| datetime_out_of_range("timestamp"))?,
     )
 }
 
@@ -70,7 +74,11 @@ pub fn subtract(a: i64, b: i64) -> Result<Interval, SqlError> {
         ));
     }
     let micros = a.checked_sub(b).ok_or_else(interval_out_of_range)?;
-    Ok(justify_hours(Interval { months: 0, days: 0, micros }))
+    Ok(justify_hours(Interval {
+        months: 0,
+        days: 0,
+        micros,
+    }))
 }
 
 /// Whole days of the time become days.
@@ -84,7 +92,11 @@ pub fn justify_hours(span: Interval) -> Interval {
         days += 1;
         micros -= DAY;
     }
-    Interval { months: span.months, days: days as i32, micros }
+    Interval {
+        months: span.months,
+        days: days as i32,
+        micros,
+    }
 }
 
 /// Whole 30 days become months.
@@ -98,7 +110,11 @@ pub fn justify_days(span: Interval) -> Interval {
         months += 1;
         days -= 30;
     }
-    Interval { months, days, micros: span.micros }
+    Interval {
+        months,
+        days,
+        micros: span.micros,
+    }
 }
 
 /// Both, with one sign for all parts.
@@ -121,7 +137,11 @@ pub fn justify(span: Interval) -> Interval {
         days += 1;
         micros -= DAY;
     }
-    Interval { months: months as i32, days: days as i32, micros }
+    Interval {
+        months: months as i32,
+        days: days as i32,
+        micros,
+    }
 }
 
 /// `a + b`
@@ -195,7 +215,11 @@ fn scale(a: Interval, by: impl Fn(f64) -> f64) -> Result<Interval, SqlError> {
     if micros.is_nan() || micros.abs() >= 9.223_372_036_854_775e18 {
         return Err(interval_out_of_range());
     }
-    Ok(Interval { months: whole_months, days, micros: micros as i64 })
+    Ok(Interval {
+        months: whole_months,
+        days,
+        micros: micros as i64,
+    })
 }
 
 /// `age(a, b)`: years, months, days and time between two wall-clock times.
@@ -213,7 +237,11 @@ pub fn age(a: i64, b: i64) -> Result<Interval, SqlError> {
     while days < 0 {
         // days of the month of the earlier side when counting forward, of the later one's
         // predecessor otherwise
-        days += if sign > 0 { days_in_month(y.year, y.month) } else { days_in_month(x.year, x.month) };
+        days += if sign > 0 {
+            days_in_month(y.year, y.month)
+        } else {
+            days_in_month(x.year, x.month)
+        };
         if sign < 0 {
             days += days_in_month(y.year, y.month) - days_in_month(x.year, x.month);
         }
@@ -240,5 +268,7 @@ pub fn interval_zone(span: Interval) -> Result<Zone, SqlError> {
             "interval time zone \"{text}\" must not include months or days"
         )));
     }
-    Ok(Zone::Fixed((span.micros / SECOND).clamp(-168 * HOUR / SECOND, 168 * HOUR / SECOND) as i32))
+    Ok(Zone::Fixed(
+        (span.micros / SECOND).clamp(-168 * HOUR / SECOND, 168 * HOUR / SECOND) as i32,
+    ))
 }

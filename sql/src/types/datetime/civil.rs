@@ -86,7 +86,12 @@ impl Civil {
     /// The fields of a finite timestamp.
     pub fn from_micros(micros: i64) -> Self {
         let (year, month, day) = civil_from_days(micros.div_euclid(DAY));
-        Self { year, month, day, micros: micros.rem_euclid(DAY) }
+        Self {
+            year,
+            month,
+            day,
+            micros: micros.rem_euclid(DAY),
+        }
     }
 
     /// Days since 1970-01-01.

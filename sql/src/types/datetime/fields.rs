@@ -4,8 +4,8 @@ use super::civil::{Civil, day_of_year, iso_week, iso_week_start, weekday};
 use super::words::{Unit, unit, unknown_unit};
 use super::{DAY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND, Zone};
 use crate::error::{SqlError, SqlState};
-use crate::types::numeric::Numeric;
 use crate::types::Interval;
+use crate::types::numeric::Numeric;
 
 fn unsupported_unit(word: &str, ty: &str) -> SqlError {
     SqlError::new(
@@ -21,7 +21,11 @@ fn seconds(micros: i64) -> Numeric {
 
 /// Years counted in groups of `size`, without a year 0.
 fn group(year: i64, size: i64) -> i64 {
-    if year > 0 { (year + size - 1) / size } else { -((size - year) / size) }
+    if year > 0 {
+        (year + size - 1) / size
+    } else {
+        -((size - year) / size)
+    }
 }
 
 /// A part of a wall-clock time; `utc` is there for timestamptz: the moment and its offset.
@@ -30,7 +34,11 @@ pub fn extract_timestamp(
     local: i64,
     utc: Option<(i64, i32)>,
 ) -> Result<Option<Numeric>, SqlError> {
-    let ty = if utc.is_some() { "timestamp with time zone" } else { "timestamp without time zone" };
+    let ty = if utc.is_some() {
+        "timestamp with time zone"
+    } else {
+        "timestamp without time zone"
+    };
     let lower = word.to_ascii_lowercase();
     if local == INFINITY || local == NEG_INFINITY {
         return extract_infinite(word, &lower, local == INFINITY, ty);
@@ -53,7 +61,9 @@ pub fn extract_timestamp(
         "julian" => {
             let whole = Numeric::from_i64(days + 2_440_588);
             let part = Numeric::from_i64(civil.micros).div(&Numeric::from_i64(DAY))?;
-            return whole.add(&part).map(|v| Some(if civil.micros == 0 { whole } else { v }));
+            return whole
+                .add(&part)
+                .map(|v| Some(if civil.micros == 0 { whole } else { v }));
         }
         "timezone" | "timezone_hour" | "timezone_minute" => {
             let Some((_, offset)) = utc else {
@@ -115,9 +125,11 @@ fn extract_infinite(
     match (known, rising) {
         (false, _) => Err(unknown_unit(word, ty)),
         (true, false) => Ok(None),
-        (true, true) => {
-            Ok(Some(if positive { Numeric::PosInfinity } else { Numeric::NegInfinity }))
-        }
+        (true, true) => Ok(Some(if positive {
+            Numeric::PosInfinity
+        } else {
+            Numeric::NegInfinity
+        })),
     }
 }
 
@@ -159,7 +171,11 @@ pub fn extract_date(word: &str, days: i32) -> Result<Option<Numeric>, SqlError> 
 
 /// A part of a time of day.
 pub fn extract_time(word: &str, micros: i64, offset: Option<i32>) -> Result<Numeric, SqlError> {
-    let ty = if offset.is_some() { "time with time zone" } else { "time without time zone" };
+    let ty = if offset.is_some() {
+        "time with time zone"
+    } else {
+        "time without time zone"
+    };
     let lower = word.to_ascii_lowercase();
     match (lower.as_str(), offset) {
         ("epoch", _) => {
@@ -174,7 +190,13 @@ pub fn extract_time(word: &str, micros: i64, offset: Option<i32>) -> Result<Nume
         Some(unit) => time_part(unit, micros).ok_or_else(|| unsupported_unit(word, ty)),
         None if matches!(
             lower.as_str(),
-            "dow" | "isodow" | "doy" | "isoyear" | "julian" | "timezone" | "timezone_hour"
+            "dow"
+                | "isodow"
+                | "doy"
+                | "isoyear"
+                | "julian"
+                | "timezone"
+                | "timezone_hour"
                 | "timezone_minute"
         ) =>
         {
@@ -188,7 +210,13 @@ pub fn extract_time(word: &str, micros: i64, offset: Option<i32>) -> Result<Nume
 fn is_calendar_word(word: &str) -> bool {
     matches!(
         word,
-        "dow" | "doy" | "isodow" | "isoyear" | "julian" | "timezone" | "timezone_hour"
+        "dow"
+            | "doy"
+            | "isodow"
+            | "isoyear"
+            | "julian"
+            | "timezone"
+            | "timezone_hour"
             | "timezone_minute"
     )
 }
@@ -270,7 +298,11 @@ pub fn truncate(word: &str, local: i64, ty: &str) -> Result<i64, SqlError> {
 
 fn truncate_year(year: i64, unit: Unit) -> i64 {
     let by = |size: i64| {
-        if year > 0 { (year + size - 1) / size * size - size + 1 } else { -((size - 1 - (year - 1)) / size * size) + 1 }
+        if year > 0 {
+            (year + size - 1) / size * size - size + 1
+        } else {
+            -((size - 1 - (year - 1)) / size * size) + 1
+        }
     };
     match unit {
         Unit::Decade => year.div_euclid(10) * 10,
@@ -327,8 +359,15 @@ pub fn truncate_interval(word: &str, span: Interval) -> Result<Interval, SqlErro
                 Unit::Century => 1200,
                 _ => 12_000,
             };
-            return Ok(Interval { months: span.months / months * months, days: 0, micros: 0 });
+            return Ok(Interval {
+                months: span.months / months * months,
+                days: 0,
+                micros: 0,
+            });
         }
     };
-    Ok(Interval { micros: span.micros / step * step, ..span })
+    Ok(Interval {
+        micros: span.micros / step * step,
+        ..span
+    })
 }

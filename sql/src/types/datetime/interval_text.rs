@@ -34,7 +34,11 @@ impl Decimal {
         if (integer.is_empty() && fraction.is_empty()) || integer.len() > 19 {
             return None;
         }
-        let mut value: i128 = if integer.is_empty() { 0 } else { integer.parse().ok()? };
+        let mut value: i128 = if integer.is_empty() {
+            0
+        } else {
+            integer.parse().ok()?
+        };
         for i in 0..9 {
             let digit = fraction.as_bytes().get(i).copied().unwrap_or(b'0');
             if !digit.is_ascii_digit() {
@@ -54,7 +58,11 @@ impl Decimal {
 /// `value / UNIT`, rounded half to even.
 fn round(value: i128) -> i128 {
     let (quotient, rest) = (value.div_euclid(UNIT), value.rem_euclid(UNIT));
-    if rest * 2 > UNIT || (rest * 2 == UNIT && quotient % 2 != 0) { quotient + 1 } else { quotient }
+    if rest * 2 > UNIT || (rest * 2 == UNIT && quotient % 2 != 0) {
+        quotient + 1
+    } else {
+        quotient
+    }
 }
 
 impl Sum {
@@ -125,9 +133,19 @@ fn clock(text: &str) -> Option<i128> {
         _ => (false, text),
     };
     let parts: Vec<&str> = body.split(':').collect();
-    let integer = |t: &str| if t.is_empty() { Some(0) } else { t.parse::<i128>().ok() };
+    let integer = |t: &str| {
+        if t.is_empty() {
+            Some(0)
+        } else {
+            t.parse::<i128>().ok()
+        }
+    };
     let seconds = |t: &str| {
-        if t.is_empty() { Some(0) } else { Some(round(Decimal::parse(t)?.0 * 1_000_000)) }
+        if t.is_empty() {
+            Some(0)
+        } else {
+            Some(round(Decimal::parse(t)?.0 * 1_000_000))
+        }
     };
     let (h, m, s) = match parts.as_slice() {
         [m, s] if s.contains('.') => (0, integer(m)?, seconds(s)?),
@@ -165,20 +183,25 @@ pub fn parse_interval(text: &str, last: Option<Unit>) -> Result<Interval, SqlErr
                     if pending.is_some() {
                         return Err(bad());
                     }
-                    pending =
-                        Some(unit(word).filter(|u| *u != Unit::Quarter).ok_or_else(bad)?);
+                    pending = Some(unit(word).filter(|u| *u != Unit::Quarter).ok_or_else(bad)?);
                 }
             },
             Shape::Time => {
                 sum.micros += clock(field).ok_or_else(|| interval_overflow(text))?;
                 seen_time = true;
-                pending = if pending.is_some() { return Err(bad()) } else { None };
+                pending = if pending.is_some() {
+                    return Err(bad());
+                } else {
+                    None
+                };
             }
             Shape::Signed if field.contains(':') => {
                 sum.micros += clock(field).ok_or_else(|| interval_overflow(text))?;
                 seen_time = true;
             }
-            Shape::Number | Shape::Signed if !field.trim_start_matches(['+', '-']).contains('-') => {
+            Shape::Number | Shape::Signed
+                if !field.trim_start_matches(['+', '-']).contains('-') =>
+            {
                 let value = Decimal::parse(field).ok_or_else(bad)?;
                 let unit = match pending.take() {
                     Some(unit) => unit,
@@ -210,7 +233,11 @@ pub fn parse_interval(text: &str, last: Option<Unit>) -> Result<Interval, SqlErr
         return Err(bad());
     }
     if ago {
-        sum = Sum { months: -sum.months, days: -sum.days, micros: -sum.micros };
+        sum = Sum {
+            months: -sum.months,
+            days: -sum.days,
+            micros: -sum.micros,
+        };
     }
     sum.finish(text)
 }

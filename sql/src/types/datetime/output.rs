@@ -2,9 +2,7 @@
 
 use super::civil::{Civil, civil_from_days};
 use super::zone::write_offset;
-use super::{
-    DATE_INFINITY, DATE_NEG_INFINITY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND, Zone,
-};
+use super::{DATE_INFINITY, DATE_NEG_INFINITY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND, Zone};
 
 fn two(v: i64, out: &mut String) {
     let v = v.unsigned_abs() % 100;

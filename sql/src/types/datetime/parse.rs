@@ -1,11 +1,11 @@
 //! Input of dates and times: the fields of a text brought into a year, a month, a time, a zone.
 
-use super::civil::{check_date, check_timestamp, days_from_civil, days_in_month, days_to_timestamp};
+use super::civil::{
+    check_date, check_timestamp, days_from_civil, days_in_month, days_to_timestamp,
+};
 use super::words::{Field, Shape, fraction_micros, is_weekday, month, split};
 use super::zone::{Zone, abbreviation, parse_hms};
-use super::{
-    DATE_INFINITY, DATE_NEG_INFINITY, DAY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND,
-};
+use super::{DATE_INFINITY, DATE_NEG_INFINITY, DAY, HOUR, INFINITY, MINUTE, NEG_INFINITY, SECOND};
 use crate::error::{SqlError, SqlState};
 use crate::types::fault::{datetime_out_of_range, field_overflow, invalid_datetime};
 use crate::types::registry::EvalContext;
@@ -240,7 +240,11 @@ impl Read {
             read.two_digit_year = digits.len() <= 2;
             read.year = Some(value);
         };
-        match (self.year.is_some(), self.month.is_some(), self.day.is_some()) {
+        match (
+            self.year.is_some(),
+            self.month.is_some(),
+            self.day.is_some(),
+        ) {
             (false, false, false) if digits.len() >= 3 => year(self),
             (false, false, false) => self.month = Some(value),
             (false, true, false) if self.text_month && digits.len() >= 3 => year(self),
@@ -275,12 +279,18 @@ impl Read {
             None => (text, None),
         };
         let part = |from: usize, to: usize| -> i64 {
-            digits.get(from..to).and_then(|d| d.parse().ok()).unwrap_or(0)
+            digits
+                .get(from..to)
+                .and_then(|d| d.parse().ok())
+                .unwrap_or(0)
         };
         if self.has_date() && self.time.is_none() {
             let n = digits.len();
             if n == 6 || n == 4 || (n == 2 && self.iso_time) {
-                let (m, s) = (if n >= 4 { part(2, 4) } else { 0 }, if n == 6 { part(4, 6) } else { 0 });
+                let (m, s) = (
+                    if n >= 4 { part(2, 4) } else { 0 },
+                    if n == 6 { part(4, 6) } else { 0 },
+                );
                 let micros = fraction.map_or(0, fraction_micros);
                 self.time = Some(clock(part(0, 2), m, s, micros)?);
                 return Ok(());
@@ -393,7 +403,11 @@ fn time(text: &str) -> Result<i64, Bad> {
     let mut numbers = Vec::new();
     for part in text.split(':') {
         numbers.push(part.parse::<i64>().map_err(|_| {
-            if part.is_empty() { Bad::Format } else { Bad::Overflow }
+            if part.is_empty() {
+                Bad::Format
+            } else {
+                Bad::Overflow
+            }
         })?);
     }
     let micros = fraction.map_or(0, fraction_micros);
@@ -440,7 +454,11 @@ enum Moment {
 
 fn moment(text: &str, cx: &dyn EvalContext) -> Result<Moment, Bad> {
     let read = read(text)?;
-    let today = || cx.time_zone().to_local(cx.transaction_time()).div_euclid(DAY);
+    let today = || {
+        cx.time_zone()
+            .to_local(cx.transaction_time())
+            .div_euclid(DAY)
+    };
     let lone = read.year.is_none() && read.month.is_none() && read.day.is_none();
     if let Some(special) = read.special {
         if !lone {
@@ -456,13 +474,20 @@ fn moment(text: &str, cx: &dyn EvalContext) -> Result<Moment, Bad> {
             Special::Midnight => return Err(Bad::Format),
         });
     }
-    Ok(Moment::Local(read.days()?, read.clock()?.unwrap_or(0), read.zone))
+    Ok(Moment::Local(
+        read.days()?,
+        read.clock()?.unwrap_or(0),
+        read.zone,
+    ))
 }
 
 /// Input of `date`.
 pub fn parse_date(text: &str, cx: &dyn EvalContext) -> Result<i32, SqlError> {
     let out_of_range = || {
-        SqlError::new(SqlState::DATETIME_FIELD_OVERFLOW, format!("date out of range: \"{text}\""))
+        SqlError::new(
+            SqlState::DATETIME_FIELD_OVERFLOW,
+            format!("date out of range: \"{text}\""),
+        )
     };
     match moment(text, cx).map_err(|e| e.error("date", text))? {
         Moment::Local(days, ..) => check_date(days).map_err(|_| out_of_range()),
@@ -519,13 +544,20 @@ fn clock_text(text: &str, ty: &str, cx: &dyn EvalContext) -> Result<(i64, Option
         fields = vec![(Shape::Number, time.to_owned()), (Shape::Signed, zone)];
     }
     // "040506": digits alone are a time here
-    let mut parsed = Read { iso_time: true, ..Read::default() };
+    let mut parsed = Read {
+        iso_time: true,
+        ..Read::default()
+    };
     if let Some((shape @ Shape::Number, digits)) = fields.first_mut() {
         let (head, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         let head = head.to_owned();
         if matches!(head.len(), 4 | 6) {
             let colons = match head.len() {
-                4 => format!("{}:{}", head.get(..2).unwrap_or(""), head.get(2..).unwrap_or("")),
+                4 => format!(
+                    "{}:{}",
+                    head.get(..2).unwrap_or(""),
+                    head.get(2..).unwrap_or("")
+                ),
                 6 => format!(
                     "{}:{}:{}.{fraction}",
                     head.get(..2).unwrap_or(""),
@@ -544,7 +576,10 @@ fn clock_text(text: &str, ty: &str, cx: &dyn EvalContext) -> Result<(i64, Option
     let now = || {
         let zone = cx.time_zone();
         let utc = cx.transaction_time();
-        (zone.to_local(utc).rem_euclid(DAY), Some(zone.offset_at(utc)))
+        (
+            zone.to_local(utc).rem_euclid(DAY),
+            Some(zone.offset_at(utc)),
+        )
     };
     match parsed.special {
         Some(Special::Now) => return Ok(now()),
@@ -554,7 +589,10 @@ fn clock_text(text: &str, ty: &str, cx: &dyn EvalContext) -> Result<(i64, Option
         Some(_) => return Err(bad(Bad::Format)),
         None => {}
     }
-    let time = parsed.clock().map_err(bad)?.ok_or_else(|| bad(Bad::Format))?;
+    let time = parsed
+        .clock()
+        .map_err(bad)?
+        .ok_or_else(|| bad(Bad::Format))?;
     let offset = match parsed.zone {
         None => None,
         Some(Zone::Fixed(seconds)) => Some(seconds),
@@ -575,7 +613,10 @@ pub fn parse_time(text: &str, cx: &dyn EvalContext) -> Result<i64, SqlError> {
 /// Input of `timetz`: time and seconds east of UTC.
 pub fn parse_timetz(text: &str, cx: &dyn EvalContext) -> Result<(i64, i32), SqlError> {
     let (time, offset) = clock_text(text, "time with time zone", cx)?;
-    Ok((time, offset.unwrap_or_else(|| cx.time_zone().offset_at(cx.transaction_time()))))
+    Ok((
+        time,
+        offset.unwrap_or_else(|| cx.time_zone().offset_at(cx.transaction_time())),
+    ))
 }
 
 /// Refuses arithmetic on infinities where there is no answer.

@@ -13,10 +13,10 @@ const KEYWORDS: &[&str] = &[
     "am", "bc", "pm", "CC", "cc", "DAY", "Day", "day", "DDD", "ddd", "DD", "dd", "DY", "Dy", "dy",
     "D", "d", "FF1", "FF2", "FF3", "FF4", "FF5", "FF6", "ff1", "ff2", "ff3", "ff4", "ff5", "ff6",
     "HH24", "hh24", "HH12", "hh12", "HH", "hh", "IDDD", "iddd", "ID", "id", "IW", "iw", "IYYY",
-    "iyyy", "IYY", "iyy", "IY", "iy", "I", "i", "J", "j", "MI", "mi", "MM", "mm", "MONTH",
-    "Month", "month", "MON", "Mon", "mon", "MS", "ms", "OF", "Q", "q", "RM", "rm", "SSSSS",
-    "sssss", "SSSS", "ssss", "SS", "ss", "TZH", "tzh", "TZM", "tzm", "TZ", "tz", "US", "us", "WW",
-    "ww", "W", "w", "Y,YYY", "y,yyy", "YYYY", "yyyy", "YYY", "yyy", "YY", "yy", "Y", "y",
+    "iyyy", "IYY", "iyy", "IY", "iy", "I", "i", "J", "j", "MI", "mi", "MM", "mm", "MONTH", "Month",
+    "month", "MON", "Mon", "mon", "MS", "ms", "OF", "Q", "q", "RM", "rm", "SSSSS", "sssss", "SSSS",
+    "ssss", "SS", "ss", "TZH", "tzh", "TZM", "tzm", "TZ", "tz", "US", "us", "WW", "ww", "W", "w",
+    "Y,YYY", "y,yyy", "YYYY", "yyyy", "YYY", "yyy", "YY", "yy", "Y", "y",
 ];
 
 /// A piece of a template.
@@ -95,7 +95,11 @@ pub(super) fn cut(template: &str) -> Vec<Piece> {
                     ordinal = Some(false);
                     tail = t;
                 }
-                out.push(Piece::Key { word, fill, ordinal });
+                out.push(Piece::Key {
+                    word,
+                    fill,
+                    ordinal,
+                });
                 rest = tail;
             }
             None => {
@@ -142,19 +146,34 @@ fn cased(name: &str, word: &str, width: usize, fill: bool) -> String {
         (true, false) => name.to_owned(),
         _ => name.to_lowercase(),
     };
-    if fill { text } else { format!("{text:<width$}") }
+    if fill {
+        text
+    } else {
+        format!("{text:<width$}")
+    }
 }
 
-const ROMAN: [&str; 12] =
-    ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"];
+const ROMAN: [&str; 12] = [
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII",
+];
 
 impl Parts {
-    fn write(&self, word: &str, fill: bool, ordinal: Option<bool>, out: &mut String) -> Result<(), SqlError> {
+    fn write(
+        &self,
+        word: &str,
+        fill: bool,
+        ordinal: Option<bool>,
+        out: &mut String,
+    ) -> Result<(), SqlError> {
         let civil = &self.civil;
         let upper = word.to_ascii_uppercase();
         let micros = civil.micros;
         let name = |list: &[&str], i: i64| -> String {
-            usize::try_from(i).ok().and_then(|i| list.get(i)).map_or("", |n| n).to_owned()
+            usize::try_from(i)
+                .ok()
+                .and_then(|i| list.get(i))
+                .map_or("", |n| n)
+                .to_owned()
         };
         let short = |text: String| text.get(..3).unwrap_or("").to_owned();
         // value and width of the numeric keywords
@@ -175,9 +194,7 @@ impl Parts {
             "SS" => (micros % MINUTE / SECOND, 2),
             "MS" => (micros % SECOND / 1000, 3),
             "US" => (micros % SECOND, 6),
-            "SSSS" | "SSSSS" => {
-                (self.hours * 3600 + micros % HOUR / SECOND, 0)
-            }
+            "SSSS" | "SSSSS" => (self.hours * 3600 + micros % HOUR / SECOND, 0),
             "YYYY" => (shown_year, 4),
             "YYY" => (shown_year % 1000, 3),
             "YY" => (shown_year % 100, 2),
@@ -188,10 +205,7 @@ impl Parts {
             "I" => (iso.0 % 10, 1),
             "MM" => (civil.month, 2),
             "DDD" => (day_of_year(self.days), 3),
-            "IDDD" => (
-                self.days - super::civil::iso_week_start(iso.0, 1) + 1,
-                3,
-            ),
+            "IDDD" => (self.days - super::civil::iso_week_start(iso.0, 1) + 1, 3),
             "DD" => (civil.day, 2),
             "D" => (weekday(self.days) + 1, 0),
             "ID" => ((weekday(self.days) + 6) % 7 + 1, 0),
@@ -239,7 +253,13 @@ impl Parts {
     ) -> Result<(), SqlError> {
         let civil = &self.civil;
         let lower = word.chars().any(char::is_lowercase);
-        let marker = |text: &str| if lower { text.to_lowercase() } else { text.to_owned() };
+        let marker = |text: &str| {
+            if lower {
+                text.to_lowercase()
+            } else {
+                text.to_owned()
+            }
+        };
         let fraction = civil.micros.unsigned_abs() % SECOND as u64;
         let no_calendar = || {
             crate::error::SqlError::new(
@@ -251,8 +271,18 @@ impl Parts {
         if self.interval
             && matches!(
                 upper,
-                "MONTH" | "MON" | "DAY" | "DY" | "AD" | "BC" | "A.D." | "B.C." | "TZ" | "TZH"
-                    | "TZM" | "OF"
+                "MONTH"
+                    | "MON"
+                    | "DAY"
+                    | "DY"
+                    | "AD"
+                    | "BC"
+                    | "A.D."
+                    | "B.C."
+                    | "TZ"
+                    | "TZH"
+                    | "TZM"
+                    | "OF"
             )
         {
             return Err(no_calendar());
@@ -260,23 +290,41 @@ impl Parts {
         match upper {
             "AM" | "PM" => out.push_str(&marker(if self.hours % 24 >= 12 { "PM" } else { "AM" })),
             "A.M." | "P.M." => {
-                out.push_str(&marker(if self.hours % 24 >= 12 { "P.M." } else { "A.M." }));
+                out.push_str(&marker(if self.hours % 24 >= 12 {
+                    "P.M."
+                } else {
+                    "A.M."
+                }));
             }
             "AD" | "BC" => out.push_str(&marker(if civil.year <= 0 { "BC" } else { "AD" })),
             "A.D." | "B.C." => {
                 out.push_str(&marker(if civil.year <= 0 { "B.C." } else { "A.D." }));
             }
             "MONTH" => out.push_str(&cased(&name(&MONTHS, civil.month - 1), word, 9, fill)),
-            "MON" => out.push_str(&cased(&short(name(&MONTHS, civil.month - 1)), word, 3, fill)),
+            "MON" => out.push_str(&cased(
+                &short(name(&MONTHS, civil.month - 1)),
+                word,
+                3,
+                fill,
+            )),
             "DAY" => out.push_str(&cased(&name(&DAYS, weekday(self.days)), word, 9, fill)),
-            "DY" => out.push_str(&cased(&short(name(&DAYS, weekday(self.days))), word, 3, fill)),
+            "DY" => out.push_str(&cased(
+                &short(name(&DAYS, weekday(self.days))),
+                word,
+                3,
+                fill,
+            )),
             "RM" => {
                 let roman = name(&ROMAN, civil.month - 1);
                 let roman = if lower { roman.to_lowercase() } else { roman };
                 out.push_str(&if fill { roman } else { format!("{roman:<4}") });
             }
             "Y,YYY" => {
-                let year = if civil.year <= 0 { 1 - civil.year } else { civil.year };
+                let year = if civil.year <= 0 {
+                    1 - civil.year
+                } else {
+                    civil.year
+                };
                 out.push_str(&format!("{},{:03}", year / 1000, year % 1000));
             }
             "TZ" => {
@@ -293,14 +341,21 @@ impl Parts {
             }
             "TZH" => {
                 let offset = self.utc.map_or(0, |(utc, zone)| zone.offset_at(utc));
-                out.push_str(&format!("{}{:02}", if offset < 0 { '-' } else { '+' }, offset.abs() / 3600));
+                out.push_str(&format!(
+                    "{}{:02}",
+                    if offset < 0 { '-' } else { '+' },
+                    offset.abs() / 3600
+                ));
             }
             "TZM" => {
                 let offset = self.utc.map_or(0, |(utc, zone)| zone.offset_at(utc));
                 out.push_str(&format!("{:02}", offset.abs() % 3600 / 60));
             }
             _ => {
-                if let Some(digits) = upper.strip_prefix("FF").and_then(|d| d.parse::<usize>().ok()) {
+                if let Some(digits) = upper
+                    .strip_prefix("FF")
+                    .and_then(|d| d.parse::<usize>().ok())
+                {
                     let text = format!("{fraction:06}");
                     out.push_str(text.get(..digits).unwrap_or(&text));
                 }
@@ -314,7 +369,11 @@ impl Parts {
         for piece in cut(template) {
             match piece {
                 Piece::Literal(text) => out.push_str(&text),
-                Piece::Key { word, fill, ordinal } => self.write(word, fill, ordinal, &mut out)?,
+                Piece::Key {
+                    word,
+                    fill,
+                    ordinal,
+                } => self.write(word, fill, ordinal, &mut out)?,
                 Piece::Exact => {}
             }
         }

@@ -87,7 +87,10 @@ impl<'a> Reader<'a> {
             }
             return Err(invalid(&shown, key, "Value must be an integer."));
         }
-        let (number, rest) = self.rest.split_at_checked(sign + digits).unwrap_or((self.rest, ""));
+        let (number, rest) = self
+            .rest
+            .split_at_checked(sign + digits)
+            .unwrap_or((self.rest, ""));
         self.rest = rest;
         Ok((number.trim_start_matches('+').parse().unwrap_or(0), digits))
     }
@@ -96,7 +99,11 @@ impl<'a> Reader<'a> {
     fn name(&mut self, names: &[&str], short: bool, key: &str) -> Result<i64, SqlError> {
         self.skip_space();
         for (i, name) in names.iter().enumerate() {
-            let name = if short { name.get(..3).unwrap_or(name) } else { name };
+            let name = if short {
+                name.get(..3).unwrap_or(name)
+            } else {
+                name
+            };
             if let Some(head) = self.rest.get(..name.len())
                 && head.eq_ignore_ascii_case(name)
             {
@@ -104,8 +111,11 @@ impl<'a> Reader<'a> {
                 return Ok(i as i64);
             }
         }
-        let shown: String =
-            self.rest.chars().take_while(|c| !c.is_whitespace()).collect();
+        let shown: String = self
+            .rest
+            .chars()
+            .take_while(|c| !c.is_whitespace())
+            .collect();
         Err(invalid(
             &shown,
             key,
@@ -121,8 +131,19 @@ fn followed_by_number(pieces: &[Piece], i: usize) -> bool {
             let upper = word.to_ascii_uppercase();
             !matches!(
                 upper.as_str(),
-                "AM" | "PM" | "A.M." | "P.M." | "AD" | "BC" | "A.D." | "B.C." | "MONTH" | "MON"
-                    | "DAY" | "DY" | "TZ" | "RM"
+                "AM" | "PM"
+                    | "A.M."
+                    | "P.M."
+                    | "AD"
+                    | "BC"
+                    | "A.D."
+                    | "B.C."
+                    | "MONTH"
+                    | "MON"
+                    | "DAY"
+                    | "DY"
+                    | "TZ"
+                    | "RM"
             )
         }
         Some(Piece::Literal(text)) => text.starts_with(|c: char| c.is_ascii_digit()),
@@ -140,7 +161,11 @@ pub fn read(text: &str, template: &str) -> Result<Read, SqlError> {
         match piece {
             Piece::Exact => exact = true,
             Piece::Literal(literal) => skip_literal(&mut reader, literal, exact),
-            Piece::Key { word, fill, ordinal } => {
+            Piece::Key {
+                word,
+                fill,
+                ordinal,
+            } => {
                 if reader.rest.trim().is_empty() {
                     break;
                 }
@@ -165,11 +190,10 @@ fn skip_literal(reader: &mut Reader<'_>, literal: &str, exact: bool) {
             reader.rest = chars.as_str();
         } else if c.is_whitespace() || c.is_ascii_punctuation() {
             reader.rest = reader.rest.trim_start();
-            let separator = reader
-                .rest
-                .chars()
-                .next()
-                .is_some_and(|n| n == c || (n.is_ascii_punctuation() && !matches!(n, '-' | '+')));
+            let separator =
+                reader.rest.chars().next().is_some_and(|n| {
+                    n == c || (n.is_ascii_punctuation() && !matches!(n, '-' | '+'))
+                });
             if separator {
                 let mut chars = reader.rest.chars();
                 chars.next();
@@ -226,11 +250,15 @@ fn key(
         "MONTH" => fields.month = Some(reader.name(&MONTHS, false, word)? + 1),
         "MON" => fields.month = Some(reader.name(&MONTHS, true, word)? + 1),
         "RM" => {
-            const ROMAN: [&str; 12] =
-                ["VIII", "VII", "VI", "IV", "V", "III", "II", "IX", "XII", "XI", "X", "I"];
+            const ROMAN: [&str; 12] = [
+                "VIII", "VII", "VI", "IV", "V", "III", "II", "IX", "XII", "XI", "X", "I",
+            ];
             const NUMBER: [i64; 12] = [8, 7, 6, 4, 5, 3, 2, 9, 12, 11, 10, 1];
             let at = reader.name(&ROMAN, false, word)?;
-            fields.month = usize::try_from(at).ok().and_then(|i| NUMBER.get(i)).copied();
+            fields.month = usize::try_from(at)
+                .ok()
+                .and_then(|i| NUMBER.get(i))
+                .copied();
         }
         "DDD" => fields.day_of_year = Some(reader.number(3, open, word)?.0),
         "DD" => fields.day = Some(reader.number(2, open, word)?.0),
@@ -279,7 +307,11 @@ fn key(
         "TZM" => {
             let minutes = reader.number(2, false, word)?.0 as i32;
             let hours = fields.zone_hours.unwrap_or(0);
-            let sign = if fields.zone_sign == 0 { 1 } else { fields.zone_sign };
+            let sign = if fields.zone_sign == 0 {
+                1
+            } else {
+                fields.zone_sign
+            };
             fields.zone = Some(Zone::Fixed(sign * (hours * 3600 + minutes * 60)));
         }
         "TZ" | "OF" => {
@@ -321,7 +353,8 @@ impl Fields {
             return Err(out_of_range(text));
         }
         let zone = self.zone.or_else(|| {
-            self.zone_hours.map(|h| Zone::Fixed(self.zone_sign * h * 3600))
+            self.zone_hours
+                .map(|h| Zone::Fixed(self.zone_sign * h * 3600))
         });
         Ok(Read {
             days,

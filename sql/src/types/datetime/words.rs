@@ -4,12 +4,29 @@ use crate::error::SqlError;
 
 /// English month names.
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 /// English day names from Sunday.
-pub(super) const DAYS: [&str; 7] =
-    ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(super) const DAYS: [&str; 7] = [
+    "Sunday",
+    "Monday",
+    "Tuesday",
+    "Wednesday",
+    "Thursday",
+    "Friday",
+    "Saturday",
+];
 
 /// Number of a month name or its abbreviation.
 pub(super) fn month(word: &str) -> Option<i64> {
@@ -134,7 +151,11 @@ pub(super) fn split(text: &str) -> Option<Vec<Field>> {
                     sep @ (b'-' | b'/' | b'.') => {
                         i += 1;
                         if at(i).is_ascii_digit() {
-                            let mut shape = if sep == b'.' { Shape::Number } else { Shape::Date };
+                            let mut shape = if sep == b'.' {
+                                Shape::Number
+                            } else {
+                                Shape::Date
+                            };
                             run(&mut i, &digit);
                             if at(i) == sep {
                                 shape = Shape::Date;
@@ -214,7 +235,11 @@ pub(super) fn fraction_micros(digits: &str) -> i64 {
     // half to even, as PostgreSQL rounds a float
     let lead = rest.as_bytes().first().copied().unwrap_or(b'0');
     let exact_half = lead == b'5' && rest.bytes().skip(1).all(|b| b == b'0');
-    if (exact_half && value % 2 == 1) || (!exact_half && lead >= b'5') { value + 1 } else { value }
+    if (exact_half && value % 2 == 1) || (!exact_half && lead >= b'5') {
+        value + 1
+    } else {
+        value
+    }
 }
 
 /// "unit "foo" not recognized for type timestamp ..."

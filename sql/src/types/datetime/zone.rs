@@ -30,8 +30,7 @@ fn known_year(micros: i64) -> i64 {
     let start = days_from_civil(year, 1, 1);
     let alike = (LAST_YEAR - 28..LAST_YEAR)
         .find(|y| {
-            is_leap(*y) == is_leap(year)
-                && weekday(days_from_civil(*y, 1, 1)) == weekday(start)
+            is_leap(*y) == is_leap(year) && weekday(days_from_civil(*y, 1, 1)) == weekday(start)
         })
         .unwrap_or(LAST_YEAR - 1);
     micros - (start - days_from_civil(alike, 1, 1)) * DAY
@@ -89,8 +88,9 @@ impl Zone {
     pub fn offset_at(&self, utc_micros: i64) -> i32 {
         match self {
             Self::Fixed(seconds) => *seconds,
-            Self::Named(tz) => naive(utc_micros)
-                .map_or(0, |t| tz.offset_from_utc_datetime(&t).fix().local_minus_utc()),
+            Self::Named(tz) => naive(utc_micros).map_or(0, |t| {
+                tz.offset_from_utc_datetime(&t).fix().local_minus_utc()
+            }),
         }
     }
 
@@ -131,8 +131,7 @@ impl Zone {
             return Ok(local_micros);
         }
         check_timestamp(
-            local_micros
-                .saturating_sub(i64::from(self.offset_of_local(local_micros)) * SECOND),
+            local_micros.saturating_sub(i64::from(self.offset_of_local(local_micros)) * SECOND),
         )
     }
 
@@ -148,7 +147,10 @@ impl Zone {
 /// The zone of the tz database of that name, in any case.
 fn named(name: &str) -> Option<chrono_tz::Tz> {
     static NAMES: LazyLock<HashMap<String, chrono_tz::Tz>> = LazyLock::new(|| {
-        chrono_tz::TZ_VARIANTS.iter().map(|tz| (tz.name().to_ascii_lowercase(), *tz)).collect()
+        chrono_tz::TZ_VARIANTS
+            .iter()
+            .map(|tz| (tz.name().to_ascii_lowercase(), *tz))
+            .collect()
     });
     match name.parse() {
         Ok(tz) => Some(tz),
@@ -221,22 +223,85 @@ pub fn parse_hms(text: &str) -> Option<i32> {
 /// PostgreSQL's default abbreviations (those in wide use), in seconds east of UTC.
 pub fn abbreviation(name: &str) -> Option<i32> {
     const TABLE: &[(&str, i32)] = &[
-        ("acdt", 1030), ("acst", 930), ("adt", -300), ("aedt", 1100), ("aest", 1000),
-        ("akdt", -800), ("akst", -900), ("art", -300), ("ast", -400), ("awst", 800),
-        ("azt", 400), ("bdt", 600), ("bot", -400), ("brst", -200), ("brt", -300),
-        ("bst", 100), ("cadt", 1030), ("cast", 930), ("cct", 800), ("cdt", -500),
-        ("cest", 200), ("cet", 100), ("cetdst", 200), ("chadt", 1345), ("chast", 1245),
-        ("clst", -300), ("clt", -400), ("cot", -500), ("cst", -600), ("eat", 300),
-        ("edt", -400), ("eest", 300), ("eet", 200), ("eetdst", 300), ("est", -500),
-        ("fjt", 1200), ("gmt", 0), ("hkt", 800), ("hst", -1000), ("ict", 700),
-        ("idt", 300), ("ist", 200), ("jst", 900), ("kst", 900), ("mdt", -600),
-        ("mest", 200), ("met", 100), ("metdst", 200), ("msd", 400), ("msk", 300),
-        ("mst", -700), ("myt", 800), ("ndt", -230), ("npt", 545), ("nst", -330),
-        ("nzdt", 1300), ("nzst", 1200), ("pdt", -700), ("pet", -500), ("pht", 800),
-        ("pkt", 500), ("pst", -800), ("sast", 200), ("sgt", 800), ("tot", 1300),
-        ("uct", 0), ("ut", 0), ("utc", 0), ("uyt", -300), ("uzt", 500), ("vet", -400),
-        ("wadt", 800), ("wast", 200), ("wat", 100), ("west", 100), ("wet", 0), ("wetdst", 100),
-        ("z", 0), ("zulu", 0),
+        ("acdt", 1030),
+        ("acst", 930),
+        ("adt", -300),
+        ("aedt", 1100),
+        ("aest", 1000),
+        ("akdt", -800),
+        ("akst", -900),
+        ("art", -300),
+        ("ast", -400),
+        ("awst", 800),
+        ("azt", 400),
+        ("bdt", 600),
+        ("bot", -400),
+        ("brst", -200),
+        ("brt", -300),
+        ("bst", 100),
+        ("cadt", 1030),
+        ("cast", 930),
+        ("cct", 800),
+        ("cdt", -500),
+        ("cest", 200),
+        ("cet", 100),
+        ("cetdst", 200),
+        ("chadt", 1345),
+        ("chast", 1245),
+        ("clst", -300),
+        ("clt", -400),
+        ("cot", -500),
+        ("cst", -600),
+        ("eat", 300),
+        ("edt", -400),
+        ("eest", 300),
+        ("eet", 200),
+        ("eetdst", 300),
+        ("est", -500),
+        ("fjt", 1200),
+        ("gmt", 0),
+        ("hkt", 800),
+        ("hst", -1000),
+        ("ict", 700),
+        ("idt", 300),
+        ("ist", 200),
+        ("jst", 900),
+        ("kst", 900),
+        ("mdt", -600),
+        ("mest", 200),
+        ("met", 100),
+        ("metdst", 200),
+        ("msd", 400),
+        ("msk", 300),
+        ("mst", -700),
+        ("myt", 800),
+        ("ndt", -230),
+        ("npt", 545),
+        ("nst", -330),
+        ("nzdt", 1300),
+        ("nzst", 1200),
+        ("pdt", -700),
+        ("pet", -500),
+        ("pht", 800),
+        ("pkt", 500),
+        ("pst", -800),
+        ("sast", 200),
+        ("sgt", 800),
+        ("tot", 1300),
+        ("uct", 0),
+        ("ut", 0),
+        ("utc", 0),
+        ("uyt", -300),
+        ("uzt", 500),
+        ("vet", -400),
+        ("wadt", 800),
+        ("wast", 200),
+        ("wat", 100),
+        ("west", 100),
+        ("wet", 0),
+        ("wetdst", 100),
+        ("z", 0),
+        ("zulu", 0),
     ];
     let lower = name.to_ascii_lowercase();
     let (_, hhmm) = TABLE.iter().find(|(n, _)| *n == lower)?;

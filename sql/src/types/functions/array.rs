@@ -13,7 +13,11 @@ use crate::types::registry::EvalContext;
 
 fn make(element: Oid, dims: Vec<(i32, i32)>, items: Vec<Datum>) -> Datum {
     let dims = if items.is_empty() { Vec::new() } else { dims };
-    Datum::Array(Arc::new(ArrayValue { element, dims, items }))
+    Datum::Array(Arc::new(ArrayValue {
+        element,
+        dims,
+        items,
+    }))
 }
 
 fn subscript_error(message: &'static str) -> SqlError {
@@ -75,9 +79,8 @@ fn cat(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (m, n) = (x.dims.len(), y.dims.len());
     let mut items = x.items.clone();
     items.extend(y.items.iter().cloned());
-    let tail_equal = |a: &[(i32, i32)], b: &[(i32, i32)]| {
-        a.iter().map(|d| d.0).eq(b.iter().map(|d| d.0))
-    };
+    let tail_equal =
+        |a: &[(i32, i32)], b: &[(i32, i32)]| a.iter().map(|d| d.0).eq(b.iter().map(|d| d.0));
     let grown = |dims: &[(i32, i32)], by: i32| {
         let mut dims = dims.to_vec();
         if let Some(first) = dims.first_mut() {
@@ -86,7 +89,10 @@ fn cat(_: &dyn EvalContext, a: &[Datum]) -> Value {
         dims
     };
     let dims = if m == n {
-        if !tail_equal(x.dims.get(1..).unwrap_or(&[]), y.dims.get(1..).unwrap_or(&[])) {
+        if !tail_equal(
+            x.dims.get(1..).unwrap_or(&[]),
+            y.dims.get(1..).unwrap_or(&[]),
+        ) {
             return Err(incompatible(
                 "Arrays with differing element dimensions are not compatible for concatenation."
                     .to_owned(),
@@ -107,20 +113,29 @@ fn cat(_: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn ndims(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let n = a.array(0)?.dims.len();
-    Ok(if n == 0 { Datum::Null } else { Datum::Int4(n as i32) })
+    Ok(if n == 0 {
+        Datum::Null
+    } else {
+        Datum::Int4(n as i32)
+    })
 }
 fn dims(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let array = a.array(0)?;
     if array.dims.is_empty() {
         return Ok(Datum::Null);
     }
-    let text: String =
-        array.dims.iter().map(|(n, l)| format!("[{l}:{}]", l + n - 1)).collect();
+    let text: String = array
+        .dims
+        .iter()
+        .map(|(n, l)| format!("[{l}:{}]", l + n - 1))
+        .collect();
     Ok(Datum::text(text))
 }
 fn dim(a: &[Datum]) -> Result<Option<(i32, i32)>, SqlError> {
     let i = a.int(1)?;
-    Ok(usize::try_from(i - 1).ok().and_then(|i| a.array(0).ok()?.dims.get(i).copied()))
+    Ok(usize::try_from(i - 1)
+        .ok()
+        .and_then(|i| a.array(0).ok()?.dims.get(i).copied()))
 }
 fn lower(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(dim(a)?.map_or(Datum::Null, |(_, l)| Datum::Int4(l)))
@@ -169,7 +184,11 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
     } else {
         0
     };
-    let found = array.items.iter().skip(start).position(|i| same(i, a.datum(1)));
+    let found = array
+        .items
+        .iter()
+        .skip(start)
+        .position(|i| same(i, a.datum(1)));
     Ok(found.map_or(Datum::Null, |i| Datum::Int4((i + start) as i32 + lower)))
 }
 fn positions(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -197,18 +216,36 @@ fn remove(_: &dyn EvalContext, a: &[Datum]) -> Value {
             "removing elements from multidimensional arrays",
         ));
     }
-    let items: Vec<Datum> =
-        array.items.iter().filter(|v| !same(v, a.datum(1))).cloned().collect();
+    let items: Vec<Datum> = array
+        .items
+        .iter()
+        .filter(|v| !same(v, a.datum(1)))
+        .cloned()
+        .collect();
     let lower = array.dims.first().map_or(1, |d| d.1);
-    Ok(make(array.element, vec![(items.len() as i32, lower)], items))
+    Ok(make(
+        array.element,
+        vec![(items.len() as i32, lower)],
+        items,
+    ))
 }
 fn replace(_: &dyn EvalContext, a: &[Datum]) -> Value {
     if a.datum(0).is_null() {
         return Ok(Datum::Null);
     }
     let array = a.array(0)?;
-    let swap = |v: &Datum| if same(v, a.datum(1)) { a.datum(2).clone() } else { v.clone() };
-    Ok(make(array.element, array.dims.clone(), array.items.iter().map(swap).collect()))
+    let swap = |v: &Datum| {
+        if same(v, a.datum(1)) {
+            a.datum(2).clone()
+        } else {
+            v.clone()
+        }
+    };
+    Ok(make(
+        array.element,
+        array.dims.clone(),
+        array.items.iter().map(swap).collect(),
+    ))
 }
 fn fill(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let null = || {
@@ -235,7 +272,11 @@ fn fill(_: &dyn EvalContext, a: &[Datum]) -> Value {
             .collect()
     };
     let lengths = ints(1)?;
-    let lowers = if a.len() > 2 { ints(2)? } else { vec![1; lengths.len()] };
+    let lowers = if a.len() > 2 {
+        ints(2)?
+    } else {
+        vec![1; lengths.len()]
+    };
     if lowers.len() != lengths.len() {
         return Err(subscript_error("wrong number of array subscripts")
             .with_detail("Low bound array has different size than dimensions array."));
@@ -251,7 +292,11 @@ fn fill(_: &dyn EvalContext, a: &[Datum]) -> Value {
         ));
     }
     let dims = lengths.into_iter().zip(lowers).collect();
-    Ok(make(io::type_of(a.datum(0)), dims, vec![a.datum(0).clone(); count as usize]))
+    Ok(make(
+        io::type_of(a.datum(0)),
+        dims,
+        vec![a.datum(0).clone(); count as usize],
+    ))
 }
 fn trim(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (array, n) = (a.array(0)?, a.int(1)?);
@@ -263,8 +308,17 @@ fn trim(_: &dyn EvalContext, a: &[Datum]) -> Value {
         ));
     }
     let kept = length - n as i32;
-    let per = if length == 0 { 0 } else { array.items.len() / length as usize };
-    let items = array.items.iter().take(per * kept as usize).cloned().collect();
+    let per = if length == 0 {
+        0
+    } else {
+        array.items.len() / length as usize
+    };
+    let items = array
+        .items
+        .iter()
+        .take(per * kept as usize)
+        .cloned()
+        .collect();
     let mut dims = array.dims.clone();
     if let Some(first) = dims.first_mut() {
         *first = (kept, 1);
@@ -273,7 +327,11 @@ fn trim(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 fn has(array: &ArrayValue, value: &Datum) -> bool {
-    !value.is_null() && array.items.iter().any(|v| !v.is_null() && compare(v, value).is_eq())
+    !value.is_null()
+        && array
+            .items
+            .iter()
+            .any(|v| !v.is_null() && compare(v, value).is_eq())
 }
 fn contains(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (x, y) = (a.array(0)?, a.array(1)?);
@@ -299,17 +357,32 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
             "thresholds array must not contain NULLs",
         ));
     }
-    let below = array.items.partition_point(|t| compare(t, a.datum(0)).is_le());
+    let below = array
+        .items
+        .partition_point(|t| compare(t, a.datum(0)).is_le());
     Ok(Datum::Int4(below as i32))
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("array_append", append), ("array_prepend", prepend), ("array_cat", cat),
-    ("array_ndims", ndims), ("array_dims", dims), ("array_lower", lower),
-    ("array_upper", upper), ("array_length", length), ("array_cardinality", cardinality),
-    ("array_position", position), ("array_position_start", position),
-    ("array_positions", positions), ("array_remove", remove), ("array_replace", replace),
-    ("array_fill", fill), ("array_fill_with_lower_bounds", fill), ("trim_array", trim),
-    ("arraycontains", contains), ("arraycontained", contained), ("arrayoverlap", overlap),
+    ("array_append", append),
+    ("array_prepend", prepend),
+    ("array_cat", cat),
+    ("array_ndims", ndims),
+    ("array_dims", dims),
+    ("array_lower", lower),
+    ("array_upper", upper),
+    ("array_length", length),
+    ("array_cardinality", cardinality),
+    ("array_position", position),
+    ("array_position_start", position),
+    ("array_positions", positions),
+    ("array_remove", remove),
+    ("array_replace", replace),
+    ("array_fill", fill),
+    ("array_fill_with_lower_bounds", fill),
+    ("trim_array", trim),
+    ("arraycontains", contains),
+    ("arraycontained", contained),
+    ("arrayoverlap", overlap),
     ("width_bucket_array", width_bucket),
 ];

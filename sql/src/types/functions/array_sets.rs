@@ -24,8 +24,7 @@ fn subscripts(_: &dyn EvalContext, a: &[Datum]) -> Rows {
     let Some((length, lower)) = usize::try_from(i - 1).ok().and_then(|i| array.dims.get(i)) else {
         return Ok(Vec::new());
     };
-    let mut rows: Vec<Vec<Datum>> =
-        (0..*length).map(|n| vec![Datum::Int4(lower + n)]).collect();
+    let mut rows: Vec<Vec<Datum>> = (0..*length).map(|n| vec![Datum::Int4(lower + n)]).collect();
     if a.len() > 2 && a.bool(2)? {
         rows.reverse();
     }
@@ -45,7 +44,11 @@ fn timezone_names(cx: &dyn EvalContext, _: &[Datum]) -> Rows {
             vec![
                 Datum::text(tz.name()),
                 Datum::text(zone.abbreviation_at(now)),
-                Datum::Interval(crate::types::Interval { months: 0, days: 0, micros: offset }),
+                Datum::Interval(crate::types::Interval {
+                    months: 0,
+                    days: 0,
+                    micros: offset,
+                }),
                 Datum::Bool(zone.offset_at(now) > january),
             ]
         })

@@ -14,10 +14,14 @@ use crate::types::registry::EvalContext;
 use crate::types::{regclass, typmod};
 
 fn int2(v: Option<i64>) -> Value {
-    v.and_then(|v| i16::try_from(v).ok()).map(Datum::Int2).ok_or_else(|| out_of_range("smallint"))
+    v.and_then(|v| i16::try_from(v).ok())
+        .map(Datum::Int2)
+        .ok_or_else(|| out_of_range("smallint"))
 }
 fn int4(v: Option<i64>) -> Value {
-    v.and_then(|v| i32::try_from(v).ok()).map(Datum::Int4).ok_or_else(|| out_of_range("integer"))
+    v.and_then(|v| i32::try_from(v).ok())
+        .map(Datum::Int4)
+        .ok_or_else(|| out_of_range("integer"))
 }
 fn int8(v: Option<i64>) -> Value {
     v.map(Datum::Int8).ok_or_else(|| out_of_range("bigint"))
@@ -36,7 +40,9 @@ fn to_int8(_: &dyn EvalContext, a: &[Datum]) -> Value {
     int8(Some(a.int(0)?))
 }
 fn to_oid(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    u32::try_from(a.int(0)?).map(|v| Datum::Oid(Oid(v))).map_err(|_| out_of_range("OID"))
+    u32::try_from(a.int(0)?)
+        .map(|v| Datum::Oid(Oid(v)))
+        .map_err(|_| out_of_range("OID"))
 }
 
 /// A float rounded half to even, if it fits 64 bits.
@@ -65,9 +71,7 @@ fn widen(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn narrow(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let v = a.float(0)?;
     let single = v as f32;
-    let error = |what: &'static str| {
-        Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, what))
-    };
+    let error = |what: &'static str| Err(SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, what));
     if single.is_infinite() && !v.is_infinite() {
         return error("value out of range: overflow");
     }
@@ -90,7 +94,10 @@ fn integral(v: &Numeric, ty: &'static str) -> Result<Option<i64>, SqlError> {
         return Ok(v.to_i64());
     }
     let what = if v.is_nan() { "NaN" } else { "infinity" };
-    Err(SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, format!("cannot convert {what} to {ty}")))
+    Err(SqlError::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("cannot convert {what} to {ty}"),
+    ))
 }
 fn numeric_int2(_: &dyn EvalContext, a: &[Datum]) -> Value {
     int2(integral(&a.numeric(0)?, "smallint")?)
@@ -143,7 +150,12 @@ fn to_name(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::text(text.get(..end).unwrap_or("")))
 }
 fn to_char(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::text(a.text(0)?.chars().next().map_or_else(String::new, String::from)))
+    Ok(Datum::text(
+        a.text(0)?
+            .chars()
+            .next()
+            .map_or_else(String::new, String::from),
+    ))
 }
 fn char_int4(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let byte = a.text(0)?.bytes().next().unwrap_or(0);
@@ -158,13 +170,25 @@ fn int4_char(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 /// `bpchar(text, typmod, explicit)` and `varchar(...)`.
 fn fit_bpchar(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    typmod::apply(a.datum(0).clone(), PgType::with_typmod(Oid::BPCHAR, a.int4(1)?), a.bool(2)?)
+    typmod::apply(
+        a.datum(0).clone(),
+        PgType::with_typmod(Oid::BPCHAR, a.int4(1)?),
+        a.bool(2)?,
+    )
 }
 fn fit_varchar(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    typmod::apply(a.datum(0).clone(), PgType::with_typmod(Oid::VARCHAR, a.int4(1)?), a.bool(2)?)
+    typmod::apply(
+        a.datum(0).clone(),
+        PgType::with_typmod(Oid::VARCHAR, a.int4(1)?),
+        a.bool(2)?,
+    )
 }
 fn fit_time(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    typmod::apply(a.datum(0).clone(), PgType::with_typmod(Oid::TIME, a.int4(1)?), true)
+    typmod::apply(
+        a.datum(0).clone(),
+        PgType::with_typmod(Oid::TIME, a.int4(1)?),
+        true,
+    )
 }
 fn text_regclass(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     regclass::input(a.text(0)?, Oid::REGCLASS, cx)
@@ -191,9 +215,9 @@ pub(super) fn date_micros(days: i32) -> Result<i64, SqlError> {
 }
 fn date_timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     match a.datum(0) {
-        Datum::Date(days) => {
-            Ok(Datum::Timestamptz(cx.time_zone().to_utc(date_micros(*days)?)?))
-        }
+        Datum::Date(days) => Ok(Datum::Timestamptz(
+            cx.time_zone().to_utc(date_micros(*days)?)?,
+        )),
         _ => Err(wrong_argument("timestamptz")),
     }
 }
@@ -212,7 +236,11 @@ fn timestamptz_date(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn timestamp_time(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let v = a.moment(0)?;
-    Ok(if endless(v) { Datum::Null } else { Datum::Time(v.rem_euclid(DAY)) })
+    Ok(if endless(v) {
+        Datum::Null
+    } else {
+        Datum::Time(v.rem_euclid(DAY))
+    })
 }
 fn timestamptz_time(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let v = a.moment(0)?;
@@ -227,7 +255,10 @@ fn timestamptz_timetz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
         return Ok(Datum::Null);
     }
     let zone = cx.time_zone();
-    Ok(Datum::TimeTz(zone.to_local(v).rem_euclid(DAY), zone.offset_at(v)))
+    Ok(Datum::TimeTz(
+        zone.to_local(v).rem_euclid(DAY),
+        zone.offset_at(v),
+    ))
 }
 fn timestamp_timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Timestamptz(cx.time_zone().to_utc(a.moment(0)?)?))
@@ -236,19 +267,30 @@ fn timestamptz_timestamp(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Timestamp(cx.time_zone().to_local(a.moment(0)?)))
 }
 fn time_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(Interval { months: 0, days: 0, micros: a.moment(0)? }))
+    Ok(Datum::Interval(Interval {
+        months: 0,
+        days: 0,
+        micros: a.moment(0)?,
+    }))
 }
 fn interval_time(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Time(a.interval(0)?.micros.rem_euclid(DAY)))
 }
 fn time_timetz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::TimeTz(a.moment(0)?, cx.time_zone().offset_at(cx.transaction_time())))
+    Ok(Datum::TimeTz(
+        a.moment(0)?,
+        cx.time_zone().offset_at(cx.transaction_time()),
+    ))
 }
 fn timetz_time(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Time(a.moment(0)?))
 }
 fn fit_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    typmod::apply(a.datum(0).clone(), PgType::with_typmod(Oid::INTERVAL, a.int4(1)?), true)
+    typmod::apply(
+        a.datum(0).clone(),
+        PgType::with_typmod(Oid::INTERVAL, a.int4(1)?),
+        true,
+    )
 }
 
 fn json_error(value: &Json, ty: &str) -> SqlError {
@@ -297,30 +339,76 @@ fn json_float8(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("i4toi2", to_int2), ("int82", to_int2), ("i2toi4", to_int4), ("int84", to_int4),
-    ("int28", to_int8), ("int48", to_int8), ("oidtoi8", to_int8), ("i8tooid", to_oid),
-    ("dtoi2", float_int2), ("ftoi2", float_int2), ("dtoi4", float_int4), ("ftoi4", float_int4),
-    ("dtoi8", float_int8), ("ftoi8", float_int8), ("i2tof", to_float4), ("i4tof", to_float4),
-    ("i8tof", to_float4), ("i2tod", to_float8), ("i4tod", to_float8), ("i8tod", to_float8),
-    ("ftod", widen), ("dtof", narrow),
-    ("int2_numeric", to_numeric), ("int4_numeric", to_numeric), ("int8_numeric", to_numeric),
-    ("float4_numeric", to_numeric), ("float8_numeric", to_numeric),
-    ("numeric_int2", numeric_int2), ("numeric_int4", numeric_int4),
-    ("numeric_int8", numeric_int8), ("numeric_float4", numeric_float4),
-    ("numeric_float8", numeric_float8), ("int4_bool", int_bool), ("bool_int4", to_int4),
-    ("booltext", bool_text), ("bpchar_name", to_name), ("text_name", to_name),
-    ("name_text", same), ("name_bpchar", same), ("char_bpchar", same), ("char_text", same),
-    ("text_char", to_char), ("chartoi4", char_int4), ("i4tochar", int4_char),
-    ("bpchar", fit_bpchar), ("varchar", fit_varchar), ("text_regclass", text_regclass),
-    ("date_timestamp", date_timestamp), ("date_timestamptz", date_timestamptz),
-    ("timestamp_date", timestamp_date), ("timestamptz_date", timestamptz_date),
-    ("timestamp_time", timestamp_time), ("timestamptz_time", timestamptz_time),
-    ("timestamptz_timetz", timestamptz_timetz), ("timestamp_timestamptz", timestamp_timestamptz),
-    ("timestamptz_timestamp", timestamptz_timestamp), ("time_interval", time_interval),
-    ("interval_time", interval_time), ("time_timetz", time_timetz), ("timetz_time", timetz_time),
-    ("time_scale", fit_time), ("timetz_scale", fit_time), ("timestamp_scale", fit_time),
-    ("timestamptz_scale", fit_time), ("interval_scale", fit_interval),
-    ("jsonb_bool", json_bool), ("jsonb_numeric", json_numeric), ("jsonb_int2", json_int2),
-    ("jsonb_int4", json_int4), ("jsonb_int8", json_int8), ("jsonb_float4", json_float4),
+    ("i4toi2", to_int2),
+    ("int82", to_int2),
+    ("i2toi4", to_int4),
+    ("int84", to_int4),
+    ("int28", to_int8),
+    ("int48", to_int8),
+    ("oidtoi8", to_int8),
+    ("i8tooid", to_oid),
+    ("dtoi2", float_int2),
+    ("ftoi2", float_int2),
+    ("dtoi4", float_int4),
+    ("ftoi4", float_int4),
+    ("dtoi8", float_int8),
+    ("ftoi8", float_int8),
+    ("i2tof", to_float4),
+    ("i4tof", to_float4),
+    ("i8tof", to_float4),
+    ("i2tod", to_float8),
+    ("i4tod", to_float8),
+    ("i8tod", to_float8),
+    ("ftod", widen),
+    ("dtof", narrow),
+    ("int2_numeric", to_numeric),
+    ("int4_numeric", to_numeric),
+    ("int8_numeric", to_numeric),
+    ("float4_numeric", to_numeric),
+    ("float8_numeric", to_numeric),
+    ("numeric_int2", numeric_int2),
+    ("numeric_int4", numeric_int4),
+    ("numeric_int8", numeric_int8),
+    ("numeric_float4", numeric_float4),
+    ("numeric_float8", numeric_float8),
+    ("int4_bool", int_bool),
+    ("bool_int4", to_int4),
+    ("booltext", bool_text),
+    ("bpchar_name", to_name),
+    ("text_name", to_name),
+    ("name_text", same),
+    ("name_bpchar", same),
+    ("char_bpchar", same),
+    ("char_text", same),
+    ("text_char", to_char),
+    ("chartoi4", char_int4),
+    ("i4tochar", int4_char),
+    ("bpchar", fit_bpchar),
+    ("varchar", fit_varchar),
+    ("text_regclass", text_regclass),
+    ("date_timestamp", date_timestamp),
+    ("date_timestamptz", date_timestamptz),
+    ("timestamp_date", timestamp_date),
+    ("timestamptz_date", timestamptz_date),
+    ("timestamp_time", timestamp_time),
+    ("timestamptz_time", timestamptz_time),
+    ("timestamptz_timetz", timestamptz_timetz),
+    ("timestamp_timestamptz", timestamp_timestamptz),
+    ("timestamptz_timestamp", timestamptz_timestamp),
+    ("time_interval", time_interval),
+    ("interval_time", interval_time),
+    ("time_timetz", time_timetz),
+    ("timetz_time", timetz_time),
+    ("time_scale", fit_time),
+    ("timetz_scale", fit_time),
+    ("timestamp_scale", fit_time),
+    ("timestamptz_scale", fit_time),
+    ("interval_scale", fit_interval),
+    ("jsonb_bool", json_bool),
+    ("jsonb_numeric", json_numeric),
+    ("jsonb_int2", json_int2),
+    ("jsonb_int4", json_int4),
+    ("jsonb_int8", json_int8),
+    ("jsonb_float4", json_float4),
     ("jsonb_float8", json_float8),
 ];

@@ -5,9 +5,7 @@ use std::cmp::Ordering;
 use crate::error::SqlError;
 use crate::types::body::{Args, Scalar, Value};
 use crate::types::compare::compare;
-use crate::types::datetime::{
-    DATE_INFINITY, DATE_NEG_INFINITY, DAY, INFINITY, NEG_INFINITY,
-};
+use crate::types::datetime::{DATE_INFINITY, DATE_NEG_INFINITY, DAY, INFINITY, NEG_INFINITY};
 use crate::types::datum::Datum;
 use crate::types::oid::Oid;
 use crate::types::registry::{Comparison, EvalContext, ScalarFn};

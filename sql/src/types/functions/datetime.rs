@@ -49,14 +49,20 @@ fn date_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Int4(x.wrapping_sub(y)))
 }
 fn date_pl_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Timestamp(arith::add_interval(date_micros(date(a, 0)?)?, a.interval(1)?)?))
+    Ok(Datum::Timestamp(arith::add_interval(
+        date_micros(date(a, 0)?)?,
+        a.interval(1)?,
+    )?))
 }
 fn interval_pl_date(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     date_pl_interval(cx, &[a.datum(1).clone(), a.datum(0).clone()])
 }
 fn date_mi_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let span = arith::neg(a.interval(1)?)?;
-    Ok(Datum::Timestamp(arith::add_interval(date_micros(date(a, 0)?)?, span)?))
+    Ok(Datum::Timestamp(arith::add_interval(
+        date_micros(date(a, 0)?)?,
+        span,
+    )?))
 }
 /// `date + time`
 fn datetime_timestamp(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -65,7 +71,9 @@ fn datetime_timestamp(_: &dyn EvalContext, a: &[Datum]) -> Value {
     if endless(days) {
         return Ok(Datum::Timestamp(start));
     }
-    Ok(Datum::Timestamp(civil::check_timestamp(start + a.moment(1)?)?))
+    Ok(Datum::Timestamp(civil::check_timestamp(
+        start + a.moment(1)?,
+    )?))
 }
 fn time_plus_date(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     datetime_timestamp(cx, &[a.datum(1).clone(), a.datum(0).clone()])
@@ -89,13 +97,22 @@ fn timetz_plus_date(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 fn timestamp_pl(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Timestamp(arith::add_interval(a.moment(0)?, a.interval(1)?)?))
+    Ok(Datum::Timestamp(arith::add_interval(
+        a.moment(0)?,
+        a.interval(1)?,
+    )?))
 }
 fn timestamp_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Timestamp(arith::add_interval(a.moment(0)?, arith::neg(a.interval(1)?)?)?))
+    Ok(Datum::Timestamp(arith::add_interval(
+        a.moment(0)?,
+        arith::neg(a.interval(1)?)?,
+    )?))
 }
 fn interval_pl_timestamp(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Timestamp(arith::add_interval(a.moment(1)?, a.interval(0)?)?))
+    Ok(Datum::Timestamp(arith::add_interval(
+        a.moment(1)?,
+        a.interval(0)?,
+    )?))
 }
 fn timestamptz_pl(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let sum = arith::add_interval_tz(a.moment(0)?, a.interval(1)?, cx.time_zone())?;
@@ -103,13 +120,20 @@ fn timestamptz_pl(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn timestamptz_mi(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let span = arith::neg(a.interval(1)?)?;
-    Ok(Datum::Timestamptz(arith::add_interval_tz(a.moment(0)?, span, cx.time_zone())?))
+    Ok(Datum::Timestamptz(arith::add_interval_tz(
+        a.moment(0)?,
+        span,
+        cx.time_zone(),
+    )?))
 }
 fn interval_pl_timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     timestamptz_pl(cx, &[a.datum(1).clone(), a.datum(0).clone()])
 }
 fn timestamps_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(arith::subtract(a.moment(0)?, a.moment(1)?)?))
+    Ok(Datum::Interval(arith::subtract(
+        a.moment(0)?,
+        a.moment(1)?,
+    )?))
 }
 
 fn time_shift(a: &[Datum], time: usize, span: usize, sign: i64) -> Value {
@@ -129,7 +153,11 @@ fn time_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
     time_shift(a, 0, 1, -1)
 }
 fn times_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(Interval { months: 0, days: 0, micros: a.moment(0)? - a.moment(1)? }))
+    Ok(Datum::Interval(Interval {
+        months: 0,
+        days: 0,
+        micros: a.moment(0)? - a.moment(1)?,
+    }))
 }
 
 fn interval_pl(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -144,16 +172,24 @@ fn interval_mi(_: &dyn EvalContext, a: &[Datum]) -> Value {
             micros: x.micros.checked_sub(y.micros)?,
         })
     };
-    difference().map(Datum::Interval).ok_or_else(arith::interval_out_of_range)
+    difference()
+        .map(Datum::Interval)
+        .ok_or_else(arith::interval_out_of_range)
 }
 fn interval_um(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Interval(arith::neg(a.interval(0)?)?))
 }
 fn interval_mul(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(arith::multiply(a.interval(0)?, a.float(1)?)?))
+    Ok(Datum::Interval(arith::multiply(
+        a.interval(0)?,
+        a.float(1)?,
+    )?))
 }
 fn mul_d_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(arith::multiply(a.interval(1)?, a.float(0)?)?))
+    Ok(Datum::Interval(arith::multiply(
+        a.interval(1)?,
+        a.float(0)?,
+    )?))
 }
 fn interval_div(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Interval(arith::divide(a.interval(0)?, a.float(1)?)?))
@@ -179,13 +215,19 @@ fn age_tz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     )?))
 }
 fn today(cx: &dyn EvalContext) -> i64 {
-    cx.time_zone().to_local(cx.transaction_time()).div_euclid(DAY) * DAY
+    cx.time_zone()
+        .to_local(cx.transaction_time())
+        .div_euclid(DAY)
+        * DAY
 }
 fn age_now(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Interval(arith::age(today(cx), a.moment(0)?)?))
 }
 fn age_now_tz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(arith::age(today(cx), cx.time_zone().to_local(a.moment(0)?))?))
+    Ok(Datum::Interval(arith::age(
+        today(cx),
+        cx.time_zone().to_local(a.moment(0)?),
+    )?))
 }
 
 /// The parts of any kind of time.
@@ -210,7 +252,10 @@ fn extract(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 fn date_part(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let value = match a.datum(1) {
         // date_part of a date goes through timestamp
-        Datum::Date(v) => part(cx, &[a.datum(0).clone(), Datum::Timestamp(date_micros(*v)?)])?,
+        Datum::Date(v) => part(
+            cx,
+            &[a.datum(0).clone(), Datum::Timestamp(date_micros(*v)?)],
+        )?,
         _ => part(cx, a)?,
     };
     Ok(value.map_or(Datum::Null, |v| Datum::Float8(v.to_f64())))
@@ -221,11 +266,22 @@ fn trunc_timestamp(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Timestamp(cut))
 }
 fn trunc_timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    let zone = if a.len() > 2 { Zone::parse(a.text(2)?)? } else { cx.time_zone() };
-    Ok(Datum::Timestamptz(fields::truncate_tz(a.text(0)?, a.moment(1)?, zone)?))
+    let zone = if a.len() > 2 {
+        Zone::parse(a.text(2)?)?
+    } else {
+        cx.time_zone()
+    };
+    Ok(Datum::Timestamptz(fields::truncate_tz(
+        a.text(0)?,
+        a.moment(1)?,
+        zone,
+    )?))
 }
 fn trunc_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Interval(fields::truncate_interval(a.text(0)?, a.interval(1)?)?))
+    Ok(Datum::Interval(fields::truncate_interval(
+        a.text(0)?,
+        a.interval(1)?,
+    )?))
 }
 
 fn now(cx: &dyn EvalContext, _: &[Datum]) -> Value {
@@ -274,25 +330,27 @@ fn make_date(_: &dyn EvalContext, a: &[Datum]) -> Value {
     {
         return Err(bad());
     }
-    civil::check_date(civil::days_from_civil(real, month, day)).map(Datum::Date).map_err(|_| {
-        SqlError::new(
-            SqlState::DATETIME_FIELD_OVERFLOW,
-            format!("date out of range: {year}-{month:02}-{day:02}"),
-        )
-    })
+    civil::check_date(civil::days_from_civil(real, month, day))
+        .map(Datum::Date)
+        .map_err(|_| {
+            SqlError::new(
+                SqlState::DATETIME_FIELD_OVERFLOW,
+                format!("date out of range: {year}-{month:02}-{day:02}"),
+            )
+        })
 }
 
 fn time_micros(h: i64, m: i64, s: f64) -> Result<i64, SqlError> {
     let micros = (s * 1_000_000.0).round_ties_even();
     let total = h * 3_600_000_000 + m * 60_000_000 + micros as i64;
-    if !(0..=24).contains(&h)
-        || !(0..60).contains(&m)
-        || !(0.0..=60.0).contains(&s)
-        || total > DAY
+    if !(0..=24).contains(&h) || !(0..60).contains(&m) || !(0.0..=60.0).contains(&s) || total > DAY
     {
         return Err(SqlError::new(
             SqlState::DATETIME_FIELD_OVERFLOW,
-            format!("time field value out of range: {h}:{m:02}:{}", seconds_text(s)),
+            format!(
+                "time field value out of range: {h}:{m:02}:{}",
+                seconds_text(s)
+            ),
         ));
     }
     Ok(total)
@@ -300,7 +358,11 @@ fn time_micros(h: i64, m: i64, s: f64) -> Result<i64, SqlError> {
 
 fn seconds_text(s: f64) -> String {
     let text = format!("{s}");
-    if s < 10.0 && s >= 0.0 { format!("0{text}") } else { text }
+    if s < 10.0 && s >= 0.0 {
+        format!("0{text}")
+    } else {
+        text
+    }
 }
 
 fn make_time(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -317,7 +379,11 @@ fn make_timestamp(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Timestamp(make_local(cx, a)?))
 }
 fn make_timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    let zone = if a.len() > 6 { Zone::parse(a.text(6)?)? } else { cx.time_zone() };
+    let zone = if a.len() > 6 {
+        Zone::parse(a.text(6)?)?
+    } else {
+        cx.time_zone()
+    };
     Ok(Datum::Timestamptz(zone.to_utc(make_local(cx, a)?)?))
 }
 fn make_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -337,7 +403,9 @@ fn make_interval(_: &dyn EvalContext, a: &[Datum]) -> Value {
             micros: i64::try_from(micros + fraction as i128).ok()?,
         })
     };
-    span().map(Datum::Interval).ok_or_else(arith::interval_out_of_range)
+    span()
+        .map(Datum::Interval)
+        .ok_or_else(arith::interval_out_of_range)
 }
 
 /// `to_timestamp(float8)`
@@ -350,7 +418,11 @@ fn float_timestamptz(_: &dyn EvalContext, a: &[Datum]) -> Value {
         ));
     }
     if seconds.is_infinite() {
-        return Ok(Datum::Timestamptz(if seconds > 0.0 { INFINITY } else { NEG_INFINITY }));
+        return Ok(Datum::Timestamptz(if seconds > 0.0 {
+            INFINITY
+        } else {
+            NEG_INFINITY
+        }));
     }
     let micros = (seconds * 1_000_000.0).round_ties_even();
     if micros.abs() >= 9.223e18 {
@@ -368,41 +440,79 @@ fn finite(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("date_pli", date_pli), ("date_mii", date_mii), ("date_mi", date_mi),
-    ("date_pl_interval", date_pl_interval), ("date_mi_interval", date_mi_interval),
+    ("date_pli", date_pli),
+    ("date_mii", date_mii),
+    ("date_mi", date_mi),
+    ("date_pl_interval", date_pl_interval),
+    ("date_mi_interval", date_mi_interval),
     ("datetime_timestamp", datetime_timestamp),
     ("datetimetz_timestamptz", datetimetz_timestamptz),
-    ("timestamp_pl_interval", timestamp_pl), ("timestamp_mi_interval", timestamp_mi),
-    ("timestamptz_pl_interval", timestamptz_pl), ("timestamptz_mi_interval", timestamptz_mi),
-    ("timestamp_mi", timestamps_mi), ("time_pl_interval", time_pl),
-    ("timetz_pl_interval", time_pl), ("time_mi_interval", time_mi),
-    ("timetz_mi_interval", time_mi), ("time_mi_time", times_mi),
-    ("interval_pl", interval_pl), ("interval_mi", interval_mi), ("interval_um", interval_um),
-    ("interval_mul", interval_mul), ("mul_d_interval", mul_d_interval),
-    ("interval_div", interval_div), ("interval_justify_hours", justify_hours),
-    ("interval_justify_days", justify_days), ("interval_justify_interval", justify_interval),
-    ("timestamp_age", age), ("timestamptz_age", age_tz),
-    ("extract_date", extract), ("extract_time", extract), ("extract_timetz", extract),
-    ("extract_timestamp", extract), ("extract_timestamptz", extract),
-    ("extract_interval", extract), ("time_part", date_part), ("timetz_part", date_part),
-    ("timestamp_part", date_part), ("timestamptz_part", date_part),
-    ("interval_part", date_part), ("timestamp_trunc", trunc_timestamp),
-    ("timestamptz_trunc", trunc_timestamptz), ("timestamptz_trunc_zone", trunc_timestamptz),
-    ("interval_trunc", trunc_interval), ("now", now),
-    ("statement_timestamp", statement_timestamp), ("clock_timestamp", clock_timestamp),
-    ("timestamp_zone", at_zone), ("timestamptz_zone", at_zone), ("timetz_zone", at_zone),
-    ("timestamp_izone", at_zone), ("timestamptz_izone", at_zone), ("timetz_izone", at_zone),
-    ("make_date", make_date), ("make_time", make_time), ("make_timestamp", make_timestamp),
+    ("timestamp_pl_interval", timestamp_pl),
+    ("timestamp_mi_interval", timestamp_mi),
+    ("timestamptz_pl_interval", timestamptz_pl),
+    ("timestamptz_mi_interval", timestamptz_mi),
+    ("timestamp_mi", timestamps_mi),
+    ("time_pl_interval", time_pl),
+    ("timetz_pl_interval", time_pl),
+    ("time_mi_interval", time_mi),
+    ("timetz_mi_interval", time_mi),
+    ("time_mi_time", times_mi),
+    ("interval_pl", interval_pl),
+    ("interval_mi", interval_mi),
+    ("interval_um", interval_um),
+    ("interval_mul", interval_mul),
+    ("mul_d_interval", mul_d_interval),
+    ("interval_div", interval_div),
+    ("interval_justify_hours", justify_hours),
+    ("interval_justify_days", justify_days),
+    ("interval_justify_interval", justify_interval),
+    ("timestamp_age", age),
+    ("timestamptz_age", age_tz),
+    ("extract_date", extract),
+    ("extract_time", extract),
+    ("extract_timetz", extract),
+    ("extract_timestamp", extract),
+    ("extract_timestamptz", extract),
+    ("extract_interval", extract),
+    ("time_part", date_part),
+    ("timetz_part", date_part),
+    ("timestamp_part", date_part),
+    ("timestamptz_part", date_part),
+    ("interval_part", date_part),
+    ("timestamp_trunc", trunc_timestamp),
+    ("timestamptz_trunc", trunc_timestamptz),
+    ("timestamptz_trunc_zone", trunc_timestamptz),
+    ("interval_trunc", trunc_interval),
+    ("now", now),
+    ("statement_timestamp", statement_timestamp),
+    ("clock_timestamp", clock_timestamp),
+    ("timestamp_zone", at_zone),
+    ("timestamptz_zone", at_zone),
+    ("timetz_zone", at_zone),
+    ("timestamp_izone", at_zone),
+    ("timestamptz_izone", at_zone),
+    ("timetz_izone", at_zone),
+    ("make_date", make_date),
+    ("make_time", make_time),
+    ("make_timestamp", make_timestamp),
     ("make_timestamptz", make_timestamptz),
-    ("make_timestamptz_at_timezone", make_timestamptz), ("make_interval", make_interval),
-    ("float8_timestamptz", float_timestamptz), ("date_finite", finite),
-    ("timestamp_finite", finite), ("interval_finite", finite),
+    ("make_timestamptz_at_timezone", make_timestamptz),
+    ("make_interval", make_interval),
+    ("float8_timestamptz", float_timestamptz),
+    ("date_finite", finite),
+    ("timestamp_finite", finite),
+    ("interval_finite", finite),
     // SQL-language functions of PostgreSQL, by number
-    ("sql_1386", age_now_tz), ("sql_2059", age_now), ("sql_1384", date_part),
-("sql_2546", interval_pl_date),
-    ("sql_2547", interval_pl_timetz), ("sql_2548", interval_pl_timestamp),
-    ("sql_2549", interval_pl_timestamptz), ("sql_2550", int_plus_date),
-    ("sql_1296", timestamp_of_date_time), ("sql_1298", timetz_plus_date),
+    ("sql_1386", age_now_tz),
+    ("sql_2059", age_now),
+    ("sql_1384", date_part),
+    ("sql_2546", interval_pl_date),
+    ("sql_2547", interval_pl_timetz),
+    ("sql_2548", interval_pl_timestamp),
+    ("sql_2549", interval_pl_timestamptz),
+    ("sql_2550", int_plus_date),
+    ("sql_1296", timestamp_of_date_time),
+    ("sql_1298", timetz_plus_date),
     ("sql_1848", interval_pl_time),
     ("sql_1176", date_time_timestamptz),
 ];

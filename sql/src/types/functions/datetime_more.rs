@@ -3,8 +3,8 @@
 use crate::error::{SqlError, SqlState};
 use crate::types::body::{Args, Scalar, Value};
 use crate::types::datetime::{INFINITY, NEG_INFINITY, arith, civil, template};
-use crate::types::fault::datetime_out_of_range;
 use crate::types::datum::Datum;
+use crate::types::fault::datetime_out_of_range;
 use crate::types::registry::EvalContext;
 
 use super::number_template;
@@ -102,9 +102,10 @@ fn period(
     })
 }
 fn overlaps(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    let (Some(x), Some(y)) =
-        (period(cx, a.datum(0), a.datum(1))?, period(cx, a.datum(2), a.datum(3))?)
-    else {
+    let (Some(x), Some(y)) = (
+        period(cx, a.datum(0), a.datum(1))?,
+        period(cx, a.datum(2), a.datum(3))?,
+    ) else {
         return Ok(Datum::Null);
     };
     // the later start must lie before the other's end
@@ -118,9 +119,7 @@ fn overlaps(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     }
     Ok(match early_end {
         None => Datum::Null,
-        Some(end) if late < end => {
-            Datum::Bool(true)
-        }
+        Some(end) if late < end => Datum::Bool(true),
         Some(_) => Datum::Bool(false),
     })
 }
@@ -133,14 +132,29 @@ fn to_number(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("timestamp_to_char", timestamp_to_char), ("timestamptz_to_char", timestamptz_to_char),
-    ("interval_to_char", interval_to_char), ("to_date", to_date),
-    ("to_timestamp", to_timestamp), ("timestamp_bin", date_bin), ("timestamptz_bin", date_bin),
-    ("overlaps_timestamp", overlaps), ("overlaps_time", overlaps), ("overlaps_timetz", overlaps),
-    ("sql_1305", overlaps), ("sql_1306", overlaps), ("sql_1307", overlaps),
-    ("sql_1309", overlaps), ("sql_1310", overlaps), ("sql_1311", overlaps),
-    ("sql_2042", overlaps), ("sql_2043", overlaps), ("sql_2044", overlaps),
-    ("int4_to_char", number_to_char), ("int8_to_char", number_to_char),
-    ("float4_to_char", number_to_char), ("float8_to_char", number_to_char),
-    ("numeric_to_char", number_to_char), ("numeric_to_number", to_number),
+    ("timestamp_to_char", timestamp_to_char),
+    ("timestamptz_to_char", timestamptz_to_char),
+    ("interval_to_char", interval_to_char),
+    ("to_date", to_date),
+    ("to_timestamp", to_timestamp),
+    ("timestamp_bin", date_bin),
+    ("timestamptz_bin", date_bin),
+    ("overlaps_timestamp", overlaps),
+    ("overlaps_time", overlaps),
+    ("overlaps_timetz", overlaps),
+    ("sql_1305", overlaps),
+    ("sql_1306", overlaps),
+    ("sql_1307", overlaps),
+    ("sql_1309", overlaps),
+    ("sql_1310", overlaps),
+    ("sql_1311", overlaps),
+    ("sql_2042", overlaps),
+    ("sql_2043", overlaps),
+    ("sql_2044", overlaps),
+    ("int4_to_char", number_to_char),
+    ("int8_to_char", number_to_char),
+    ("float4_to_char", number_to_char),
+    ("float8_to_char", number_to_char),
+    ("numeric_to_char", number_to_char),
+    ("numeric_to_number", to_number),
 ];

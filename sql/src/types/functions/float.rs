@@ -9,13 +9,22 @@ use crate::types::fault::division_by_zero;
 use crate::types::registry::EvalContext;
 
 fn overflow() -> SqlError {
-    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: overflow")
+    SqlError::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        "value out of range: overflow",
+    )
 }
 fn underflow() -> SqlError {
-    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value out of range: underflow")
+    SqlError::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        "value out of range: underflow",
+    )
 }
 fn input_range() -> SqlError {
-    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "input is out of range")
+    SqlError::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        "input is out of range",
+    )
 }
 
 /// Infinite only when an operand was, zero only when it may be.
@@ -137,16 +146,27 @@ plain! {
 }
 
 fn finite(v: f64) -> Result<f64, SqlError> {
-    if v.is_infinite() { Err(input_range()) } else { Ok(v) }
+    if v.is_infinite() {
+        Err(input_range())
+    } else {
+        Ok(v)
+    }
 }
 
 fn within(v: f64, min: f64, max: f64) -> Result<f64, SqlError> {
-    if v < min || v > max { Err(input_range()) } else { Ok(v) }
+    if v < min || v > max {
+        Err(input_range())
+    } else {
+        Ok(v)
+    }
 }
 
 fn logarithm(v: f64) -> Result<f64, SqlError> {
     let error = |message: &'static str| {
-        Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_LOGARITHM, message))
+        Err(SqlError::new(
+            SqlState::INVALID_ARGUMENT_FOR_LOGARITHM,
+            message,
+        ))
     };
     if v == 0.0 {
         error("cannot take logarithm of zero")
@@ -169,7 +189,12 @@ struct Quadrant {
 
 impl Quadrant {
     fn of(degrees: f64) -> Self {
-        let mut q = Self { angle: degrees % 360.0, sin: 1.0, cos: 1.0, tan: 1.0 };
+        let mut q = Self {
+            angle: degrees % 360.0,
+            sin: 1.0,
+            cos: 1.0,
+            tan: 1.0,
+        };
         if q.angle < 0.0 {
             q.angle = -q.angle;
             q.sin = -q.sin;
@@ -199,23 +224,41 @@ fn cos_to_60(x: f64) -> f64 {
     1.0 - less / (1.0 - (60.0 * RADIANS_PER_DEGREE).cos()) / 2.0
 }
 fn sin_first(x: f64) -> f64 {
-    if x <= 30.0 { sin_to_30(x) } else { cos_to_60(90.0 - x) }
+    if x <= 30.0 {
+        sin_to_30(x)
+    } else {
+        cos_to_60(90.0 - x)
+    }
 }
 fn cos_first(x: f64) -> f64 {
-    if x <= 60.0 { cos_to_60(x) } else { sin_to_30(90.0 - x) }
+    if x <= 60.0 {
+        cos_to_60(x)
+    } else {
+        sin_to_30(90.0 - x)
+    }
 }
 fn asin_first(x: f64) -> f64 {
-    if x <= 0.5 { x.asin() / 0.5f64.asin() * 30.0 } else { 90.0 - x.acos() / 0.5f64.acos() * 60.0 }
+    if x <= 0.5 {
+        x.asin() / 0.5f64.asin() * 30.0
+    } else {
+        90.0 - x.acos() / 0.5f64.acos() * 60.0
+    }
 }
 fn acos_first(x: f64) -> f64 {
-    if x <= 0.5 { 90.0 - x.asin() / 0.5f64.asin() * 30.0 } else { x.acos() / 0.5f64.acos() * 60.0 }
+    if x <= 0.5 {
+        90.0 - x.asin() / 0.5f64.asin() * 30.0
+    } else {
+        x.acos() / 0.5f64.acos() * 60.0
+    }
 }
 
 fn atan2(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Float8(a.float(0)?.atan2(a.float(1)?)))
 }
 fn atan2d(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Float8(a.float(0)?.atan2(a.float(1)?) / 1f64.atan() * 45.0))
+    Ok(Datum::Float8(
+        a.float(0)?.atan2(a.float(1)?) / 1f64.atan() * 45.0,
+    ))
 }
 
 fn sqrt(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -232,7 +275,10 @@ fn sqrt(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn power(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (base, exponent) = (a.float(0)?, a.float(1)?);
     let error = |message: &'static str| {
-        Err(SqlError::new(SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION, message))
+        Err(SqlError::new(
+            SqlState::INVALID_ARGUMENT_FOR_POWER_FUNCTION,
+            message,
+        ))
     };
     if base == 0.0 && exponent < 0.0 {
         return error("zero raised to a negative power is undefined");
@@ -242,7 +288,11 @@ fn power(_: &dyn EvalContext, a: &[Datum]) -> Value {
     }
     let infinite = base.is_infinite() || exponent.is_infinite();
     let result = base.powf(exponent);
-    Ok(Datum::Float8(checked(result, infinite, infinite || base == 0.0)?))
+    Ok(Datum::Float8(checked(
+        result,
+        infinite,
+        infinite || base == 0.0,
+    )?))
 }
 
 fn pi(_: &dyn EvalContext, _: &[Datum]) -> Value {
@@ -250,7 +300,9 @@ fn pi(_: &dyn EvalContext, _: &[Datum]) -> Value {
 }
 
 fn random(cx: &dyn EvalContext, _: &[Datum]) -> Value {
-    Ok(Datum::Float8((cx.random_u64() >> 11) as f64 / (1u64 << 53) as f64))
+    Ok(Datum::Float8(
+        (cx.random_u64() >> 11) as f64 / (1u64 << 53) as f64,
+    ))
 }
 
 fn setseed(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -264,7 +316,10 @@ fn setseed(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 fn bucket_error(message: &'static str) -> SqlError {
-    SqlError::new(SqlState::INVALID_ARGUMENT_FOR_WIDTH_BUCKET_FUNCTION, message)
+    SqlError::new(
+        SqlState::INVALID_ARGUMENT_FOR_WIDTH_BUCKET_FUNCTION,
+        message,
+    )
 }
 
 fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -273,7 +328,9 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
         return Err(bucket_error("count must be greater than zero"));
     }
     if v.is_nan() || low.is_nan() || high.is_nan() {
-        return Err(bucket_error("operand, lower bound, and upper bound cannot be NaN"));
+        return Err(bucket_error(
+            "operand, lower bound, and upper bound cannot be NaN",
+        ));
     }
     if low.is_infinite() || high.is_infinite() {
         return Err(bucket_error("lower and upper bounds must be finite"));
@@ -281,7 +338,11 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
     if low == high {
         return Err(bucket_error("lower bound cannot equal upper bound"));
     }
-    let (v, low, high) = if low < high { (v, low, high) } else { (-v, -low, -high) };
+    let (v, low, high) = if low < high {
+        (v, low, high)
+    } else {
+        (-v, -low, -high)
+    };
     let bucket = if v < low {
         0
     } else if v >= high {
@@ -295,19 +356,65 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("float4pl", add4), ("float4mi", sub4), ("float4mul", mul4), ("float4div", div4),
-    ("float8pl", add8), ("float8mi", sub8), ("float8mul", mul8), ("float8div", div8),
-    ("float48pl", add8), ("float48mi", sub8), ("float48mul", mul8), ("float48div", div8),
-    ("float84pl", add8), ("float84mi", sub8), ("float84mul", mul8), ("float84div", div8),
-    ("float4abs", abs), ("float8abs", abs), ("float4um", neg), ("float8um", neg),
-    ("float4up", plus), ("float8up", plus),
-    ("dceil", ceil), ("dfloor", floor), ("dround", round), ("dtrunc", trunc), ("dsign", sign),
-    ("dsqrt", sqrt), ("dcbrt", cbrt), ("dpow", power), ("dexp", exp), ("dlog1", ln),
-    ("dlog10", log10), ("dpi", pi), ("degrees", degrees), ("radians", radians),
-    ("dsin", sin), ("dcos", cos), ("dtan", tan), ("dcot", cot), ("dasin", asin), ("dacos", acos),
-    ("datan", atan), ("datan2", atan2), ("dsinh", sinh), ("dcosh", cosh), ("dtanh", tanh),
-    ("dasinh", asinh), ("dacosh", acosh), ("datanh", atanh), ("dsind", sind), ("dcosd", cosd),
-    ("dtand", tand), ("dcotd", cotd), ("dasind", asind), ("dacosd", acosd), ("datand", atand),
-    ("datan2d", atan2d), ("drandom", random), ("setseed", setseed),
+    ("float4pl", add4),
+    ("float4mi", sub4),
+    ("float4mul", mul4),
+    ("float4div", div4),
+    ("float8pl", add8),
+    ("float8mi", sub8),
+    ("float8mul", mul8),
+    ("float8div", div8),
+    ("float48pl", add8),
+    ("float48mi", sub8),
+    ("float48mul", mul8),
+    ("float48div", div8),
+    ("float84pl", add8),
+    ("float84mi", sub8),
+    ("float84mul", mul8),
+    ("float84div", div8),
+    ("float4abs", abs),
+    ("float8abs", abs),
+    ("float4um", neg),
+    ("float8um", neg),
+    ("float4up", plus),
+    ("float8up", plus),
+    ("dceil", ceil),
+    ("dfloor", floor),
+    ("dround", round),
+    ("dtrunc", trunc),
+    ("dsign", sign),
+    ("dsqrt", sqrt),
+    ("dcbrt", cbrt),
+    ("dpow", power),
+    ("dexp", exp),
+    ("dlog1", ln),
+    ("dlog10", log10),
+    ("dpi", pi),
+    ("degrees", degrees),
+    ("radians", radians),
+    ("dsin", sin),
+    ("dcos", cos),
+    ("dtan", tan),
+    ("dcot", cot),
+    ("dasin", asin),
+    ("dacos", acos),
+    ("datan", atan),
+    ("datan2", atan2),
+    ("dsinh", sinh),
+    ("dcosh", cosh),
+    ("dtanh", tanh),
+    ("dasinh", asinh),
+    ("dacosh", acosh),
+    ("datanh", atanh),
+    ("dsind", sind),
+    ("dcosd", cosd),
+    ("dtand", tand),
+    ("dcotd", cotd),
+    ("dasind", asind),
+    ("dacosd", acosd),
+    ("datand", atand),
+    ("datan2d", atan2d),
+    ("drandom", random),
+    ("setseed", setseed),
     ("width_bucket_float8", width_bucket),
 ];

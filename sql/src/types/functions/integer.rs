@@ -21,11 +21,19 @@ fn int8(v: Option<i64>) -> Value {
 }
 
 fn divide(a: i64, b: i64) -> Result<Option<i64>, SqlError> {
-    if b == 0 { Err(division_by_zero()) } else { Ok(a.checked_div(b)) }
+    if b == 0 {
+        Err(division_by_zero())
+    } else {
+        Ok(a.checked_div(b))
+    }
 }
 
 fn modulo(a: i64, b: i64) -> Result<Option<i64>, SqlError> {
-    if b == 0 { Err(division_by_zero()) } else { Ok(Some(a.checked_rem(b).unwrap_or(0))) }
+    if b == 0 {
+        Err(division_by_zero())
+    } else {
+        Ok(Some(a.checked_rem(b).unwrap_or(0)))
+    }
 }
 
 macro_rules! arithmetic {
@@ -121,10 +129,14 @@ shifts!(shl8 shr8 int8 i64);
 
 /// PostgreSQL shifts an int2 as a C int and cuts the result.
 fn shl2(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int2((a.int(0)? as i32).wrapping_shl(a.int(1)? as u32) as i16))
+    Ok(Datum::Int2(
+        (a.int(0)? as i32).wrapping_shl(a.int(1)? as u32) as i16,
+    ))
 }
 fn shr2(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int2((a.int(0)? as i32).wrapping_shr(a.int(1)? as u32) as i16))
+    Ok(Datum::Int2(
+        (a.int(0)? as i32).wrapping_shr(a.int(1)? as u32) as i16,
+    ))
 }
 
 fn to_hex32(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -135,24 +147,76 @@ fn to_hex64(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("int2pl", add2), ("int2mi", sub2), ("int2mul", mul2), ("int2div", div2), ("int2mod", rem2),
-    ("int4pl", add4), ("int4mi", sub4), ("int4mul", mul4), ("int4div", div4), ("int4mod", rem4),
-    ("int8pl", add8), ("int8mi", sub8), ("int8mul", mul8), ("int8div", div8), ("int8mod", rem8),
-    ("int24pl", add4), ("int24mi", sub4), ("int24mul", mul4), ("int24div", div4),
-    ("int42pl", add4), ("int42mi", sub4), ("int42mul", mul4), ("int42div", div4),
-    ("int28pl", add8), ("int28mi", sub8), ("int28mul", mul8), ("int28div", div8),
-    ("int82pl", add8), ("int82mi", sub8), ("int82mul", mul8), ("int82div", div8),
-    ("int48pl", add8), ("int48mi", sub8), ("int48mul", mul8), ("int48div", div8),
-    ("int84pl", add8), ("int84mi", sub8), ("int84mul", mul8), ("int84div", div8),
-    ("int2abs", abs2), ("int4abs", abs4), ("int8abs", abs8),
-    ("int2um", neg2), ("int4um", neg4), ("int8um", neg8),
-    ("int2up", plus), ("int4up", plus), ("int8up", plus),
-    ("int2not", not2), ("int4not", not4), ("int8not", not8),
-    ("int2and", and2), ("int4and", and4), ("int8and", and8),
-    ("int2or", or2), ("int4or", or4), ("int8or", or8),
-    ("int2xor", xor2), ("int4xor", xor4), ("int8xor", xor8),
-    ("int2shl", shl2), ("int4shl", shl4), ("int8shl", shl8),
-    ("int2shr", shr2), ("int4shr", shr4), ("int8shr", shr8),
-    ("int4gcd", gcd4), ("int8gcd", gcd8), ("int4lcm", lcm4), ("int8lcm", lcm8),
-    ("to_hex32", to_hex32), ("to_hex64", to_hex64),
+    ("int2pl", add2),
+    ("int2mi", sub2),
+    ("int2mul", mul2),
+    ("int2div", div2),
+    ("int2mod", rem2),
+    ("int4pl", add4),
+    ("int4mi", sub4),
+    ("int4mul", mul4),
+    ("int4div", div4),
+    ("int4mod", rem4),
+    ("int8pl", add8),
+    ("int8mi", sub8),
+    ("int8mul", mul8),
+    ("int8div", div8),
+    ("int8mod", rem8),
+    ("int24pl", add4),
+    ("int24mi", sub4),
+    ("int24mul", mul4),
+    ("int24div", div4),
+    ("int42pl", add4),
+    ("int42mi", sub4),
+    ("int42mul", mul4),
+    ("int42div", div4),
+    ("int28pl", add8),
+    ("int28mi", sub8),
+    ("int28mul", mul8),
+    ("int28div", div8),
+    ("int82pl", add8),
+    ("int82mi", sub8),
+    ("int82mul", mul8),
+    ("int82div", div8),
+    ("int48pl", add8),
+    ("int48mi", sub8),
+    ("int48mul", mul8),
+    ("int48div", div8),
+    ("int84pl", add8),
+    ("int84mi", sub8),
+    ("int84mul", mul8),
+    ("int84div", div8),
+    ("int2abs", abs2),
+    ("int4abs", abs4),
+    ("int8abs", abs8),
+    ("int2um", neg2),
+    ("int4um", neg4),
+    ("int8um", neg8),
+    ("int2up", plus),
+    ("int4up", plus),
+    ("int8up", plus),
+    ("int2not", not2),
+    ("int4not", not4),
+    ("int8not", not8),
+    ("int2and", and2),
+    ("int4and", and4),
+    ("int8and", and8),
+    ("int2or", or2),
+    ("int4or", or4),
+    ("int8or", or8),
+    ("int2xor", xor2),
+    ("int4xor", xor4),
+    ("int8xor", xor8),
+    ("int2shl", shl2),
+    ("int4shl", shl4),
+    ("int8shl", shl8),
+    ("int2shr", shr2),
+    ("int4shr", shr4),
+    ("int8shr", shr8),
+    ("int4gcd", gcd4),
+    ("int8gcd", gcd8),
+    ("int4lcm", lcm4),
+    ("int8lcm", lcm8),
+    ("to_hex32", to_hex32),
+    ("to_hex64", to_hex64),
 ];

@@ -45,7 +45,11 @@ fn cut(text: &str) -> Result<Template, SqlError> {
     let mut point = false;
     let mut shifted = false;
     while let Some(c) = rest.chars().next() {
-        let upper: String = rest.chars().take(4).collect::<String>().to_ascii_uppercase();
+        let upper: String = rest
+            .chars()
+            .take(4)
+            .collect::<String>()
+            .to_ascii_uppercase();
         let (mark, length) = if upper.starts_with("EEEE") {
             out.scientific = true;
             (None, 4)
@@ -69,13 +73,18 @@ fn cut(text: &str) -> Result<Template, SqlError> {
         } else if c == '"' {
             let tail = rest.get(1..).unwrap_or("");
             let end = tail.find('"').unwrap_or(tail.len());
-            out.marks.extend(tail.get(..end).unwrap_or("").chars().map(Mark::Literal));
+            out.marks
+                .extend(tail.get(..end).unwrap_or("").chars().map(Mark::Literal));
             rest = tail.get(end + 1..).unwrap_or("");
             continue;
         } else {
             let mark = match c.to_ascii_uppercase() {
                 '9' | '0' => {
-                    let digit = if point || shifted { &mut out.fraction } else { &mut out.integer };
+                    let digit = if point || shifted {
+                        &mut out.fraction
+                    } else {
+                        &mut out.integer
+                    };
                     if shifted {
                         out.shift += 1;
                     } else {
@@ -120,8 +129,19 @@ fn cut(text: &str) -> Result<Template, SqlError> {
 
 fn roman(value: i64, upper: bool, fill: bool) -> String {
     const PARTS: [(i64, &str); 13] = [
-        (1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"),
-        (40, "XL"), (10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I"),
+        (1000, "M"),
+        (900, "CM"),
+        (500, "D"),
+        (400, "CD"),
+        (100, "C"),
+        (90, "XC"),
+        (50, "L"),
+        (40, "XL"),
+        (10, "X"),
+        (9, "IX"),
+        (5, "V"),
+        (4, "IV"),
+        (1, "I"),
     ];
     let mut out = String::new();
     if !(1..4000).contains(&value) {
@@ -174,7 +194,11 @@ pub(super) fn write(value: &Datum, text: &str) -> Result<String, SqlError> {
         Some((i, f)) => (i.to_owned(), f.to_owned()),
         None => (digits, String::new()),
     };
-    let integer = if integer == "0" { String::new() } else { integer };
+    let integer = if integer == "0" {
+        String::new()
+    } else {
+        integer
+    };
     let overflow = integer.len() > template.integer || !number.is_finite();
     Ok(lay_out(&template, &integer, &fraction, negative, overflow))
 }
@@ -190,8 +214,14 @@ fn lay_out(
     let mut out = String::new();
     let pad = template.integer.saturating_sub(integer.len());
     let zero_from = template.zero_start.map_or(usize::MAX, |z| z - 1);
-    let has_sign = template.marks.iter().any(|m| matches!(m, Mark::Sign | Mark::Minus | Mark::Plus | Mark::Either));
-    let first_digit = template.marks.iter().position(|m| matches!(m, Mark::Nine | Mark::Zero | Mark::Point));
+    let has_sign = template
+        .marks
+        .iter()
+        .any(|m| matches!(m, Mark::Sign | Mark::Minus | Mark::Plus | Mark::Either));
+    let first_digit = template
+        .marks
+        .iter()
+        .position(|m| matches!(m, Mark::Nine | Mark::Zero | Mark::Point));
     let sign_after = template.marks.iter().position(|m| *m == Mark::Sign) > first_digit;
     let leading_sign = template.marks.contains(&Mark::Sign) && !sign_after;
     let mut sign_text = if template.angle {
@@ -218,7 +248,10 @@ fn lay_out(
         match mark {
             Mark::Nine | Mark::Zero if position < template.integer => {
                 let digit = if position >= pad {
-                    integer.as_bytes().get(position - pad).map(|b| char::from(*b))
+                    integer
+                        .as_bytes()
+                        .get(position - pad)
+                        .map(|b| char::from(*b))
                 } else if position >= zero_from {
                     Some('0')
                 } else if position + 1 == template.integer && !has_fraction(template) {
@@ -248,7 +281,10 @@ fn lay_out(
                 position += 1;
             }
             Mark::Nine | Mark::Zero => {
-                let digit = fraction.as_bytes().get(fraction_at).map_or('0', |b| char::from(*b));
+                let digit = fraction
+                    .as_bytes()
+                    .get(fraction_at)
+                    .map_or('0', |b| char::from(*b));
                 if !template.fill || fraction_at < kept_fraction {
                     out.push(if overflow { '#' } else { digit });
                 }
@@ -353,8 +389,18 @@ fn scientific(number: &Numeric, template: &Template) -> String {
     let text = format!("{:.*e}", template.fraction, value);
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    let sign = if number.signum() < 0 { "-" } else if template.fill { "" } else { " " };
-    format!("{sign}{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
+    let sign = if number.signum() < 0 {
+        "-"
+    } else if template.fill {
+        ""
+    } else {
+        " "
+    };
+    format!(
+        "{sign}{mantissa}e{}{:02}",
+        if exponent < 0 { '-' } else { '+' },
+        exponent.abs()
+    )
 }
 
 /// `to_number(text, template)`.
@@ -430,7 +476,9 @@ pub(super) fn read(text: &str, template: &str) -> Result<Numeric, SqlError> {
     if digits.is_empty() || digits == "." {
         return Err(crate::types::fault::invalid_input("numeric", text.trim()));
     }
-    let scale = digits.split_once('.').map_or(0, |(_, f)| f.len().min(template.fraction));
+    let scale = digits
+        .split_once('.')
+        .map_or(0, |(_, f)| f.len().min(template.fraction));
     let ty = PgType::with_typmod(
         Oid::NUMERIC,
         typmod::numeric((template.integer + scale) as i32, scale as i32),
@@ -439,6 +487,10 @@ pub(super) fn read(text: &str, template: &str) -> Result<Numeric, SqlError> {
         Datum::Numeric(v) => v,
         _ => return Ok(Numeric::ZERO),
     };
-    let value = if template.shift > 0 { value.scaled_by_ten(-(template.shift as i32)) } else { value };
+    let value = if template.shift > 0 {
+        value.scaled_by_ten(-(template.shift as i32))
+    } else {
+        value
+    };
     Ok(if negative { value.neg() } else { value })
 }

@@ -73,12 +73,20 @@ fn gcd(_: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn scale(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let v = a.numeric(0)?;
-    Ok(if v.is_finite() { Datum::Int4(i32::from(v.scale())) } else { Datum::Null })
+    Ok(if v.is_finite() {
+        Datum::Int4(i32::from(v.scale()))
+    } else {
+        Datum::Null
+    })
 }
 
 fn min_scale(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let v = a.numeric(0)?;
-    Ok(if v.is_finite() { Datum::Int4(i32::from(v.normalized().scale())) } else { Datum::Null })
+    Ok(if v.is_finite() {
+        Datum::Int4(i32::from(v.normalized().scale()))
+    } else {
+        Datum::Null
+    })
 }
 
 fn factorial(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -102,7 +110,10 @@ fn fit(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 fn bucket_error(message: &'static str) -> SqlError {
-    SqlError::new(SqlState::INVALID_ARGUMENT_FOR_WIDTH_BUCKET_FUNCTION, message)
+    SqlError::new(
+        SqlState::INVALID_ARGUMENT_FOR_WIDTH_BUCKET_FUNCTION,
+        message,
+    )
 }
 
 fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -111,7 +122,9 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
         return Err(bucket_error("count must be greater than zero"));
     }
     if v.is_nan() || low.is_nan() || high.is_nan() {
-        return Err(bucket_error("operand, lower bound, and upper bound cannot be NaN"));
+        return Err(bucket_error(
+            "operand, lower bound, and upper bound cannot be NaN",
+        ));
     }
     if !low.is_finite() || !high.is_finite() {
         return Err(bucket_error("lower and upper bounds must be finite"));
@@ -137,16 +150,38 @@ fn width_bucket(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("numeric_add", add), ("numeric_sub", sub), ("numeric_mul", mul), ("numeric_div", div),
-    ("numeric_mod", rem), ("numeric_div_trunc", div_trunc), ("numeric_power", power),
-    ("numeric_log", log), ("numeric_uminus", neg), ("numeric_uplus", plus), ("numeric_abs", abs),
-    ("numeric_ceil", ceil), ("numeric_floor", floor), ("numeric_sqrt", sqrt),
-    ("numeric_exp", exp), ("numeric_ln", ln), ("numeric_sign", sign), ("numeric_inc", inc),
-    ("numeric_round", round), ("numeric_trunc", trunc), ("numeric_gcd", gcd),
-    ("numeric_lcm", lcm), ("numeric_scale", scale), ("numeric_min_scale", min_scale),
-    ("numeric_trim_scale", trim_scale), ("numeric_fac", factorial), ("numeric", fit),
+    ("numeric_add", add),
+    ("numeric_sub", sub),
+    ("numeric_mul", mul),
+    ("numeric_div", div),
+    ("numeric_mod", rem),
+    ("numeric_div_trunc", div_trunc),
+    ("numeric_power", power),
+    ("numeric_log", log),
+    ("numeric_uminus", neg),
+    ("numeric_uplus", plus),
+    ("numeric_abs", abs),
+    ("numeric_ceil", ceil),
+    ("numeric_floor", floor),
+    ("numeric_sqrt", sqrt),
+    ("numeric_exp", exp),
+    ("numeric_ln", ln),
+    ("numeric_sign", sign),
+    ("numeric_inc", inc),
+    ("numeric_round", round),
+    ("numeric_trunc", trunc),
+    ("numeric_gcd", gcd),
+    ("numeric_lcm", lcm),
+    ("numeric_scale", scale),
+    ("numeric_min_scale", min_scale),
+    ("numeric_trim_scale", trim_scale),
+    ("numeric_fac", factorial),
+    ("numeric", fit),
     ("width_bucket_numeric", width_bucket),
     // SQL-language functions of PostgreSQL: log(numeric), log10(numeric), round and trunc with
     // one argument
-    ("sql_1741", log10), ("sql_1481", log10), ("sql_1708", round), ("sql_1710", trunc),
+    ("sql_1741", log10),
+    ("sql_1481", log10),
+    ("sql_1708", round),
+    ("sql_1710", trunc),
 ];

@@ -51,7 +51,11 @@ fn numeric(cx: &dyn EvalContext, a: &[Datum]) -> Rows {
         return Ok(Vec::new());
     }
     let (start, stop) = (a.numeric(0)?, a.numeric(1)?);
-    let step = if a.len() > 2 { a.numeric(2)? } else { Numeric::new(1, 0) };
+    let step = if a.len() > 2 {
+        a.numeric(2)?
+    } else {
+        Numeric::new(1, 0)
+    };
     let finite = |v: &Numeric, what: &str| {
         if v.is_finite() {
             return Ok(());
@@ -68,7 +72,11 @@ fn numeric(cx: &dyn EvalContext, a: &[Datum]) -> Rows {
     if step.is_zero() {
         return Err(invalid("step size cannot equal zero"));
     }
-    let beyond = if step.signum() > 0 { Ordering::Greater } else { Ordering::Less };
+    let beyond = if step.signum() > 0 {
+        Ordering::Greater
+    } else {
+        Ordering::Less
+    };
     let mut out = Vec::new();
     let mut at = start;
     while at.cmp(&stop) != beyond {
@@ -115,7 +123,9 @@ fn timestamp(cx: &dyn EvalContext, a: &[Datum]) -> Rows {
 }
 fn timestamptz(cx: &dyn EvalContext, a: &[Datum]) -> Rows {
     let zone = cx.time_zone();
-    moments(cx, a, Datum::Timestamptz, &|t, step| arith::add_interval_tz(t, step, zone))
+    moments(cx, a, Datum::Timestamptz, &|t, step| {
+        arith::add_interval_tz(t, step, zone)
+    })
 }
 
 pub(super) const SETS: &[Set] = &[

@@ -27,11 +27,24 @@ fn current_database(cx: &dyn EvalContext, _: &[Datum]) -> Value {
     Ok(Datum::text(cx.current_database()))
 }
 fn current_schema(cx: &dyn EvalContext, _: &[Datum]) -> Value {
-    Ok(cx.catalog().search_path(false).into_iter().next().map_or(Datum::Null, Datum::text))
+    Ok(cx
+        .catalog()
+        .search_path(false)
+        .into_iter()
+        .next()
+        .map_or(Datum::Null, Datum::text))
 }
 fn current_schemas(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    let items = cx.catalog().search_path(a.bool(0)?).into_iter().map(Datum::text).collect();
-    Ok(Datum::Array(std::sync::Arc::new(ArrayValue::vector(Oid::NAME, items))))
+    let items = cx
+        .catalog()
+        .search_path(a.bool(0)?)
+        .into_iter()
+        .map(Datum::text)
+        .collect();
+    Ok(Datum::Array(std::sync::Arc::new(ArrayValue::vector(
+        Oid::NAME,
+        items,
+    ))))
 }
 fn backend_pid(cx: &dyn EvalContext, _: &[Datum]) -> Value {
     Ok(Datum::Int4(cx.backend_pid()))
@@ -71,12 +84,17 @@ fn lastval(cx: &dyn EvalContext, _: &[Datum]) -> Value {
 }
 fn setval(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let called = a.len() < 3 || a.bool(2)?;
-    cx.sequence_set(a.oid(0)?, a.int(1)?, called).map(Datum::Int8)
+    cx.sequence_set(a.oid(0)?, a.int(1)?, called)
+        .map(Datum::Int8)
 }
 
 fn random_uuid(cx: &dyn EvalContext, _: &[Datum]) -> Value {
     let mut bytes = [0u8; 16];
-    let random = cx.random_u64().to_be_bytes().into_iter().chain(cx.random_u64().to_be_bytes());
+    let random = cx
+        .random_u64()
+        .to_be_bytes()
+        .into_iter()
+        .chain(cx.random_u64().to_be_bytes());
     for (to, from) in bytes.iter_mut().zip(random) {
         *to = from;
     }
@@ -103,7 +121,12 @@ const UNITS: [&str; 6] = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
 fn size_pretty(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let size = a.numeric(0)?;
-    let Some(mut value) = size.trunc(0).unscaled().to_i128().filter(|_| size.is_finite()) else {
+    let Some(mut value) = size
+        .trunc(0)
+        .unscaled()
+        .to_i128()
+        .filter(|_| size.is_finite())
+    else {
         return Ok(Datum::text(format!("{size} PB")));
     };
     let mut unit = 0;
@@ -117,8 +140,15 @@ fn size_pretty(_: &dyn EvalContext, a: &[Datum]) -> Value {
         value /= 1024;
         unit += 1;
     }
-    let rounded = if value < 0 { (value - 1) / 2 } else { (value + 1) / 2 };
-    Ok(Datum::text(format!("{rounded} {}", UNITS.get(unit).copied().unwrap_or("PB"))))
+    let rounded = if value < 0 {
+        (value - 1) / 2
+    } else {
+        (value + 1) / 2
+    };
+    Ok(Datum::text(format!(
+        "{rounded} {}",
+        UNITS.get(unit).copied().unwrap_or("PB")
+    )))
 }
 fn size_bytes(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
@@ -138,7 +168,9 @@ fn size_bytes(_: &dyn EvalContext, a: &[Datum]) -> Value {
         _ => {
             return Err(bad()
                 .with_detail(format!("Invalid size unit: \"{}\".", unit.trim()))
-                .with_hint("Valid units are \"bytes\", \"B\", \"kB\", \"MB\", \"GB\", \"TB\", and \"PB\"."));
+                .with_hint(
+                    "Valid units are \"bytes\", \"B\", \"kB\", \"MB\", \"GB\", \"TB\", and \"PB\".",
+                ));
         }
     };
     let number = Numeric::parse(number.trim()).map_err(|_| bad())?;
@@ -171,10 +203,14 @@ fn nulls(a: &[Datum]) -> Vec<bool> {
     }
 }
 fn num_nulls(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int4(nulls(a).into_iter().filter(|n| *n).count() as i32))
+    Ok(Datum::Int4(
+        nulls(a).into_iter().filter(|n| *n).count() as i32
+    ))
 }
 fn num_nonnulls(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int4(nulls(a).into_iter().filter(|n| !*n).count() as i32))
+    Ok(Datum::Int4(
+        nulls(a).into_iter().filter(|n| !*n).count() as i32
+    ))
 }
 
 fn encoding_name(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -186,12 +222,19 @@ fn encoding_name(_: &dyn EvalContext, a: &[Datum]) -> Value {
     }))
 }
 fn encoding_number(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int4(match a.text(0)?.to_ascii_uppercase().replace(['-', '_'], "").as_str() {
-        "UTF8" | "UNICODE" => 6,
-        "SQLASCII" => 0,
-        "LATIN1" | "ISO88591" => 8,
-        _ => -1,
-    }))
+    Ok(Datum::Int4(
+        match a
+            .text(0)?
+            .to_ascii_uppercase()
+            .replace(['-', '_'], "")
+            .as_str()
+        {
+            "UTF8" | "UNICODE" => 6,
+            "SQLASCII" => 0,
+            "LATIN1" | "ISO88591" => 8,
+            _ => -1,
+        },
+    ))
 }
 fn encoding_length(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Int4(if a.int(0)? == 6 { 4 } else { 1 }))
@@ -230,23 +273,51 @@ fn timeofday(cx: &dyn EvalContext, _: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("pgsql_version", version), ("current_user", current_user), ("session_user", current_user),
-    ("current_database", current_database), ("current_schema", current_schema),
-    ("current_schemas", current_schemas), ("pg_backend_pid", backend_pid),
+    ("pgsql_version", version),
+    ("current_user", current_user),
+    ("session_user", current_user),
+    ("current_database", current_database),
+    ("current_schema", current_schema),
+    ("current_schemas", current_schemas),
+    ("pg_backend_pid", backend_pid),
     ("show_config_by_name", current_setting),
-    ("show_config_by_name_missing_ok", current_setting), ("set_config_by_name", set_config),
-    ("nextval_oid", nextval), ("currval_oid", currval), ("lastval", lastval),
-    ("setval_oid", setval), ("setval3_oid", setval), ("gen_random_uuid", random_uuid),
-    ("pg_sleep", sleep), ("sql_3935", sleep), ("sql_3936", sleep),
-    ("pg_size_pretty", size_pretty), ("pg_size_pretty_numeric", size_pretty),
-    ("pg_size_bytes", size_bytes), ("pg_typeof", typeof_), ("format_type", format_type),
-    ("pg_num_nulls", num_nulls), ("pg_num_nonnulls", num_nonnulls),
-    ("PG_encoding_to_char", encoding_name), ("PG_char_to_encoding", encoding_number),
-    ("pg_encoding_max_length_sql", encoding_length), ("getdatabaseencoding", utf8),
-    ("pg_client_encoding", utf8), ("pg_is_in_recovery", no), ("pg_is_wal_replay_paused", no),
-    ("pg_jit_available", no), ("pg_is_other_temp_schema", no), ("row_security_active", no),
-    ("row_security_active_name", no), ("inet_server_port", null), ("inet_client_port", null),
-    ("pg_my_temp_schema", zero_oid), ("pg_trigger_depth", zero4), ("timeofday", timeofday),
-    ("pg_column_size", column_size), ("pg_column_compression", null), ("pg_reload_conf", yes),
-    ("pg_current_logfile", null), ("pg_conf_load_time", null),
+    ("show_config_by_name_missing_ok", current_setting),
+    ("set_config_by_name", set_config),
+    ("nextval_oid", nextval),
+    ("currval_oid", currval),
+    ("lastval", lastval),
+    ("setval_oid", setval),
+    ("setval3_oid", setval),
+    ("gen_random_uuid", random_uuid),
+    ("pg_sleep", sleep),
+    ("sql_3935", sleep),
+    ("sql_3936", sleep),
+    ("pg_size_pretty", size_pretty),
+    ("pg_size_pretty_numeric", size_pretty),
+    ("pg_size_bytes", size_bytes),
+    ("pg_typeof", typeof_),
+    ("format_type", format_type),
+    ("pg_num_nulls", num_nulls),
+    ("pg_num_nonnulls", num_nonnulls),
+    ("PG_encoding_to_char", encoding_name),
+    ("PG_char_to_encoding", encoding_number),
+    ("pg_encoding_max_length_sql", encoding_length),
+    ("getdatabaseencoding", utf8),
+    ("pg_client_encoding", utf8),
+    ("pg_is_in_recovery", no),
+    ("pg_is_wal_replay_paused", no),
+    ("pg_jit_available", no),
+    ("pg_is_other_temp_schema", no),
+    ("row_security_active", no),
+    ("row_security_active_name", no),
+    ("inet_server_port", null),
+    ("inet_client_port", null),
+    ("pg_my_temp_schema", zero_oid),
+    ("pg_trigger_depth", zero4),
+    ("timeofday", timeofday),
+    ("pg_column_size", column_size),
+    ("pg_column_compression", null),
+    ("pg_reload_conf", yes),
+    ("pg_current_logfile", null),
+    ("pg_conf_load_time", null),
 ];

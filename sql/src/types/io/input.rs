@@ -12,22 +12,25 @@ use crate::types::{array_io, datetime, json, regclass};
 pub fn input(text: &str, ty: PgType, cx: &dyn EvalContext) -> Result<Datum, SqlError> {
     let int = |name: &str, min: i64, max: i64| parse_integer(text, name, min, max);
     Ok(match ty.oid {
-        Oid::TEXT | Oid::VARCHAR | Oid::UNKNOWN | Oid::CSTRING | Oid::XML | Oid::PG_NODE_TREE
+        Oid::TEXT
+        | Oid::VARCHAR
+        | Oid::UNKNOWN
+        | Oid::CSTRING
+        | Oid::XML
+        | Oid::PG_NODE_TREE
         | Oid::ACLITEM => Datum::text(text),
         Oid::BPCHAR => Datum::text(text.trim_end_matches(' ')),
         Oid::NAME => Datum::text(name(text)),
         Oid::CHAR => Datum::text(single_char(text)),
-        Oid::INT2 => {
-            Datum::Int2(int("smallint", i64::from(i16::MIN), i64::from(i16::MAX))? as i16)
-        }
+        Oid::INT2 => Datum::Int2(int("smallint", i64::from(i16::MIN), i64::from(i16::MAX))? as i16),
         Oid::INT4 => Datum::Int4(int("integer", i64::from(i32::MIN), i64::from(i32::MAX))? as i32),
         Oid::INT8 => Datum::Int8(int("bigint", i64::MIN, i64::MAX)?),
         Oid::OID => Datum::Oid(Oid(
             int("oid", i64::from(i32::MIN), i64::from(u32::MAX))? as u32
         )),
-        Oid::XID | Oid::CID => {
-            Datum::Oid(Oid(int("xid", i64::from(i32::MIN), i64::from(u32::MAX))? as u32))
-        }
+        Oid::XID | Oid::CID => Datum::Oid(Oid(
+            int("xid", i64::from(i32::MIN), i64::from(u32::MAX))? as u32,
+        )),
         Oid::BOOL => Datum::Bool(parse_bool(text)?),
         Oid::FLOAT4 => Datum::Float4(parse_float(text, "real")? as f32),
         Oid::FLOAT8 => Datum::Float8(parse_float(text, "double precision")?),
@@ -51,8 +54,14 @@ pub fn input(text: &str, ty: PgType, cx: &dyn EvalContext) -> Result<Datum, SqlE
             let unit = crate::types::typmod::interval_last_unit(ty.typmod);
             Datum::Interval(datetime::parse_interval(text, unit)?)
         }
-        Oid::REGCLASS | Oid::REGTYPE | Oid::REGPROC | Oid::REGPROCEDURE | Oid::REGNAMESPACE
-        | Oid::REGROLE | Oid::REGOPER | Oid::REGOPERATOR => regclass::input(text, ty.oid, cx)?,
+        Oid::REGCLASS
+        | Oid::REGTYPE
+        | Oid::REGPROC
+        | Oid::REGPROCEDURE
+        | Oid::REGNAMESPACE
+        | Oid::REGROLE
+        | Oid::REGOPER
+        | Oid::REGOPERATOR => regclass::input(text, ty.oid, cx)?,
         Oid::INT2VECTOR | Oid::OIDVECTOR => array_io::parse_vector(text, ty.oid, cx)?,
         Oid::VOID => Datum::Null,
         other => match registry().type_info(other) {

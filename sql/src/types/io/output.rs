@@ -27,7 +27,11 @@ pub fn output(value: &Datum, ty: PgType, cx: &dyn EvalContext, out: &mut String)
             out.push_str(v);
             if ty.oid == Oid::BPCHAR && ty.typmod > 4 {
                 let width = (ty.typmod - 4) as usize;
-                let have = if v.is_ascii() { v.len() } else { v.chars().count() };
+                let have = if v.is_ascii() {
+                    v.len()
+                } else {
+                    v.chars().count()
+                };
                 out.extend(std::iter::repeat_n(' ', width.saturating_sub(have)));
             }
         }
@@ -60,9 +64,11 @@ pub fn to_text(value: &Datum, ty: Oid, cx: &dyn EvalContext) -> String {
 
 /// Appends an identifier, quoted where it must be.
 pub fn quote_identifier(name: &str, out: &mut String) {
-    let plain = name.bytes().enumerate().all(|(i, b)| {
-        b.is_ascii_lowercase() || b == b'_' || (i > 0 && (b.is_ascii_digit()))
-    }) && !name.is_empty()
+    let plain = name
+        .bytes()
+        .enumerate()
+        .all(|(i, b)| b.is_ascii_lowercase() || b == b'_' || (i > 0 && (b.is_ascii_digit())))
+        && !name.is_empty()
         && !is_reserved(name);
     if plain {
         out.push_str(name);

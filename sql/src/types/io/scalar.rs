@@ -78,11 +78,19 @@ pub fn parse_uuid(text: &str) -> Result<[u8; 16], SqlError> {
             bytes.next();
         }
         let mut digit = || {
-            bytes.next().and_then(|b| char::from(b).to_digit(16)).map(|d| d as u8).ok_or_else(bad)
+            bytes
+                .next()
+                .and_then(|b| char::from(b).to_digit(16))
+                .map(|d| d as u8)
+                .ok_or_else(bad)
         };
         *byte = digit()? * 16 + digit()?;
     }
-    if bytes.next().is_some() { Err(bad()) } else { Ok(out) }
+    if bytes.next().is_some() {
+        Err(bad())
+    } else {
+        Ok(out)
+    }
 }
 
 /// Output of `uuid`.

@@ -65,7 +65,13 @@ fn scalar_text(value: &Datum) -> String {
             datetime::write_timestamptz(*v, session_zone(), &mut out);
             let mut out = iso(out);
             // JSON shows the minutes of the offset always
-            if out.as_bytes().iter().rev().nth(2).is_some_and(|b| matches!(b, b'+' | b'-')) {
+            if out
+                .as_bytes()
+                .iter()
+                .rev()
+                .nth(2)
+                .is_some_and(|b| matches!(b, b'+' | b'-'))
+            {
                 out.push_str(":00");
             }
             return out;
@@ -213,7 +219,9 @@ fn build_error(message: String) -> SqlError {
 /// A value as the key of an object.
 fn key(value: &Datum, position: usize) -> Result<String, SqlError> {
     match value {
-        Datum::Null => Err(build_error(format!("argument {position}: key must not be null"))),
+        Datum::Null => Err(build_error(format!(
+            "argument {position}: key must not be null"
+        ))),
         Datum::Array(_) | Datum::Record(_) | Datum::Json(_) => Err(build_error(
             "key value must be scalar, not array, composite, or json".to_owned(),
         )),
@@ -225,9 +233,11 @@ fn even(a: &[Datum]) -> Result<(), SqlError> {
     if a.len() % 2 == 0 {
         return Ok(());
     }
-    Err(build_error("argument list must have even number of elements".to_owned()).with_hint(
-        "The arguments of json_build_object() must consist of alternating keys and values.",
-    ))
+    Err(
+        build_error("argument list must have even number of elements".to_owned()).with_hint(
+            "The arguments of json_build_object() must consist of alternating keys and values.",
+        ),
+    )
 }
 
 fn build_object(cx: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -251,7 +261,12 @@ fn build_object_b(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     let pairs = a
         .chunks(2)
         .enumerate()
-        .map(|(i, pair)| Ok((key(pair.datum(0), 2 * i + 1)?, datum_to_value(pair.datum(1))?)))
+        .map(|(i, pair)| {
+            Ok((
+                key(pair.datum(0), 2 * i + 1)?,
+                datum_to_value(pair.datum(1))?,
+            ))
+        })
         .collect::<Result<_, SqlError>>()?;
     Ok(Datum::Json(Json::object(pairs).to_text().into()))
 }
@@ -301,7 +316,12 @@ fn pairs(a: &[Datum]) -> Result<Vec<(String, Option<String>)>, SqlError> {
                 "mismatched array dimensions",
             ));
         }
-        first.items.iter().zip(&second.items).map(|(k, v)| (owned(k), owned(v))).collect()
+        first
+            .items
+            .iter()
+            .zip(&second.items)
+            .map(|(k, v)| (owned(k), owned(v)))
+            .collect()
     } else {
         if first.dims.len() == 1 && first.items.len() % 2 != 0 {
             return Err(SqlError::new(
@@ -309,13 +329,19 @@ fn pairs(a: &[Datum]) -> Result<Vec<(String, Option<String>)>, SqlError> {
                 "array must have even number of elements",
             ));
         }
-        if first.dims.len() > 2 || (first.dims.len() == 2 && first.dims.get(1).is_some_and(|d| d.0 != 2)) {
+        if first.dims.len() > 2
+            || (first.dims.len() == 2 && first.dims.get(1).is_some_and(|d| d.0 != 2))
+        {
             return Err(SqlError::new(
                 SqlState::ARRAY_SUBSCRIPT_ERROR,
                 "array must have two columns",
             ));
         }
-        first.items.chunks(2).map(|p| (owned(p.datum(0)), owned(p.datum(1)))).collect()
+        first
+            .items
+            .chunks(2)
+            .map(|p| (owned(p.datum(0)), owned(p.datum(1))))
+            .collect()
     };
     list.into_iter()
         .map(|(k, v)| {
@@ -353,14 +379,23 @@ fn jsonb_object(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(in crate::types) const SCALARS: &[Scalar] = &[
-    ("to_json", to_json), ("to_jsonb", to_jsonb), ("row_to_json", to_json),
-    ("row_to_json_pretty", to_json_pretty), ("array_to_json", to_json),
-    ("array_to_json_pretty", to_json_pretty), ("json_build_object", build_object),
-    ("json_build_object_noargs", build_object), ("jsonb_build_object", build_object_b),
-    ("jsonb_build_object_noargs", build_object_b), ("json_build_array", build_array),
-    ("json_build_array_noargs", build_array), ("jsonb_build_array", build_array_b),
-    ("jsonb_build_array_noargs", build_array_b), ("pontoon_json_row", named_row),
+    ("to_json", to_json),
+    ("to_jsonb", to_jsonb),
+    ("row_to_json", to_json),
+    ("row_to_json_pretty", to_json_pretty),
+    ("array_to_json", to_json),
+    ("array_to_json_pretty", to_json_pretty),
+    ("json_build_object", build_object),
+    ("json_build_object_noargs", build_object),
+    ("jsonb_build_object", build_object_b),
+    ("jsonb_build_object_noargs", build_object_b),
+    ("json_build_array", build_array),
+    ("json_build_array_noargs", build_array),
+    ("jsonb_build_array", build_array_b),
+    ("jsonb_build_array_noargs", build_array_b),
+    ("pontoon_json_row", named_row),
     ("json_object", json_object),
-    ("json_object_two_arg", json_object), ("jsonb_object", jsonb_object),
+    ("json_object_two_arg", json_object),
+    ("jsonb_object", jsonb_object),
     ("jsonb_object_two_arg", jsonb_object),
 ];

@@ -63,7 +63,9 @@ fn json_element_text(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(element(&parse_raw(a.text(0)?)?, a.int(1)?).map_or(Datum::Null, raw_text))
 }
 fn jsonb_field(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(parsed(a, 0)?.get(a.text(1)?).map_or(Datum::Null, |v| jsonb(v.clone())))
+    Ok(parsed(a, 0)?
+        .get(a.text(1)?)
+        .map_or(Datum::Null, |v| jsonb(v.clone())))
 }
 fn jsonb_field_text(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(parsed(a, 0)?.get(a.text(1)?).map_or(Datum::Null, as_text))
@@ -93,7 +95,12 @@ fn path(a: &[Datum], from: usize) -> Result<Option<Vec<String>>, SqlError> {
     if items.iter().any(|i| i.is_null()) {
         return Ok(None);
     }
-    Ok(Some(items.into_iter().filter_map(|i| i.as_str().map(str::to_owned)).collect()))
+    Ok(Some(
+        items
+            .into_iter()
+            .filter_map(|i| i.as_str().map(str::to_owned))
+            .collect(),
+    ))
 }
 
 fn raw_walk<'a, 'b>(mut value: &'b Raw<'a>, path: &[String]) -> Option<&'b Raw<'a>> {
@@ -151,7 +158,9 @@ fn contained(_: &dyn EvalContext, a: &[Datum]) -> Value {
 fn has_key(value: &Json, key: &str) -> bool {
     match value {
         Json::Object(_) => value.get(key).is_some(),
-        Json::Array(items) => items.iter().any(|i| matches!(i, Json::String(s) if s == key)),
+        Json::Array(items) => items
+            .iter()
+            .any(|i| matches!(i, Json::String(s) if s == key)),
         Json::String(s) => s == key,
         _ => false,
     }
@@ -161,11 +170,23 @@ fn exists(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn exists_any(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let value = parsed(a, 0)?;
-    Ok(Datum::Bool(a.array(1)?.items.iter().filter_map(Datum::as_str).any(|k| has_key(&value, k))))
+    Ok(Datum::Bool(
+        a.array(1)?
+            .items
+            .iter()
+            .filter_map(Datum::as_str)
+            .any(|k| has_key(&value, k)),
+    ))
 }
 fn exists_all(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let value = parsed(a, 0)?;
-    Ok(Datum::Bool(a.array(1)?.items.iter().filter_map(Datum::as_str).all(|k| has_key(&value, k))))
+    Ok(Datum::Bool(
+        a.array(1)?
+            .items
+            .iter()
+            .filter_map(Datum::as_str)
+            .all(|k| has_key(&value, k)),
+    ))
 }
 fn concat(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(jsonb(parsed(a, 0)?.concat(parsed(a, 1)?)))
@@ -177,7 +198,10 @@ fn scalar_error(what: &str) -> SqlError {
 fn delete_key(value: Json, keys: &[&str]) -> Result<Json, SqlError> {
     match value {
         Json::Object(pairs) => Ok(Json::Object(
-            pairs.into_iter().filter(|(k, _)| !keys.contains(&k.as_str())).collect(),
+            pairs
+                .into_iter()
+                .filter(|(k, _)| !keys.contains(&k.as_str()))
+                .collect(),
         )),
         Json::Array(items) => Ok(Json::Array(
             items
@@ -206,9 +230,9 @@ fn delete_index(_: &dyn EvalContext, a: &[Datum]) -> Value {
             }
             Ok(jsonb(Json::Array(items)))
         }
-        Json::Object(_) => {
-            Err(invalid_parameter("cannot delete from object using integer index"))
-        }
+        Json::Object(_) => Err(invalid_parameter(
+            "cannot delete from object using integer index",
+        )),
         _ => Err(scalar_error("delete from")),
     }
 }
@@ -263,11 +287,18 @@ fn change(
                     }
                 }
                 (Some(_), true, Change::Insert { .. }) => {
-                    return Err(invalid_parameter("cannot replace existing key").with_hint(
-                        "Try using the function jsonb_set to replace key value.",
-                    ));
+                    return Err(invalid_parameter("cannot replace existing key")
+                        .with_hint("Try using the function jsonb_set to replace key value."));
                 }
-                (None, true, Change::Set { value, create: true } | Change::Insert { value, .. }) => {
+                (
+                    None,
+                    true,
+                    Change::Set {
+                        value,
+                        create: true,
+                    }
+                    | Change::Insert { value, .. },
+                ) => {
                     pairs.push((step.clone(), value.clone()));
                     return Ok(Json::object(pairs));
                 }
@@ -296,7 +327,15 @@ fn change(
                 (Some(i), true, Change::Insert { value, after }) => {
                     items.insert(i + usize::from(*after), value.clone());
                 }
-                (None, true, Change::Set { value, create: true } | Change::Insert { value, .. }) => {
+                (
+                    None,
+                    true,
+                    Change::Set {
+                        value,
+                        create: true,
+                    }
+                    | Change::Insert { value, .. },
+                ) => {
                     if index < 0 {
                         items.insert(0, value.clone());
                     } else {
@@ -324,8 +363,11 @@ fn change_at(a: &[Datum], verb: &str, what: &Change) -> Value {
             "wrong number of array subscripts",
         ));
     }
-    let path: Vec<Option<String>> =
-        array.items.iter().map(|i| i.as_str().map(str::to_owned)).collect();
+    let path: Vec<Option<String>> = array
+        .items
+        .iter()
+        .map(|i| i.as_str().map(str::to_owned))
+        .collect();
     let value = parsed(a, 0)?;
     if value.is_scalar() {
         return Err(scalar_error(verb));
@@ -337,7 +379,14 @@ fn delete_path(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn set(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let create = a.len() < 4 || a.bool(3)?;
-    change_at(a, "set path in", &Change::Set { value: parsed(a, 2)?, create })
+    change_at(
+        a,
+        "set path in",
+        &Change::Set {
+            value: parsed(a, 2)?,
+            create,
+        },
+    )
 }
 fn set_lax(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     if a.datum(0).is_null() || a.datum(1).is_null() || (a.len() > 3 && a.datum(3).is_null()) {
@@ -346,16 +395,25 @@ fn set_lax(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     if !a.datum(2).is_null() {
         return set(cx, a.get(..4.min(a.len())).unwrap_or(a));
     }
-    let mode = if a.len() > 4 { a.text(4)? } else { "use_json_null" };
+    let mode = if a.len() > 4 {
+        a.text(4)?
+    } else {
+        "use_json_null"
+    };
     let create = a.len() < 4 || a.bool(3)?;
     match mode {
         "raise_exception" => Err(SqlError::new(
             SqlState::NULL_VALUE_NOT_ALLOWED,
             "JSON value must not be null",
         )),
-        "use_json_null" => {
-            change_at(a, "set path in", &Change::Set { value: Json::Null, create })
-        }
+        "use_json_null" => change_at(
+            a,
+            "set path in",
+            &Change::Set {
+                value: Json::Null,
+                create,
+            },
+        ),
         "delete_key" => change_at(a, "delete path in", &Change::Delete),
         "return_target" => Ok(a.datum(0).clone()),
         _ => Err(invalid_parameter(
@@ -366,7 +424,14 @@ fn set_lax(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn insert(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let after = a.len() > 3 && a.bool(3)?;
-    change_at(a, "set path in", &Change::Insert { value: parsed(a, 2)?, after })
+    change_at(
+        a,
+        "set path in",
+        &Change::Insert {
+            value: parsed(a, 2)?,
+            after,
+        },
+    )
 }
 
 fn json_typeof(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -402,7 +467,9 @@ fn json_strip_nulls(_: &dyn EvalContext, a: &[Datum]) -> Value {
             }
             RawKind::Object(pairs) => {
                 out.push('{');
-                let kept = pairs.iter().filter(|(_, v)| !matches!(v.kind, RawKind::Null));
+                let kept = pairs
+                    .iter()
+                    .filter(|(_, v)| !matches!(v.kind, RawKind::Null));
                 for (i, (key, item)) in kept.enumerate() {
                     if i > 0 {
                         out.push(',');
@@ -436,8 +503,12 @@ fn raw_items<'a>(raw: &'a Raw<'a>, function: &str) -> Result<&'a [Raw<'a>], SqlE
 fn raw_pairs<'a>(raw: &'a Raw<'a>, function: &str) -> Result<&'a [(String, Raw<'a>)], SqlError> {
     match &raw.kind {
         RawKind::Object(pairs) => Ok(pairs),
-        RawKind::Array(_) => Err(invalid_parameter(format!("cannot call {function} on an array"))),
-        _ => Err(invalid_parameter(format!("cannot call {function} on a scalar"))),
+        RawKind::Array(_) => Err(invalid_parameter(format!(
+            "cannot call {function} on an array"
+        ))),
+        _ => Err(invalid_parameter(format!(
+            "cannot call {function} on a scalar"
+        ))),
     }
 }
 fn elements(_: &dyn EvalContext, a: &[Datum]) -> Rows {
@@ -445,14 +516,20 @@ fn elements(_: &dyn EvalContext, a: &[Datum]) -> Rows {
         return Ok(Vec::new());
     }
     let raw = parse_raw(a.text(0)?)?;
-    Ok(raw_items(&raw, "json_array_elements")?.iter().map(|v| vec![raw_json(v)]).collect())
+    Ok(raw_items(&raw, "json_array_elements")?
+        .iter()
+        .map(|v| vec![raw_json(v)])
+        .collect())
 }
 fn elements_text(_: &dyn EvalContext, a: &[Datum]) -> Rows {
     if a.datum(0).is_null() {
         return Ok(Vec::new());
     }
     let raw = parse_raw(a.text(0)?)?;
-    Ok(raw_items(&raw, "json_array_elements_text")?.iter().map(|v| vec![raw_text(v)]).collect())
+    Ok(raw_items(&raw, "json_array_elements_text")?
+        .iter()
+        .map(|v| vec![raw_text(v)])
+        .collect())
 }
 fn each_of(a: &[Datum], function: &str, value: fn(&Raw<'_>) -> Datum) -> Rows {
     if a.datum(0).is_null() {
@@ -481,7 +558,10 @@ fn keys_of(a: &[Datum], function: &str) -> Rows {
         return Ok(Vec::new());
     }
     let raw = parse_raw(a.text(0)?)?;
-    Ok(raw_pairs(&raw, function)?.iter().map(|(k, _)| vec![Datum::text(k.as_str())]).collect())
+    Ok(raw_pairs(&raw, function)?
+        .iter()
+        .map(|(k, _)| vec![Datum::text(k.as_str())])
+        .collect())
 }
 fn keys(_: &dyn EvalContext, a: &[Datum]) -> Rows {
     keys_of(a, "json_object_keys")
@@ -491,31 +571,73 @@ fn keys_b(_: &dyn EvalContext, a: &[Datum]) -> Rows {
 }
 
 pub(in crate::types) const SCALARS: &[Scalar] = &[
-    ("json_object_field", json_field), ("json_object_field_text", json_field_text),
-    ("json_array_element", json_element), ("json_array_element_text", json_element_text),
-    ("jsonb_object_field", jsonb_field), ("jsonb_object_field_text", jsonb_field_text),
-    ("jsonb_array_element", jsonb_element), ("jsonb_array_element_text", jsonb_element_text),
-    ("json_extract_path", json_path), ("json_extract_path_text", json_path_text),
-    ("jsonb_extract_path", jsonb_path), ("jsonb_extract_path_text", jsonb_path_text),
-    ("jsonb_contains", contains), ("jsonb_contained", contained), ("jsonb_exists", exists),
-    ("jsonb_exists_any", exists_any), ("jsonb_exists_all", exists_all),
-    ("jsonb_concat", concat), ("jsonb_delete", delete), ("jsonb_delete_array", delete_array),
-    ("jsonb_delete_idx", delete_index), ("jsonb_delete_path", delete_path), ("jsonb_set", set),
-    ("jsonb_set_lax", set_lax), ("jsonb_insert", insert), ("json_typeof", json_typeof),
-    ("jsonb_typeof", json_typeof), ("json_array_length", array_length),
-    ("jsonb_array_length", array_length), ("jsonb_pretty", pretty),
-    ("jsonb_strip_nulls", strip_nulls), ("json_strip_nulls", json_strip_nulls),
+    ("json_object_field", json_field),
+    ("json_object_field_text", json_field_text),
+    ("json_array_element", json_element),
+    ("json_array_element_text", json_element_text),
+    ("jsonb_object_field", jsonb_field),
+    ("jsonb_object_field_text", jsonb_field_text),
+    ("jsonb_array_element", jsonb_element),
+    ("jsonb_array_element_text", jsonb_element_text),
+    ("json_extract_path", json_path),
+    ("json_extract_path_text", json_path_text),
+    ("jsonb_extract_path", jsonb_path),
+    ("jsonb_extract_path_text", jsonb_path_text),
+    ("jsonb_contains", contains),
+    ("jsonb_contained", contained),
+    ("jsonb_exists", exists),
+    ("jsonb_exists_any", exists_any),
+    ("jsonb_exists_all", exists_all),
+    ("jsonb_concat", concat),
+    ("jsonb_delete", delete),
+    ("jsonb_delete_array", delete_array),
+    ("jsonb_delete_idx", delete_index),
+    ("jsonb_delete_path", delete_path),
+    ("jsonb_set", set),
+    ("jsonb_set_lax", set_lax),
+    ("jsonb_insert", insert),
+    ("json_typeof", json_typeof),
+    ("jsonb_typeof", json_typeof),
+    ("json_array_length", array_length),
+    ("jsonb_array_length", array_length),
+    ("jsonb_pretty", pretty),
+    ("jsonb_strip_nulls", strip_nulls),
+    ("json_strip_nulls", json_strip_nulls),
 ];
 
 pub(in crate::types) const SETS: &[Set] = &[
     ("json_array_elements", elements, &[("value", Oid::JSON)]),
     ("jsonb_array_elements", elements, &[("value", Oid::JSONB)]),
-    ("json_array_elements_text", elements_text, &[("value", Oid::TEXT)]),
-    ("jsonb_array_elements_text", elements_text, &[("value", Oid::TEXT)]),
-    ("json_each", each, &[("key", Oid::TEXT), ("value", Oid::JSON)]),
-    ("jsonb_each", each_b, &[("key", Oid::TEXT), ("value", Oid::JSONB)]),
-    ("json_each_text", each_text, &[("key", Oid::TEXT), ("value", Oid::TEXT)]),
-    ("jsonb_each_text", each_text_b, &[("key", Oid::TEXT), ("value", Oid::TEXT)]),
+    (
+        "json_array_elements_text",
+        elements_text,
+        &[("value", Oid::TEXT)],
+    ),
+    (
+        "jsonb_array_elements_text",
+        elements_text,
+        &[("value", Oid::TEXT)],
+    ),
+    (
+        "json_each",
+        each,
+        &[("key", Oid::TEXT), ("value", Oid::JSON)],
+    ),
+    (
+        "jsonb_each",
+        each_b,
+        &[("key", Oid::TEXT), ("value", Oid::JSONB)],
+    ),
+    (
+        "json_each_text",
+        each_text,
+        &[("key", Oid::TEXT), ("value", Oid::TEXT)],
+    ),
+    (
+        "jsonb_each_text",
+        each_text_b,
+        &[("key", Oid::TEXT), ("value", Oid::TEXT)],
+    ),
     ("json_object_keys", keys, &[]),
     ("jsonb_object_keys", keys_b, &[]),
 ];

@@ -69,7 +69,11 @@ impl Raw<'_> {
 
 /// Parses a json text.
 pub fn parse_raw(text: &str) -> Result<Raw<'_>, SqlError> {
-    let mut parser = Parser { text, at: 0, depth: 0 };
+    let mut parser = Parser {
+        text,
+        at: 0,
+        depth: 0,
+    };
     let value = parser.value("Expected JSON value, but found")?;
     parser.space();
     if parser.at < text.len() {
@@ -110,7 +114,11 @@ impl<'a> Parser<'a> {
         let word = rest
             .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || !c.is_ascii()))
             .unwrap_or(rest.len());
-        let length = if word > 0 { word } else { rest.chars().next().map_or(0, char::len_utf8) };
+        let length = if word > 0 {
+            word
+        } else {
+            rest.chars().next().map_or(0, char::len_utf8)
+        };
         rest.get(..length).unwrap_or("")
     }
 
@@ -169,7 +177,10 @@ impl<'a> Parser<'a> {
                 kind
             }
         };
-        Ok(Raw { text: self.slice(start, self.at), kind })
+        Ok(Raw {
+            text: self.slice(start, self.at),
+            kind,
+        })
     }
 
     fn nested(
@@ -298,7 +309,10 @@ impl<'a> Parser<'a> {
         let mut out = String::new();
         loop {
             let from = self.at;
-            while self.peek().is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20) {
+            while self
+                .peek()
+                .is_some_and(|b| b != b'"' && b != b'\\' && b >= 0x20)
+            {
                 self.at += 1;
             }
             out.push_str(self.slice(from, self.at));
@@ -349,17 +363,21 @@ impl<'a> Parser<'a> {
                 let code = match first {
                     0xD800..=0xDBFF => {
                         if self.slice(self.at, self.at + 2) != "\\u" {
-                            return Err(self.surrogate("Unicode low surrogate must follow a high surrogate."));
+                            return Err(self
+                                .surrogate("Unicode low surrogate must follow a high surrogate."));
                         }
                         self.at += 2;
                         let second = self.hex()?;
                         if !(0xDC00..=0xDFFF).contains(&second) {
-                            return Err(self.surrogate("Unicode low surrogate must follow a high surrogate."));
+                            return Err(self
+                                .surrogate("Unicode low surrogate must follow a high surrogate."));
                         }
                         0x1_0000 + ((first - 0xD800) << 10) + (second - 0xDC00)
                     }
                     0xDC00..=0xDFFF => {
-                        return Err(self.surrogate("Unicode low surrogate must follow a high surrogate."));
+                        return Err(
+                            self.surrogate("Unicode low surrogate must follow a high surrogate.")
+                        );
                     }
                     code => code,
                 };

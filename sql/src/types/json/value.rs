@@ -26,7 +26,9 @@ pub enum Json {
 
 /// The order in which jsonb keeps keys.
 pub(super) fn key_order(a: &str, b: &str) -> Ordering {
-    a.len().cmp(&b.len()).then_with(|| a.as_bytes().cmp(b.as_bytes()))
+    a.len()
+        .cmp(&b.len())
+        .then_with(|| a.as_bytes().cmp(b.as_bytes()))
 }
 
 impl Json {
@@ -180,9 +182,9 @@ impl Json {
             (Self::Object(_), Self::Object(pairs)) => pairs
                 .iter()
                 .all(|(k, v)| self.get(k).is_some_and(|own| own.contains_nested(v))),
-            (Self::Array(items), Self::Array(wanted)) => {
-                wanted.iter().all(|w| items.iter().any(|item| item.contains_nested(w)))
-            }
+            (Self::Array(items), Self::Array(wanted)) => wanted
+                .iter()
+                .all(|w| items.iter().any(|item| item.contains_nested(w))),
             (a, b) => a == b,
         }
     }
@@ -259,6 +261,10 @@ impl Json {
 /// A position from 0 for an index that may count from the end.
 pub(super) fn position(index: i64, length: usize) -> Option<usize> {
     let length = i64::try_from(length).ok()?;
-    let at = if index < 0 { length.checked_add(index)? } else { index };
+    let at = if index < 0 {
+        length.checked_add(index)?
+    } else {
+        index
+    };
     usize::try_from(at).ok().filter(|_| at < length)
 }

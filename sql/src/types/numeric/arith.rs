@@ -21,8 +21,16 @@ pub(super) fn clamp_scale(wanted: i64, at_least: &[u16]) -> u16 {
 impl Numeric {
     /// `self + other`
     pub fn add(&self, other: &Self) -> Result<Self, SqlError> {
-        if let (Self::Small { unscaled: a, scale: s }, Self::Small { unscaled: b, scale: t }) =
-            (self, other)
+        if let (
+            Self::Small {
+                unscaled: a,
+                scale: s,
+            },
+            Self::Small {
+                unscaled: b,
+                scale: t,
+            },
+        ) = (self, other)
         {
             let sum = if s == t {
                 a.checked_add(*b)
@@ -36,7 +44,10 @@ impl Numeric {
                     .and_then(|b| a.checked_add(b))
             };
             if let Some(unscaled) = sum {
-                return Ok(Self::Small { unscaled, scale: *s.max(t) });
+                return Ok(Self::Small {
+                    unscaled,
+                    scale: *s.max(t),
+                });
             }
         }
         match (self, other) {
@@ -59,7 +70,10 @@ impl Numeric {
     pub fn neg(&self) -> Self {
         match self {
             Self::Small { unscaled, scale } => match unscaled.checked_neg() {
-                Some(unscaled) => Self::Small { unscaled, scale: *scale },
+                Some(unscaled) => Self::Small {
+                    unscaled,
+                    scale: *scale,
+                },
                 None => Self::from_big(-BigInt::from(*unscaled), *scale),
             },
             Self::Big { unscaled, scale } => Self::from_big(-unscaled.as_ref(), *scale),
@@ -71,7 +85,11 @@ impl Numeric {
 
     /// `|self|`
     pub fn abs(&self) -> Self {
-        if self.signum() < 0 { self.neg() } else { self.clone() }
+        if self.signum() < 0 {
+            self.neg()
+        } else {
+            self.clone()
+        }
     }
 
     /// `self - other`
@@ -81,12 +99,23 @@ impl Numeric {
 
     /// `self * other`
     pub fn mul(&self, other: &Self) -> Result<Self, SqlError> {
-        if let (Self::Small { unscaled: a, scale: s }, Self::Small { unscaled: b, scale: t }) =
-            (self, other)
+        if let (
+            Self::Small {
+                unscaled: a,
+                scale: s,
+            },
+            Self::Small {
+                unscaled: b,
+                scale: t,
+            },
+        ) = (self, other)
             && let Some(unscaled) = a.checked_mul(*b)
             && u32::from(*s) + u32::from(*t) <= super::MAX_SCALE
         {
-            return Ok(Self::Small { unscaled, scale: s + t });
+            return Ok(Self::Small {
+                unscaled,
+                scale: s + t,
+            });
         }
         if self.is_nan() || other.is_nan() {
             return Ok(Self::NaN);
@@ -154,7 +183,10 @@ impl Numeric {
             let (quotient, rest) = (a / b, a % b);
             let up = rest.unsigned_abs() >= b.unsigned_abs() - rest.unsigned_abs();
             let step = if (a < 0) == (*b < 0) { 1 } else { -1 };
-            return Ok(Self::new(if up { quotient + step } else { quotient }, scale));
+            return Ok(Self::new(
+                if up { quotient + step } else { quotient },
+                scale,
+            ));
         }
         let (mut a, mut b) = (self.unscaled(), other.unscaled());
         if shift >= 0 {
@@ -217,7 +249,11 @@ impl Numeric {
         }
         let digits = digits.clamp(-131_072, super::MAX_SCALE as i32);
         if digits >= 0 {
-            return if round { self.rescale(digits as u16) } else { self.truncate(digits as u16) };
+            return if round {
+                self.rescale(digits as u16)
+            } else {
+                self.truncate(digits as u16)
+            };
         }
         let unit = pow10(u32::from(self.scale()) + digits.unsigned_abs());
         let cut = if round {
@@ -239,7 +275,11 @@ impl Numeric {
             return self.clone();
         }
         let cut = self.truncate(0);
-        if cut > *self { Self::from_big(cut.unscaled() - 1, 0) } else { cut }
+        if cut > *self {
+            Self::from_big(cut.unscaled() - 1, 0)
+        } else {
+            cut
+        }
     }
 
     /// Greatest common divisor.
@@ -274,6 +314,9 @@ impl Numeric {
         if n > 32_177 {
             return Err(overflow());
         }
-        Self::checked((2..=n.max(1)).fold(BigInt::one(), |product, i| product * i), 0)
+        Self::checked(
+            (2..=n.max(1)).fold(BigInt::one(), |product, i| product * i),
+            0,
+        )
     }
 }

@@ -80,13 +80,17 @@ impl Numeric {
             _ => return None,
         };
         let (exponent, digits) = rest.split_at_checked(3)?;
-        let exponent = exponent.iter().fold(0i64, |v, b| (v << 8) | i64::from(b ^ mask)) - BIAS;
+        let exponent = exponent
+            .iter()
+            .fold(0i64, |v, b| (v << 8) | i64::from(b ^ mask))
+            - BIAS;
         let digits = digits.split_last()?.1;
         // value = D * 10^(exponent - 2n) with D of n base-100 digits; unscaled = value * 10^scale
         let shift = exponent - 2 * digits.len() as i64 + i64::from(scale);
         if digits.len() <= 18 {
-            let mut value =
-                digits.iter().fold(0i128, |v, b| v * 100 + i128::from((b ^ mask) as i8 - 1));
+            let mut value = digits
+                .iter()
+                .fold(0i128, |v, b| v * 100 + i128::from((b ^ mask) as i8 - 1));
             let shifted = if shift >= 0 {
                 10i128
                     .checked_pow(u32::try_from(shift).ok()?)
@@ -102,13 +106,17 @@ impl Numeric {
                 return Some(Self::new(if mask == 0 { v } else { -v }, scale));
             }
         }
-        let mut value =
-            digits.iter().fold(BigInt::from(0), |v, b| v * 100u8 + ((b ^ mask) as i8 - 1));
+        let mut value = digits
+            .iter()
+            .fold(BigInt::from(0), |v, b| v * 100u8 + ((b ^ mask) as i8 - 1));
         if shift >= 0 {
             value *= pow10(u32::try_from(shift).ok()?);
         } else {
             value /= pow10(u32::try_from(-shift).ok()?);
         }
-        Some(Self::from_big(if mask == 0 { value } else { -value }, scale))
+        Some(Self::from_big(
+            if mask == 0 { value } else { -value },
+            scale,
+        ))
     }
 }

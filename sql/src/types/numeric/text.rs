@@ -80,7 +80,10 @@ impl Numeric {
             long.parse::<BigInt>().map_err(|_| bad())?
         };
         if scale <= i64::from(MAX_SCALE) && scale >= 0 && digits <= 38 {
-            return Ok(Self::new(if negative { -small } else { small }, scale as u16));
+            return Ok(Self::new(
+                if negative { -small } else { small },
+                scale as u16,
+            ));
         }
         if negative {
             unscaled = -unscaled;
@@ -111,7 +114,11 @@ impl Numeric {
                     out.push('-');
                 }
                 let mut buffer = itoa::Buffer::new();
-                place_point(buffer.format(unscaled.unsigned_abs()), usize::from(*scale), out);
+                place_point(
+                    buffer.format(unscaled.unsigned_abs()),
+                    usize::from(*scale),
+                    out,
+                );
             }
             Self::Big { unscaled, scale } => {
                 if self.signum() < 0 {
@@ -176,10 +183,12 @@ impl Numeric {
             )
         };
         let word = |i: usize| -> Option<u16> {
-            Some(u16::from_be_bytes([*bytes.get(i * 2)?, *bytes.get(i * 2 + 1)?]))
+            Some(u16::from_be_bytes([
+                *bytes.get(i * 2)?,
+                *bytes.get(i * 2 + 1)?,
+            ]))
         };
-        let (Some(n), Some(weight), Some(sign), Some(scale)) =
-            (word(0), word(1), word(2), word(3))
+        let (Some(n), Some(weight), Some(sign), Some(scale)) = (word(0), word(1), word(2), word(3))
         else {
             return Err(bad("length"));
         };
@@ -195,7 +204,9 @@ impl Numeric {
         }
         let mut value = BigInt::from(0);
         for i in 0..usize::from(n) {
-            let digit = word(4 + i).filter(|d| *d < 10_000).ok_or_else(|| bad("digit"))?;
+            let digit = word(4 + i)
+                .filter(|d| *d < 10_000)
+                .ok_or_else(|| bad("digit"))?;
             value = value * 10_000u32 + digit;
         }
         let exponent = (i64::from(weight as i16) - i64::from(n) + 1) * 4;

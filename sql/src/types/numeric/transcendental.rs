@@ -161,13 +161,25 @@ impl Numeric {
         }
         let digits = (value * std::f64::consts::LOG10_E).max(0.0) as u32;
         let work = u32::from(scale) + digits + GUARD;
-        let magnitude = if value < 0.0 { self.neg() } else { self.clone() };
-        let work = work + if value < 0.0 { (-value * 0.87) as u32 } else { 0 };
+        let magnitude = if value < 0.0 {
+            self.neg()
+        } else {
+            self.clone()
+        };
+        let work = work
+            + if value < 0.0 {
+                (-value * 0.87) as u32
+            } else {
+                0
+            };
         let mut result = exp_fixed(&fixed(&magnitude, work), work);
         if value < 0.0 {
             result = pow10(2 * work) / result;
         }
-        Self::checked(div_round(&result, &pow10(work - u32::from(scale))), u32::from(scale))
+        Self::checked(
+            div_round(&result, &pow10(work - u32::from(scale))),
+            u32::from(scale),
+        )
     }
 
     /// Natural logarithm.
@@ -215,7 +227,8 @@ impl Numeric {
     pub fn power(&self, exponent: &Self) -> Result<Self, SqlError> {
         let one = Self::new(1, 0);
         if self.is_nan() || exponent.is_nan() {
-            let known = (self.is_nan() && exponent.is_zero()) || (exponent.is_nan() && *self == one);
+            let known =
+                (self.is_nan() && exponent.is_zero()) || (exponent.is_nan() && *self == one);
             return Ok(if known { one } else { Self::NaN });
         }
         let integral = exponent.is_finite() && exponent.truncate(0) == *exponent;
@@ -274,14 +287,22 @@ impl Numeric {
         if magnitude == one {
             return one;
         }
-        if (magnitude > one) == (exponent.signum() > 0) { Self::PosInfinity } else { Self::ZERO }
+        if (magnitude > one) == (exponent.signum() > 0) {
+            Self::PosInfinity
+        } else {
+            Self::ZERO
+        }
     }
 
     fn power_integer(&self, n: i32, scale: u16) -> Result<Self, SqlError> {
         let magnitude = n.unsigned_abs();
         let exponent = self.decimal_exponent().unwrap_or(0);
         let mantissa = self.abs().to_f64().abs().max(f64::MIN_POSITIVE).log10();
-        let weight = if mantissa.is_finite() { mantissa } else { exponent as f64 } * f64::from(n);
+        let weight = if mantissa.is_finite() {
+            mantissa
+        } else {
+            exponent as f64
+        } * f64::from(n);
         if weight > 131_072.0 {
             return Err(overflow());
         }
@@ -308,7 +329,14 @@ impl Numeric {
         }
         let work = needed.clamp(0, 8000) as u16;
         let ln = self.abs().ln_to(work);
-        let result = ln.mul(&Self::from_i64(i64::from(n)))?.rescale(work).exp_to(scale)?;
-        Ok(if self.signum() < 0 && n % 2 != 0 { result.neg() } else { result })
+        let result = ln
+            .mul(&Self::from_i64(i64::from(n)))?
+            .rescale(work)
+            .exp_to(scale)?;
+        Ok(if self.signum() < 0 && n % 2 != 0 {
+            result.neg()
+        } else {
+            result
+        })
     }
 }

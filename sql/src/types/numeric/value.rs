@@ -75,7 +75,10 @@ pub(super) fn div_round(a: &BigInt, b: &BigInt) -> BigInt {
 
 impl Numeric {
     /// 0
-    pub const ZERO: Self = Self::Small { unscaled: 0, scale: 0 };
+    pub const ZERO: Self = Self::Small {
+        unscaled: 0,
+        scale: 0,
+    };
 
     /// `unscaled / 10^scale`.
     pub const fn new(unscaled: i128, scale: u16) -> Self {
@@ -86,7 +89,10 @@ impl Numeric {
     pub fn from_big(unscaled: BigInt, scale: u16) -> Self {
         match unscaled.to_i128() {
             Some(unscaled) => Self::Small { unscaled, scale },
-            None => Self::Big { unscaled: Arc::new(unscaled), scale },
+            None => Self::Big {
+                unscaled: Arc::new(unscaled),
+                scale,
+            },
         }
     }
 
@@ -203,16 +209,19 @@ impl Numeric {
     /// The same value with that many digits after the point, rounded half away from zero.
     pub fn rescale(&self, to: u16) -> Self {
         match self {
-            Self::Small { unscaled, scale } if *scale == to => {
-                Self::Small { unscaled: *unscaled, scale: to }
-            }
+            Self::Small { unscaled, scale } if *scale == to => Self::Small {
+                unscaled: *unscaled,
+                scale: to,
+            },
             Self::Small { unscaled, scale } if *scale < to => {
                 match pow10_i128(u32::from(to - scale)).and_then(|p| unscaled.checked_mul(p)) {
-                    Some(unscaled) => Self::Small { unscaled, scale: to },
-                    None => Self::from_big(
-                        BigInt::from(*unscaled) * pow10(u32::from(to - scale)),
-                        to,
-                    ),
+                    Some(unscaled) => Self::Small {
+                        unscaled,
+                        scale: to,
+                    },
+                    None => {
+                        Self::from_big(BigInt::from(*unscaled) * pow10(u32::from(to - scale)), to)
+                    }
                 }
             }
             Self::Small { unscaled, scale } => match pow10_i128(u32::from(scale - to)) {
@@ -220,11 +229,20 @@ impl Numeric {
                     let quotient = unscaled / p;
                     let rest = unscaled % p;
                     let up = rest.unsigned_abs() >= p.unsigned_abs() - rest.unsigned_abs();
-                    let unscaled =
-                        if up { quotient + if *unscaled < 0 { -1 } else { 1 } } else { quotient };
-                    Self::Small { unscaled, scale: to }
+                    let unscaled = if up {
+                        quotient + if *unscaled < 0 { -1 } else { 1 }
+                    } else {
+                        quotient
+                    };
+                    Self::Small {
+                        unscaled,
+                        scale: to,
+                    }
                 }
-                None => Self::Small { unscaled: 0, scale: to },
+                None => Self::Small {
+                    unscaled: 0,
+                    scale: to,
+                },
             },
             Self::Big { unscaled, scale } if *scale <= to => {
                 Self::from_big(unscaled.as_ref() * pow10(u32::from(to - scale)), to)
@@ -268,7 +286,9 @@ impl Numeric {
             }
             _ => {
                 let sign = if self.signum() < 0 { "-" } else { "" };
-                format!("{sign}{}e-{}", self.digits(), self.scale()).parse().unwrap_or(f64::NAN)
+                format!("{sign}{}e-{}", self.digits(), self.scale())
+                    .parse()
+                    .unwrap_or(f64::NAN)
             }
         }
     }
@@ -280,7 +300,11 @@ impl Numeric {
             return Self::NaN;
         }
         if v.is_infinite() {
-            return if v > 0.0 { Self::PosInfinity } else { Self::NegInfinity };
+            return if v > 0.0 {
+                Self::PosInfinity
+            } else {
+                Self::NegInfinity
+            };
         }
         let text = format!("{:.*e}", digits.saturating_sub(1), v);
         let Some((mantissa, exponent)) = text.split_once('e') else {
@@ -353,20 +377,29 @@ impl Numeric {
 
 /// "value overflows numeric format".
 pub(super) fn overflow() -> SqlError {
-    SqlError::new(SqlState::NUMERIC_VALUE_OUT_OF_RANGE, "value overflows numeric format")
+    SqlError::new(
+        SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+        "value overflows numeric format",
+    )
 }
 
 impl Ord for Numeric {
     fn cmp(&self, other: &Self) -> Ordering {
-        if let (Self::Small { unscaled: a, scale: s }, Self::Small { unscaled: b, scale: t }) =
-            (self, other)
+        if let (
+            Self::Small {
+                unscaled: a,
+                scale: s,
+            },
+            Self::Small {
+                unscaled: b,
+                scale: t,
+            },
+        ) = (self, other)
         {
             if s == t {
                 return a.cmp(b);
             }
-            let widen = |v: i128, by: u16| {
-                pow10_i128(u32::from(by)).and_then(|p| v.checked_mul(p))
-            };
+            let widen = |v: i128, by: u16| pow10_i128(u32::from(by)).and_then(|p| v.checked_mul(p));
             let pair = if s < t {
                 widen(*a, t - s).map(|a| (a, *b))
             } else {

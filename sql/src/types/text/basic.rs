@@ -10,7 +10,11 @@ use crate::types::registry::EvalContext;
 
 /// Number of characters.
 pub(super) fn char_count(text: &str) -> usize {
-    if text.is_ascii() { text.len() } else { text.chars().count() }
+    if text.is_ascii() {
+        text.len()
+    } else {
+        text.chars().count()
+    }
 }
 
 /// The characters from `from` up to `to`, counted from 0.
@@ -89,14 +93,20 @@ fn any_concat(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::text(shown(a.datum(0), cx) + &shown(a.datum(1), cx)))
 }
 fn concat(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::text(a.iter().map(|v| shown(v, cx)).collect::<String>()))
+    Ok(Datum::text(
+        a.iter().map(|v| shown(v, cx)).collect::<String>(),
+    ))
 }
 fn concat_ws(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     if a.datum(0).is_null() {
         return Ok(Datum::Null);
     }
-    let parts: Vec<String> =
-        a.iter().skip(1).filter(|v| !v.is_null()).map(|v| shown(v, cx)).collect();
+    let parts: Vec<String> = a
+        .iter()
+        .skip(1)
+        .filter(|v| !v.is_null())
+        .map(|v| shown(v, cx))
+        .collect();
     Ok(Datum::text(parts.join(a.text(0)?)))
 }
 
@@ -131,7 +141,11 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, new, start) = (a.text(0)?, a.text(1)?, a.int(2)?);
-    let count = if a.len() > 3 { a.int(3)? } else { char_count(new) as i64 };
+    let count = if a.len() > 3 {
+        a.int(3)?
+    } else {
+        char_count(new) as i64
+    };
     if start + count > i64::from(i32::MAX) {
         return Err(crate::types::fault::out_of_range("integer"));
     }
@@ -151,13 +165,20 @@ fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn left(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, n) = (a.text(0)?, a.int(1)?);
-    let count =
-        if n < 0 { (char_count(text) as i64 + n).max(0) } else { n } as usize;
+    let count = if n < 0 {
+        (char_count(text) as i64 + n).max(0)
+    } else {
+        n
+    } as usize;
     Ok(Datum::text(slice(text, 0, count)))
 }
 fn right(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, n) = (a.text(0)?, a.int(1)?);
-    let from = if n < 0 { -n } else { (char_count(text) as i64 - n).max(0) };
+    let from = if n < 0 {
+        -n
+    } else {
+        (char_count(text) as i64 - n).max(0)
+    };
     Ok(Datum::text(slice(text, from as usize, usize::MAX)))
 }
 
@@ -176,7 +197,11 @@ fn repeat(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn replace(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, from, to) = (a.text(0)?, a.text(1)?, a.text(2)?);
-    Ok(Datum::text(if from.is_empty() { text.to_owned() } else { text.replace(from, to) }))
+    Ok(Datum::text(if from.is_empty() {
+        text.to_owned()
+    } else {
+        text.replace(from, to)
+    }))
 }
 fn translate(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let from: Vec<char> = a.text(1)?.chars().collect();
@@ -195,12 +220,12 @@ fn starts_with(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Bool(a.text(0)?.starts_with(a.text(1)?)))
 }
 fn ascii(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int4(a.text(0)?.chars().next().map_or(0, |c| c as i32)))
+    Ok(Datum::Int4(
+        a.text(0)?.chars().next().map_or(0, |c| c as i32),
+    ))
 }
 fn chr(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    let error = |message: String| {
-        Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message))
-    };
+    let error = |message: String| Err(SqlError::new(SqlState::PROGRAM_LIMIT_EXCEEDED, message));
     match a.int(0)? {
         0 => error("null character not permitted".to_owned()),
         n if n < 0 => Err(invalid_parameter("character number must be positive")),
@@ -215,24 +240,54 @@ fn name_concat_oid(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn normalize(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let form = a.text(1)?;
-    if a.text(0)?.is_ascii() && matches!(form.to_ascii_uppercase().as_str(), "NFC" | "NFD" | "NFKC" | "NFKD") {
+    if a.text(0)?.is_ascii()
+        && matches!(
+            form.to_ascii_uppercase().as_str(),
+            "NFC" | "NFD" | "NFKC" | "NFKD"
+        )
+    {
         return Ok(a.datum(0).clone());
     }
-    if !matches!(form.to_ascii_uppercase().as_str(), "NFC" | "NFD" | "NFKC" | "NFKD") {
-        return Err(invalid_parameter(format!("invalid normalization form: {form}")));
+    if !matches!(
+        form.to_ascii_uppercase().as_str(),
+        "NFC" | "NFD" | "NFKC" | "NFKD"
+    ) {
+        return Err(invalid_parameter(format!(
+            "invalid normalization form: {form}"
+        )));
     }
     Err(SqlError::unsupported("normalize of text beyond ASCII"))
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("textlen", length), ("bpcharlen", length), ("textoctetlen", octet_length),
-    ("bpcharoctetlen", octet_length), ("sql_1811", bit_length), ("sql_1810", bit_length),
-    ("lower", lower), ("upper", upper), ("initcap", initcap), ("textcat", concat2),
-    ("sql_2003", any_concat), ("sql_2004", any_concat), ("text_concat", concat),
-    ("text_concat_ws", concat_ws), ("text_substr", substr), ("text_substr_no_len", substr),
-    ("textpos", position), ("textoverlay", overlay), ("textoverlay_no_len", overlay),
-    ("text_left", left), ("text_right", right), ("text_reverse", reverse), ("repeat", repeat),
-    ("replace_text", replace), ("translate", translate), ("text_starts_with", starts_with),
-    ("ascii", ascii), ("chr", chr), ("nameconcatoid", name_concat_oid),
+    ("textlen", length),
+    ("bpcharlen", length),
+    ("textoctetlen", octet_length),
+    ("bpcharoctetlen", octet_length),
+    ("sql_1811", bit_length),
+    ("sql_1810", bit_length),
+    ("lower", lower),
+    ("upper", upper),
+    ("initcap", initcap),
+    ("textcat", concat2),
+    ("sql_2003", any_concat),
+    ("sql_2004", any_concat),
+    ("text_concat", concat),
+    ("text_concat_ws", concat_ws),
+    ("text_substr", substr),
+    ("text_substr_no_len", substr),
+    ("textpos", position),
+    ("textoverlay", overlay),
+    ("textoverlay_no_len", overlay),
+    ("text_left", left),
+    ("text_right", right),
+    ("text_reverse", reverse),
+    ("repeat", repeat),
+    ("replace_text", replace),
+    ("translate", translate),
+    ("text_starts_with", starts_with),
+    ("ascii", ascii),
+    ("chr", chr),
+    ("nameconcatoid", name_concat_oid),
     ("unicode_normalize_func", normalize),
 ];

@@ -77,7 +77,9 @@ fn base64_decode(text: &str) -> Result<Vec<u8>, SqlError> {
         let six = if c == '=' {
             padding += 1;
             if count < 2 || padding > 2 {
-                return Err(bad("unexpected \"=\" while decoding base64 sequence".to_owned()));
+                return Err(bad(
+                    "unexpected \"=\" while decoding base64 sequence".to_owned()
+                ));
             }
             0
         } else {
@@ -86,7 +88,9 @@ fn base64_decode(text: &str) -> Result<Vec<u8>, SqlError> {
                 .position(|b| char::from(*b) == c)
                 .filter(|_| padding == 0)
                 .ok_or_else(|| {
-                    bad(format!("invalid symbol \"{c}\" found while decoding base64 sequence"))
+                    bad(format!(
+                        "invalid symbol \"{c}\" found while decoding base64 sequence"
+                    ))
                 })? as u32
         };
         word = (word << 6) | six;
@@ -105,22 +109,24 @@ fn base64_decode(text: &str) -> Result<Vec<u8>, SqlError> {
 
 fn encode(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let bytes = a.bytes(0)?;
-    Ok(Datum::text(match a.text(1)?.to_ascii_lowercase().as_str() {
-        "hex" => hex(bytes),
-        "base64" => base64_encode(bytes),
-        "escape" => {
-            let mut out = String::new();
-            for b in bytes {
-                match b {
-                    0 | 0x80.. => out.push_str(&format!("\\{b:03o}")),
-                    b'\\' => out.push_str("\\\\"),
-                    b => out.push(char::from(*b)),
+    Ok(Datum::text(
+        match a.text(1)?.to_ascii_lowercase().as_str() {
+            "hex" => hex(bytes),
+            "base64" => base64_encode(bytes),
+            "escape" => {
+                let mut out = String::new();
+                for b in bytes {
+                    match b {
+                        0 | 0x80.. => out.push_str(&format!("\\{b:03o}")),
+                        b'\\' => out.push_str("\\\\"),
+                        b => out.push(char::from(*b)),
+                    }
                 }
+                out
             }
-            out
-        }
-        _ => return Err(unknown_encoding(a.text(1)?)),
-    }))
+            _ => return Err(unknown_encoding(a.text(1)?)),
+        },
+    ))
 }
 fn unknown_encoding(name: &str) -> SqlError {
     invalid_parameter(format!("unrecognized encoding: \"{name}\""))
@@ -170,7 +176,11 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (text, new, start) = (a.bytes(0)?, a.bytes(1)?, a.int(2)?);
-    let count = if a.len() > 3 { a.int(3)? } else { new.len() as i64 };
+    let count = if a.len() > 3 {
+        a.int(3)?
+    } else {
+        new.len() as i64
+    };
     if start + count > i64::from(i32::MAX) {
         return Err(crate::types::fault::out_of_range("integer"));
     }
@@ -181,15 +191,23 @@ fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
         ));
     }
     let head = text.get(..(start - 1) as usize).unwrap_or(text);
-    let tail = text.get((start - 1 + count).max(0) as usize..).unwrap_or(&[]);
+    let tail = text
+        .get((start - 1 + count).max(0) as usize..)
+        .unwrap_or(&[]);
     Ok(bytea([head, new, tail].concat()))
 }
 fn trimmed(a: &[Datum], left: bool, right: bool) -> Value {
     let (mut text, set) = (a.bytes(0)?, a.bytes(1)?);
-    while left && let [first, rest @ ..] = text && set.contains(first) {
+    while left
+        && let [first, rest @ ..] = text
+        && set.contains(first)
+    {
         text = rest;
     }
-    while right && let [rest @ .., last] = text && set.contains(last) {
+    while right
+        && let [rest @ .., last] = text
+        && set.contains(last)
+    {
         text = rest;
     }
     Ok(bytea(text.to_vec()))
@@ -231,7 +249,11 @@ fn get_bit(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (bytes, i) = (a.bytes(0)?, a.int(1)?);
     usize::try_from(i)
         .ok()
-        .and_then(|i| bytes.get(i / 8).map(|b| Datum::Int4(i32::from(b >> (i % 8) & 1))))
+        .and_then(|i| {
+            bytes
+                .get(i / 8)
+                .map(|b| Datum::Int4(i32::from(b >> (i % 8) & 1)))
+        })
         .ok_or_else(|| index_error(i, bytes.len() * 8))
 }
 fn set_bit(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -249,7 +271,9 @@ fn set_bit(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(bytea(bytes))
 }
 fn bit_count(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::Int8(a.bytes(0)?.iter().map(|b| i64::from(b.count_ones())).sum()))
+    Ok(Datum::Int8(
+        a.bytes(0)?.iter().map(|b| i64::from(b.count_ones())).sum(),
+    ))
 }
 
 fn utf8(name: &str) -> Result<(), SqlError> {
@@ -279,25 +303,56 @@ fn quote_ident(_: &dyn EvalContext, a: &[Datum]) -> Value {
 /// A string literal.
 pub(super) fn literal(text: &str) -> String {
     let body = text.replace('\'', "''");
-    if body.contains('\\') { format!("E'{}'", body.replace('\\', "\\\\")) } else { format!("'{body}'") }
+    if body.contains('\\') {
+        format!("E'{}'", body.replace('\\', "\\\\"))
+    } else {
+        format!("'{body}'")
+    }
 }
 fn quote_literal(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    Ok(Datum::text(literal(&io::to_text(a.datum(0), Oid::INVALID, cx))))
+    Ok(Datum::text(literal(&io::to_text(
+        a.datum(0),
+        Oid::INVALID,
+        cx,
+    ))))
 }
 fn quote_nullable(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    if a.datum(0).is_null() { Ok(Datum::text("NULL")) } else { quote_literal(cx, a) }
+    if a.datum(0).is_null() {
+        Ok(Datum::text("NULL"))
+    } else {
+        quote_literal(cx, a)
+    }
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("md5_text", md5_text), ("md5_bytea", md5_bytea), ("sha224_bytea", digest224),
-    ("sha256_bytea", digest256), ("sha384_bytea", digest384), ("sha512_bytea", digest512),
-    ("binary_encode", encode), ("binary_decode", decode), ("byteacat", concat),
-    ("byteaoctetlen", length), ("bytea_substr", substr), ("bytea_substr_no_len", substr),
-    ("byteapos", position), ("byteaoverlay", overlay), ("byteaoverlay_no_len", overlay),
-    ("byteatrim", btrim), ("bytealtrim", ltrim), ("byteartrim", rtrim),
-    ("byteaGetByte", get_byte), ("byteaSetByte", set_byte), ("byteaGetBit", get_bit),
-    ("byteaSetBit", set_bit), ("bytea_bit_count", bit_count), ("pg_convert_from", convert_from),
-    ("pg_convert_to", convert_to), ("quote_ident", quote_ident),
-    ("quote_literal", quote_literal), ("sql_1285", quote_literal),
-    ("quote_nullable", quote_nullable), ("sql_1290", quote_nullable),
+    ("md5_text", md5_text),
+    ("md5_bytea", md5_bytea),
+    ("sha224_bytea", digest224),
+    ("sha256_bytea", digest256),
+    ("sha384_bytea", digest384),
+    ("sha512_bytea", digest512),
+    ("binary_encode", encode),
+    ("binary_decode", decode),
+    ("byteacat", concat),
+    ("byteaoctetlen", length),
+    ("bytea_substr", substr),
+    ("bytea_substr_no_len", substr),
+    ("byteapos", position),
+    ("byteaoverlay", overlay),
+    ("byteaoverlay_no_len", overlay),
+    ("byteatrim", btrim),
+    ("bytealtrim", ltrim),
+    ("byteartrim", rtrim),
+    ("byteaGetByte", get_byte),
+    ("byteaSetByte", set_byte),
+    ("byteaGetBit", get_bit),
+    ("byteaSetBit", set_bit),
+    ("bytea_bit_count", bit_count),
+    ("pg_convert_from", convert_from),
+    ("pg_convert_to", convert_to),
+    ("quote_ident", quote_ident),
+    ("quote_literal", quote_literal),
+    ("sql_1285", quote_literal),
+    ("quote_nullable", quote_nullable),
+    ("sql_1290", quote_nullable),
 ];

@@ -154,9 +154,8 @@ fn format(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 
 fn parse_ident(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
-    let parts = crate::types::regclass::split_name(text).map_err(|_| {
-        invalid_parameter(format!("string is not a valid identifier: \"{text}\""))
-    })?;
+    let parts = crate::types::regclass::split_name(text)
+        .map_err(|_| invalid_parameter(format!("string is not a valid identifier: \"{text}\"")))?;
     let items = parts.into_iter().map(Datum::text).collect();
     Ok(Datum::Array(Arc::new(ArrayValue::vector(Oid::TEXT, items))))
 }
@@ -193,6 +192,8 @@ fn unistr(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("text_format", format), ("text_format_nv", format), ("parse_ident", parse_ident),
+    ("text_format", format),
+    ("text_format_nv", format),
+    ("parse_ident", parse_ident),
     ("unistr", unistr),
 ];

@@ -8,7 +8,11 @@ use crate::types::registry::EvalContext;
 use super::basic::{char_count, slice};
 
 fn set(a: &[Datum]) -> Result<Vec<char>, SqlError> {
-    Ok(if a.len() > 1 { a.text(1)?.chars().collect() } else { vec![' '] })
+    Ok(if a.len() > 1 {
+        a.text(1)?.chars().collect()
+    } else {
+        vec![' ']
+    })
 }
 fn btrim(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let set = set(a)?;
@@ -16,11 +20,15 @@ fn btrim(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn ltrim(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let set = set(a)?;
-    Ok(Datum::text(a.text(0)?.trim_start_matches(|c| set.contains(&c))))
+    Ok(Datum::text(
+        a.text(0)?.trim_start_matches(|c| set.contains(&c)),
+    ))
 }
 fn rtrim(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let set = set(a)?;
-    Ok(Datum::text(a.text(0)?.trim_end_matches(|c| set.contains(&c))))
+    Ok(Datum::text(
+        a.text(0)?.trim_end_matches(|c| set.contains(&c)),
+    ))
 }
 
 fn padded(a: &[Datum], left: bool) -> Value {
@@ -41,7 +49,11 @@ fn padded(a: &[Datum], left: bool) -> Value {
         return Ok(Datum::text(text));
     }
     let padding: String = fill.chars().cycle().take(width - have).collect();
-    Ok(Datum::text(if left { padding + text } else { text.to_owned() + &padding }))
+    Ok(Datum::text(if left {
+        padding + text
+    } else {
+        text.to_owned() + &padding
+    }))
 }
 fn lpad(_: &dyn EvalContext, a: &[Datum]) -> Value {
     padded(a, true)
@@ -51,6 +63,14 @@ fn rpad(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("btrim", btrim), ("btrim1", btrim), ("ltrim", ltrim), ("ltrim1", ltrim), ("rtrim", rtrim),
-    ("rtrim1", rtrim), ("lpad", lpad), ("rpad", rpad), ("sql_879", lpad), ("sql_880", rpad),
+    ("btrim", btrim),
+    ("btrim1", btrim),
+    ("ltrim", ltrim),
+    ("ltrim1", ltrim),
+    ("rtrim", rtrim),
+    ("rtrim1", rtrim),
+    ("lpad", lpad),
+    ("rpad", rpad),
+    ("sql_879", lpad),
+    ("sql_880", rpad),
 ];

@@ -93,7 +93,10 @@ fn no_like(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Bool(!text_like(a)?))
 }
 fn folded(a: &[Datum]) -> Result<bool, SqlError> {
-    like(a.text(0)?.to_lowercase().as_bytes(), a.text(1)?.to_lowercase().as_bytes())
+    like(
+        a.text(0)?.to_lowercase().as_bytes(),
+        a.text(1)?.to_lowercase().as_bytes(),
+    )
 }
 fn yes_ilike(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Bool(folded(a)?))
@@ -201,7 +204,11 @@ pub(super) fn similar_to_escape(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 /// The old form: a NULL escape means the default.
 fn similar_escape(cx: &dyn EvalContext, a: &[Datum]) -> Value {
-    if a.datum(1).is_null() { similar_to_escape(cx, a.get(..1).unwrap_or(a)) } else { similar_to_escape(cx, a) }
+    if a.datum(1).is_null() {
+        similar_to_escape(cx, a.get(..1).unwrap_or(a))
+    } else {
+        similar_to_escape(cx, a)
+    }
 }
 
 fn regex(a: &[Datum], flags: &str) -> Result<bool, SqlError> {
@@ -222,12 +229,26 @@ fn iregex_ne(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("textlike", yes_like), ("textnlike", no_like), ("namelike", yes_like),
-    ("namenlike", no_like), ("bytealike", yes_like), ("byteanlike", no_like),
-    ("texticlike", yes_ilike), ("texticnlike", no_ilike), ("nameiclike", yes_ilike),
-    ("nameicnlike", no_ilike), ("like_escape", like_escape),
-    ("similar_to_escape_1", similar_to_escape), ("similar_to_escape_2", similar_to_escape),
-    ("similar_escape", similar_escape), ("textregexeq", regex_eq), ("textregexne", regex_ne),
-    ("nameregexeq", regex_eq), ("nameregexne", regex_ne), ("texticregexeq", iregex_eq),
-    ("texticregexne", iregex_ne), ("nameicregexeq", iregex_eq), ("nameicregexne", iregex_ne),
+    ("textlike", yes_like),
+    ("textnlike", no_like),
+    ("namelike", yes_like),
+    ("namenlike", no_like),
+    ("bytealike", yes_like),
+    ("byteanlike", no_like),
+    ("texticlike", yes_ilike),
+    ("texticnlike", no_ilike),
+    ("nameiclike", yes_ilike),
+    ("nameicnlike", no_ilike),
+    ("like_escape", like_escape),
+    ("similar_to_escape_1", similar_to_escape),
+    ("similar_to_escape_2", similar_to_escape),
+    ("similar_escape", similar_escape),
+    ("textregexeq", regex_eq),
+    ("textregexne", regex_ne),
+    ("nameregexeq", regex_eq),
+    ("nameregexne", regex_ne),
+    ("texticregexeq", iregex_eq),
+    ("texticregexne", iregex_ne),
+    ("nameicregexeq", iregex_eq),
+    ("nameicregexne", iregex_ne),
 ];

@@ -79,7 +79,11 @@ fn build(pattern: &str, flags: &str) -> Result<Regex, SqlError> {
             }
         }
     }
-    let translated = if literal { regex::escape(body) } else { translate(body)? };
+    let translated = if literal {
+        regex::escape(body)
+    } else {
+        translate(body)?
+    };
     RegexBuilder::new(&translated)
         .case_insensitive(insensitive)
         .multi_line(newline_anchor)
@@ -136,8 +140,10 @@ fn translate(pattern: &str) -> Result<String, SqlError> {
                         "a back reference in a regular expression",
                     ));
                 }
-                Some(d @ ('d' | 'D' | 's' | 'S' | 'w' | 'W' | 'n' | 't' | 'r' | 'f' | 'v'
-                | 'a' | 'x')) => {
+                Some(
+                    d @ ('d' | 'D' | 's' | 'S' | 'w' | 'W' | 'n' | 't' | 'r' | 'f' | 'v' | 'a'
+                    | 'x'),
+                ) => {
                     out.push('\\');
                     out.push(d);
                 }
@@ -224,8 +230,19 @@ fn bracket(
                 chars.next();
                 if !matches!(
                     class.as_str(),
-                    "alpha" | "digit" | "alnum" | "upper" | "lower" | "space" | "punct" | "blank"
-                        | "cntrl" | "graph" | "print" | "xdigit" | "word"
+                    "alpha"
+                        | "digit"
+                        | "alnum"
+                        | "upper"
+                        | "lower"
+                        | "space"
+                        | "punct"
+                        | "blank"
+                        | "cntrl"
+                        | "graph"
+                        | "print"
+                        | "xdigit"
+                        | "word"
                 ) {
                     return Err(invalid("invalid character class"));
                 }
@@ -240,7 +257,8 @@ fn bracket(
                 });
             }
             '\\' => match chars.next().ok_or_else(unbalanced)? {
-                c @ ('d' | 's' | 'w' | 'D' | 'S' | 'W' | 'n' | 't' | 'r' | 'f' | 'v' | 'a' | 'x') => {
+                c @ ('d' | 's' | 'w' | 'D' | 'S' | 'W' | 'n' | 't' | 'r' | 'f' | 'v' | 'a'
+                | 'x') => {
                     out.push('\\');
                     out.push(c);
                 }

@@ -41,17 +41,21 @@ fn no_global(global: bool, function: &str) -> Result<(), SqlError> {
 fn groups(regex: &Regex, found: &regex::Captures<'_>) -> Vec<Datum> {
     let first = usize::from(regex.captures_len() > 1);
     (first..regex.captures_len())
-        .map(|i| found.get(i).map_or(Datum::Null, |m| Datum::text(m.as_str())))
+        .map(|i| {
+            found
+                .get(i)
+                .map_or(Datum::Null, |m| Datum::text(m.as_str()))
+        })
         .collect()
 }
 
 /// The byte offset of a character position from 1.
 fn start_offset(text: &str, start: i64) -> Result<usize, SqlError> {
     positive(start, "start")?;
-    Ok(text
-        .char_indices()
-        .nth((start - 1) as usize)
-        .map_or(text.len() + usize::from(start as usize > char_count(text) + 1), |(i, _)| i))
+    Ok(text.char_indices().nth((start - 1) as usize).map_or(
+        text.len() + usize::from(start as usize > char_count(text) + 1),
+        |(i, _)| i,
+    ))
 }
 
 fn positive(v: i64, name: &str) -> Result<(), SqlError> {
@@ -66,13 +70,15 @@ fn positive(v: i64, name: &str) -> Result<(), SqlError> {
 fn regexp_match(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (flags, global) = flags(a, 2)?;
     if global {
-        return Err(invalid_parameter(
-            "regexp_match() does not support the \"global\" option",
-        )
-        .with_hint("Use the regexp_matches function instead."));
+        return Err(
+            invalid_parameter("regexp_match() does not support the \"global\" option")
+                .with_hint("Use the regexp_matches function instead."),
+        );
     }
     let regex = compile(a.text(1)?, &flags)?;
-    Ok(regex.captures(a.text(0)?).map_or(Datum::Null, |m| texts(groups(&regex, &m))))
+    Ok(regex
+        .captures(a.text(0)?)
+        .map_or(Datum::Null, |m| texts(groups(&regex, &m))))
 }
 fn regexp_matches(_: &dyn EvalContext, a: &[Datum]) -> Result<Vec<Vec<Datum>>, SqlError> {
     if a.iter().any(Datum::is_null) {
@@ -159,19 +165,37 @@ fn regexp_replace(_: &dyn EvalContext, a: &[Datum]) -> Value {
     }
     let (flags, global) = flags(a, 3)?;
     let regex = compile(a.text(1)?, &flags)?;
-    Ok(Datum::text(replace(&regex, a.text(0)?, a.text(2)?, 0, usize::from(!global))))
+    Ok(Datum::text(replace(
+        &regex,
+        a.text(0)?,
+        a.text(2)?,
+        0,
+        usize::from(!global),
+    )))
 }
 /// `regexp_replace(text, pattern, replacement, start, n, flags)`
 fn regexp_replace_at(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
     let from = start_offset(text, a.int(3)?)?;
     let (flags, global) = flags(a, 5)?;
-    let nth = if a.len() > 4 { a.int(4)? } else { i64::from(!global) };
+    let nth = if a.len() > 4 {
+        a.int(4)?
+    } else {
+        i64::from(!global)
+    };
     if nth < 0 {
-        return Err(invalid_parameter(format!("invalid value for parameter \"n\": {nth}")));
+        return Err(invalid_parameter(format!(
+            "invalid value for parameter \"n\": {nth}"
+        )));
     }
     let regex = compile(a.text(1)?, &flags)?;
-    Ok(Datum::text(replace(&regex, text, a.text(2)?, from, nth as usize)))
+    Ok(Datum::text(replace(
+        &regex,
+        text,
+        a.text(2)?,
+        from,
+        nth as usize,
+    )))
 }
 
 /// The pieces between matches; empty matches at the ends of a piece do not split.
@@ -222,16 +246,24 @@ fn substring_similar(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 fn regexp_like(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let (flags, global) = flags(a, 2)?;
     no_global(global, "regexp_like")?;
-    Ok(Datum::Bool(compile(a.text(1)?, &flags)?.is_match(a.text(0)?)))
+    Ok(Datum::Bool(
+        compile(a.text(1)?, &flags)?.is_match(a.text(0)?),
+    ))
 }
 fn regexp_count(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let text = a.text(0)?;
-    let from = if a.len() > 2 { start_offset(text, a.int(2)?)? } else { 0 };
+    let from = if a.len() > 2 {
+        start_offset(text, a.int(2)?)?
+    } else {
+        0
+    };
     let (flags, global) = flags(a, 3)?;
     no_global(global, "regexp_count")?;
     let regex = compile(a.text(1)?, &flags)?;
     let rest = text.get(from..);
-    Ok(Datum::Int4(rest.map_or(0, |t| regex.find_iter(t).count()) as i32))
+    Ok(Datum::Int4(
+        rest.map_or(0, |t| regex.find_iter(t).count()) as i32
+    ))
 }
 
 /// Checks the start and the number of the match, which come before the other arguments.
@@ -253,7 +285,11 @@ fn nth_match(
     function: &str,
 ) -> Result<Option<(usize, usize)>, SqlError> {
     let text = a.text(0)?;
-    let from = if a.len() > 2 { start_offset(text, a.int(2)?)? } else { 0 };
+    let from = if a.len() > 2 {
+        start_offset(text, a.int(2)?)?
+    } else {
+        0
+    };
     let nth = if a.len() > 3 { a.int(3)? } else { 1 };
     positive(nth, "n")?;
     let (flags, global) = flags(a, flag_at)?;
@@ -295,31 +331,45 @@ fn regexp_instr(_: &dyn EvalContext, a: &[Datum]) -> Value {
         )));
     }
     let text = a.text(0)?;
-    Ok(Datum::Int4(match nth_match(a, 5, group as usize, "regexp_instr")? {
-        Some((from, to)) => {
-            let at = if end == 1 { to } else { from };
-            char_count(text.get(..at).unwrap_or("")) as i32 + 1
-        }
-        None => 0,
-    }))
+    Ok(Datum::Int4(
+        match nth_match(a, 5, group as usize, "regexp_instr")? {
+            Some((from, to)) => {
+                let at = if end == 1 { to } else { from };
+                char_count(text.get(..at).unwrap_or("")) as i32 + 1
+            }
+            None => 0,
+        },
+    ))
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("regexp_match", regexp_match), ("regexp_match_no_flags", regexp_match),
-    ("textregexreplace", regexp_replace), ("textregexreplace_noopt", regexp_replace),
+    ("regexp_match", regexp_match),
+    ("regexp_match_no_flags", regexp_match),
+    ("textregexreplace", regexp_replace),
+    ("textregexreplace_noopt", regexp_replace),
     ("textregexreplace_extended", regexp_replace_at),
     ("textregexreplace_extended_no_flags", regexp_replace_at),
     ("textregexreplace_extended_no_n", regexp_replace_at),
-    ("regexp_split_to_array", split_to_array), ("regexp_split_to_array_no_flags", split_to_array),
-    ("textregexsubstr", substring), ("sql_2074", substring_similar),
-    ("regexp_like", regexp_like), ("regexp_like_no_flags", regexp_like),
-    ("regexp_count", regexp_count), ("regexp_count_no_start", regexp_count),
-    ("regexp_count_no_flags", regexp_count), ("regexp_substr", regexp_substr),
-    ("regexp_substr_no_start", regexp_substr), ("regexp_substr_no_n", regexp_substr),
-    ("regexp_substr_no_flags", regexp_substr), ("regexp_substr_no_subexpr", regexp_substr),
-    ("regexp_instr", regexp_instr), ("regexp_instr_no_start", regexp_instr),
-    ("regexp_instr_no_n", regexp_instr), ("regexp_instr_no_endoption", regexp_instr),
-    ("regexp_instr_no_flags", regexp_instr), ("regexp_instr_no_subexpr", regexp_instr),
+    ("regexp_split_to_array", split_to_array),
+    ("regexp_split_to_array_no_flags", split_to_array),
+    ("textregexsubstr", substring),
+    ("sql_2074", substring_similar),
+    ("regexp_like", regexp_like),
+    ("regexp_like_no_flags", regexp_like),
+    ("regexp_count", regexp_count),
+    ("regexp_count_no_start", regexp_count),
+    ("regexp_count_no_flags", regexp_count),
+    ("regexp_substr", regexp_substr),
+    ("regexp_substr_no_start", regexp_substr),
+    ("regexp_substr_no_n", regexp_substr),
+    ("regexp_substr_no_flags", regexp_substr),
+    ("regexp_substr_no_subexpr", regexp_substr),
+    ("regexp_instr", regexp_instr),
+    ("regexp_instr_no_start", regexp_instr),
+    ("regexp_instr_no_n", regexp_instr),
+    ("regexp_instr_no_endoption", regexp_instr),
+    ("regexp_instr_no_flags", regexp_instr),
+    ("regexp_instr_no_subexpr", regexp_instr),
 ];
 
 pub(super) const SETS: &[Set] = &[

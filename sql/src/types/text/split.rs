@@ -16,8 +16,11 @@ fn split_part(_: &dyn EvalContext, a: &[Datum]) -> Value {
     if n == 0 {
         return Err(invalid_parameter("field position must not be zero"));
     }
-    let parts: Vec<&str> =
-        if sep.is_empty() { vec![text] } else { text.split(sep).collect() };
+    let parts: Vec<&str> = if sep.is_empty() {
+        vec![text]
+    } else {
+        text.split(sep).collect()
+    };
     let at = if n > 0 { n - 1 } else { parts.len() as i64 + n };
     let part = usize::try_from(at).ok().and_then(|i| parts.get(i)).copied();
     Ok(Datum::text(part.unwrap_or("")))
@@ -30,12 +33,21 @@ fn parts(a: &[Datum]) -> Result<Option<Vec<Datum>>, SqlError> {
     }
     let text = a.text(0)?;
     let null = a.datum(2).as_str();
-    let make = |part: &str| if Some(part) == null { Datum::Null } else { Datum::text(part) };
+    let make = |part: &str| {
+        if Some(part) == null {
+            Datum::Null
+        } else {
+            Datum::text(part)
+        }
+    };
     if text.is_empty() {
         return Ok(Some(Vec::new()));
     }
     Ok(Some(match a.datum(1).as_str() {
-        None => text.chars().map(|c| make(c.encode_utf8(&mut [0; 4]))).collect(),
+        None => text
+            .chars()
+            .map(|c| make(c.encode_utf8(&mut [0; 4])))
+            .collect(),
         Some("") => vec![make(text)],
         Some(sep) => text.split(sep).map(make).collect(),
     }))
@@ -46,7 +58,11 @@ fn string_to_array(_: &dyn EvalContext, a: &[Datum]) -> Value {
     }))
 }
 fn string_to_table(_: &dyn EvalContext, a: &[Datum]) -> Result<Vec<Vec<Datum>>, SqlError> {
-    Ok(parts(a)?.unwrap_or_default().into_iter().map(|v| vec![v]).collect())
+    Ok(parts(a)?
+        .unwrap_or_default()
+        .into_iter()
+        .map(|v| vec![v])
+        .collect())
 }
 
 fn array_to_string(cx: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -74,8 +90,10 @@ fn array_to_string(cx: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 pub(super) const SCALARS: &[Scalar] = &[
-    ("split_part", split_part), ("text_to_array", string_to_array),
-    ("text_to_array_null", string_to_array), ("array_to_text", array_to_string),
+    ("split_part", split_part),
+    ("text_to_array", string_to_array),
+    ("text_to_array_null", string_to_array),
+    ("array_to_text", array_to_string),
     ("array_to_text_null", array_to_string),
 ];
 
