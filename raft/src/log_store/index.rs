@@ -142,8 +142,7 @@ impl GroupIndex {
         if self.begin_anywhere && self.slots.is_empty() && self.meta.purged.is_none() {
             self.first = entries.first().map_or(1, |entry| entry.position.index);
         }
-        let mut expected = self.end();
-        for entry in entries {
+        for (expected, entry) in (self.end()..).zip(entries) {
             if entry.position.index != expected {
                 return Err(StorageError::new(format!(
                     "raft log entry {} does not follow the last one, {}",
@@ -151,7 +150,6 @@ impl GroupIndex {
                     expected - 1
                 )));
             }
-            expected += 1;
         }
         for entry in entries {
             let length = entry_length(entry);

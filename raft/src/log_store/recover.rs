@@ -104,6 +104,9 @@ pub(super) fn recover(disk: &dyn Disk, store: u64) -> Result<Option<Recovered>, 
     reading.recover(manifest_file, manifest).map(Some)
 }
 
+/// The manifest with the file that it was read from.
+type OpenManifest = (Arc<dyn DiskFile>, Manifest);
+
 impl Reading<'_> {
     fn damaged(&self, name: &str, offset: usize, reason: impl Into<String>) -> LogOpenError {
         let (path, offset) = (self.disk.path(name), offset as u64);
@@ -146,7 +149,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    fn read_manifest(&self) -> Result<Option<(Arc<dyn DiskFile>, Manifest)>, LogOpenError> {
+    fn read_manifest(&self) -> Result<Option<OpenManifest>, LogOpenError> {
         let name = manifest::NAME;
         let path = || self.disk.path(name);
         let error = io_error(self.disk, "read", name);

@@ -248,8 +248,12 @@ impl Binder<'_> {
                 format_type(target)
             )));
         }
-        let value =
-            io::input(text, PgType::new(target.oid), self.cx.eval).map_err(|e| e.at(position))?;
+        // Only an interval is read with its modifier: it says what a bare number counts.
+        let read_as = match target.oid {
+            Oid::INTERVAL => target,
+            oid => PgType::new(oid),
+        };
+        let value = io::input(text, read_as, self.cx.eval).map_err(|e| e.at(position))?;
         if target.typmod < 0 {
             return Ok(Expr::Const(value, target));
         }
