@@ -31,6 +31,10 @@ const SYSTEM_RANGE: u64 = 1;
 /// The range of everything that SQL transactions touch.
 const USER_RANGE: u64 = 2;
 
+/// Puts something between a node and its oracle.
+pub(crate) type TimestampWrapper =
+    Arc<dyn Fn(Arc<OracleService>) -> Arc<dyn TimestampSource> + Send + Sync>;
+
 /// What a node is made of.
 pub struct NodeParts {
     /// Settings.
@@ -53,8 +57,7 @@ pub struct NodeParts {
     /// wait to be told.
     pub found: Option<Vec<Peer>>,
     /// Timestamps from elsewhere, for a node that may not lead range 1. `None`: only its own.
-    pub timestamps:
-        Option<Arc<dyn Fn(Arc<OracleService>) -> Arc<dyn TimestampSource> + Send + Sync>>,
+    pub timestamps: Option<TimestampWrapper>,
 }
 
 /// A node's part of the store.
