@@ -13,6 +13,7 @@ pub struct VersionScan {
     snapshot: Box<dyn EngineSnapshot>,
     cursor: Box<dyn Cursor>,
     at: Timestamp,
+    met_newer: bool,
 }
 
 impl VersionScan {
@@ -29,13 +30,20 @@ impl VersionScan {
             snapshot,
             cursor,
             at,
+            met_newer: false,
         }
+    }
+
+    /// Whether a key that was passed so far has a version newer than the scan reads, be it a
+    /// deletion.
+    pub fn met_newer(&self) -> bool {
+        self.met_newer
     }
 
     /// Hands visible rows to `visit` until it says false; returns whether there may be more.
     pub fn for_each(&mut self, visit: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<bool, Error> {
         let mut failed = None;
-        let (snapshot, at) = (&*self.snapshot, self.at);
+        let (snapshot, at, met_newer) = (&*self.snapshot, self.at, &mut self.met_newer);
         let more = self.cursor.for_each(&mut |key, stored| {
             let header = match Header::decode(stored) {
                 Ok(header) => header,
@@ -47,6 +55,7 @@ impl VersionScan {
             if header.commit <= at {
                 return header.tombstone || visit(key, Header::value_of(stored));
             }
+            *met_newer = true;
             match older(snapshot, key, at) {
                 Ok(Some(old)) if !old.header.tombstone => visit(key, &old.value),
                 Ok(_) => true,
@@ -71,10 +80,12 @@ impl VersionScan {
                 if !header.tombstone {
                     return Ok(Some((key, stored.slice(HEADER_LEN..))));
                 }
-            } else if let Some(value) =
-                older(&*self.snapshot, &key, self.at)?.and_then(Version::into_value)
-            {
-                return Ok(Some((key, value)));
+            } else {
+                self.met_newer = true;
+                let old = older(&*self.snapshot, &key, self.at)?;
+                if let Some(value) = old.and_then(Version::into_value) {
+                    return Ok(Some((key, value)));
+                }
             }
         }
         Ok(None)

@@ -101,7 +101,7 @@ impl RangeMachine {
     }
 
     /// Makes the effects visible, in the order that readers and validators rely on: the data, the
-    /// memory of recent writes, and only then the end of the latches.
+    /// memory of recent writes and the watches, and only then the end of the latches.
     fn publish(&self, effects: Effects, applied: AppliedState, term: u64) {
         let state = &self.state;
         state.window.store(effects.window, Ordering::Release);
@@ -113,6 +113,8 @@ impl RangeMachine {
             for (commit, command) in &effects.commits {
                 if let Body::Commit(writes) = &command.body {
                     recent.note(*commit, writes.iter().map(|write| &write.key));
+                    let keys = writes.iter().map(|write| &write.key);
+                    state.watches.note(*commit, keys);
                 }
             }
         }

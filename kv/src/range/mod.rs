@@ -24,6 +24,7 @@ mod recent;
 mod replica;
 mod snapshot;
 mod state;
+mod watch;
 
 pub use command::{Body, Command, Outcome};
 pub use descriptor::Descriptor;
@@ -31,6 +32,7 @@ pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
 pub use machine::RangeMachine;
 pub use replica::Replica;
 pub use state::RangeState;
+pub use watch::Watch;
 
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use crate::oracle::TimestampSource;
 use crate::range::command::{Body, Command, Outcome};
 use crate::range::evaluate::{self, Checked, CommitRequest, ReadEntry};
 use crate::range::state::RangeState;
+use crate::range::watch::Watch;
 use crate::shell::Runtime;
 use crate::timestamp::Timestamp;
-use crate::txn::{LockStrength, LockWait};
+use crate::txn::{LockStrength, LockWait, Span};
 
 /// How long to wait between two looks for a leader.
 const RETRY: Duration = Duration::from_millis(20);
@@ -154,13 +155,8 @@ impl Replica {
         mvcc::get(&*self.state.engine, key, at)
     }
 
-    /// Starts a scan of `span` as of `at`.
-    pub async fn scan(
-        &self,
-        span: &crate::txn::Span,
-        reverse: bool,
-        at: Timestamp,
-    ) -> Result<VersionScan, Error> {
+    /// Waits until all that a reader at `at` must see of `span` is applied here.
+    async fn settle(&self, span: &Span, at: Timestamp) -> Result<(), Error> {
         if self.leadership().is_none() {
             self.lead().await?;
         }
@@ -168,7 +164,38 @@ impl Replica {
             self.wait_for_commits(&ReadSpan::Range(span.clone()), at)
                 .await;
         }
-        self.check_history(at)?;
+        self.check_history(at)
+    }
+
+    /// The keys of `within` that were written between the beginning of `watch` and `at`, in
+    /// order; `None` when that is not known.
+    pub async fn written_since(
+        &self,
+        watch: &Watch,
+        within: &Span,
+        at: Timestamp,
+    ) -> Result<Option<Vec<Bytes>>, Error> {
+        self.settle(within, at).await?;
+        if watch.is_of(&self.state.watches) {
+            Ok(watch.written_until(within, at))
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Begins to note what is written to `span`, for one who then scans it at `at`.
+    pub fn watch(&self, span: Span, at: Timestamp) -> Watch {
+        self.state.watches.begin(span, at)
+    }
+
+    /// Starts a scan of `span` as of `at`.
+    pub async fn scan(
+        &self,
+        span: &Span,
+        reverse: bool,
+        at: Timestamp,
+    ) -> Result<VersionScan, Error> {
+        self.settle(span, at).await?;
         let snapshot = self.state.engine.snapshot();
         Ok(VersionScan::new(
             snapshot,

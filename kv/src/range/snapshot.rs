@@ -184,6 +184,7 @@ pub(super) fn install(
     state.window.store(window, Ordering::Release);
     state.safe_point.store(safe_point, Ordering::Release);
     state.recent.lock().forget();
+    state.watches.forget();
     *state.descriptor.write() = descriptor;
     state.changes.fetch_add(1, Ordering::AcqRel);
     let term = applied.position.map_or(0, |position| position.term);

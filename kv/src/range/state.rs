@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::keys::meta;
 use crate::range::descriptor::Descriptor;
 use crate::range::recent::RecentWrites;
+use crate::range::watch::Watches;
 use crate::storage::{Engine, Space, WriteBatch};
 use crate::timestamp::Timestamp;
 
@@ -25,6 +26,7 @@ pub struct RangeState {
     /// The leadership to which `locks` belong.
     pub(crate) locks_term: AtomicU64,
     pub(crate) recent: Mutex<RecentWrites>,
+    pub(crate) watches: Arc<Watches>,
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
@@ -71,6 +73,7 @@ impl RangeState {
             locks: Arc::default(),
             locks_term: AtomicU64::new(0),
             recent: Mutex::default(),
+            watches: Arc::default(),
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
             safe_point: AtomicU64::new(safe_point),

@@ -52,6 +52,19 @@ impl WriteView {
                 .any(|layer| layer.range::<Bytes, _>(bounds).next().is_some())
     }
 
+    /// The keys written in the span, unsorted and perhaps repeated; `None` when they are more than
+    /// `most`.
+    pub(crate) fn keys_in(&self, span: &Span, most: usize) -> Option<Vec<Bytes>> {
+        let bounds = (Bound::Included(&span.start), Bound::Excluded(&span.end));
+        let mut keys = Vec::new();
+        if span.start < span.end {
+            let layers = self.layers.iter();
+            let found = layers.flat_map(|layer| layer.range::<Bytes, _>(bounds));
+            keys.extend(found.map(|(key, _)| key.clone()).take(most + 1));
+        }
+        (keys.len() <= most).then_some(keys)
+    }
+
     /// The first write (the last, for `reverse`) between two keys.
     pub(crate) fn next(
         &self,

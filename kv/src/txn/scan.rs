@@ -34,6 +34,7 @@ pub struct Scan {
     own: Option<WriteView>,
     /// A row of the store that comes after the next own write.
     held: Option<(Bytes, Bytes)>,
+    met_newer: bool,
     done: bool,
 }
 
@@ -57,8 +58,14 @@ impl Scan {
             rows: None,
             own,
             held: None,
+            met_newer: false,
             done,
         }
+    }
+
+    /// Whether a key that was passed so far has a version newer than the scan reads.
+    pub fn met_newer(&self) -> bool {
+        self.met_newer
     }
 
     /// The next rows, `None` at the end.
@@ -87,6 +94,7 @@ impl Scan {
                 more
             }
         };
+        self.met_newer |= rows.met_newer();
         self.rows = Some(rows);
         self.left -= u64::try_from(batch.len())
             .unwrap_or(u64::MAX)

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use crate::db::Node;
 use crate::error::Error;
 use crate::mvcc::VersionScan;
-use crate::range::{CommitRequest, Replica, WriteEntry, Writes};
+use crate::range::{CommitRequest, Replica, Watch, WriteEntry, Writes};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -18,6 +18,9 @@ use crate::txn::api::{
 use crate::txn::buffer::{WriteBuffer, WriteView};
 use crate::txn::reads::ReadSet;
 use crate::txn::scan::Scan;
+
+/// Writes of its own in a span that a transaction reads through a [`Watch`].
+const OWN_CHANGES_MAX: usize = 8_192;
 
 struct Saved {
     id: u64,
@@ -214,6 +217,47 @@ impl Txn {
             (state.read, state.writes.view())
         };
         Scan::new(self.clone(), read, view, span, &options)
+    }
+
+    /// Begins to note what others write to `span`, for a cache of what a [`Self::scan`] finds that
+    /// is started afterwards. `None` when it would find writes of this transaction too, or when no
+    /// one range holds the span.
+    pub fn watch(&self, span: &Span) -> Option<Watch> {
+        let mut state = self.inner.state.lock();
+        if state.finished || state.writes.view().touches(span) {
+            return None;
+        }
+        let replica = self.inner.node.route_span(span).ok()?;
+        Some(replica.watch(span.clone(), state.read))
+    }
+
+    /// The keys of `within` that this transaction may see otherwise than the scan at the beginning
+    /// of `watch` did, in order: written by others since, or by itself. The span counts as read.
+    /// `None` when that is not known, or there are more than a few thousand.
+    pub async fn changes(&self, watch: &Watch, within: &Span) -> Result<Option<Vec<Key>>, Error> {
+        let (read, own) = {
+            let mut state = self.inner.state.lock();
+            if state.finished {
+                return Err(Error::Finished);
+            }
+            (state.read, state.writes.view())
+        };
+        let Ok(replica) = self.inner.node.route_span(within) else {
+            return Ok(None);
+        };
+        let Some(mut keys) = replica.written_since(watch, within, read).boxed().await? else {
+            return Ok(None);
+        };
+        if own.touches(within) {
+            let Some(own) = own.keys_in(within, OWN_CHANGES_MAX) else {
+                return Ok(None);
+            };
+            keys.extend(own);
+            keys.sort_unstable();
+            keys.dedup();
+        }
+        self.note_scan(within.clone(), read)?;
+        Ok(Some(keys))
     }
 
     pub(crate) async fn open_scan(

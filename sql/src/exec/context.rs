@@ -13,13 +13,14 @@ use parking_lot::{Mutex, RwLock};
 use pontoon_kv::Txn;
 
 use crate::bind::tree::{BoundStatement, Expr};
-use crate::catalog::desc::{CatalogSnapshot, TableDesc};
+use crate::catalog::desc::{CatalogSnapshot, ColumnDesc, TableDesc};
 use crate::error::SqlError;
 use crate::table::Layout;
 use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid};
 
 use super::prepared::Prepared;
+use super::vector::cache::ColumnCache;
 
 /// What one execution of a statement runs with. Cheap to clone.
 #[derive(Clone)]
@@ -58,12 +59,19 @@ pub struct BoundCheck {
 /// What is derived from one version of a table.
 #[derive(Clone)]
 struct Derived {
-    /// The very descriptor: a changed one of the same number is another allocation.
     version: u32,
     storage: u32,
-    columns: usize,
+    columns: Arc<[ColumnDesc]>,
     layout: Arc<Layout>,
     checks: Option<Arc<[BoundCheck]>>,
+}
+
+/// Whether rows are stored alike.
+fn same_slots(a: &[ColumnDesc], b: &[ColumnDesc]) -> bool {
+    let same = |(a, b): (&ColumnDesc, &ColumnDesc)| {
+        a.attnum == b.attnum && a.ty == b.ty && a.missing == b.missing
+    };
+    a.len() == b.len() && a.iter().zip(b).all(same)
 }
 
 /// Entries kept of derived tables and prepared statements before stale ones are thrown out.
@@ -80,11 +88,12 @@ pub struct Runtime {
     node: u16,
     last_row_id: AtomicU64,
     memory_max: usize,
+    columns: ColumnCache,
 }
 
 impl Runtime {
     /// A runtime for a node with this number, whose queries may hold so many bytes.
-    pub fn new(node: u16, memory_max: usize) -> Result<Self, SqlError> {
+    pub fn new(node: u16, memory_max: usize, columns: ColumnCache) -> Result<Self, SqlError> {
         let environment = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(FairSpillPool::new(memory_max)))
             .build_arc()
@@ -102,6 +111,7 @@ impl Runtime {
             node,
             last_row_id: AtomicU64::new(0),
             memory_max,
+            columns: columns,
         })
     }
 
@@ -112,6 +122,11 @@ impl Runtime {
                 .with_session_config(self.config.clone())
                 .with_runtime(Arc::clone(&self.environment)),
         )
+    }
+
+    /// Rows of tables, kept by columns.
+    pub fn columns(&self) -> &ColumnCache {
+        &self.columns
     }
 
     /// Bytes that one statement may hold in rows.
@@ -177,19 +192,26 @@ impl Runtime {
     }
 
     fn derived(&self, table: &TableDesc, eval: &dyn EvalContext) -> Result<Derived, SqlError> {
+        // Of two transactions that both alter the table each makes a descriptor of the same
+        // version, and one is rolled back: the number alone does not tell them apart.
         let fits = |d: &Derived| {
-            d.version == table.version
-                && d.storage == table.storage
-                && d.columns == table.columns.len()
+            d.version == table.version && d.storage == table.storage && *d.columns == *table.columns
         };
         if let Some(found) = self.tables.lock().get(&table.oid).filter(|d| fits(d)) {
             return Ok(found.clone());
         }
+        // The layout of a new version with the same slots (an index was added) stays the same
+        // allocation, by which the column cache knows it.
+        let known = self.tables.lock().get(&table.oid).cloned();
+        let layout = match known.filter(|d| same_slots(&d.columns, &table.columns)) {
+            Some(known) => known.layout,
+            None => Arc::new(Layout::new(table, eval)?),
+        };
         let derived = Derived {
             version: table.version,
             storage: table.storage,
-            columns: table.columns.len(),
-            layout: Arc::new(Layout::new(table, eval)?),
+            columns: table.columns.clone().into(),
+            layout,
             checks: None,
         };
         let mut tables = self.tables.lock();

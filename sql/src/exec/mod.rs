@@ -24,6 +24,7 @@ use crate::session::api::Outcome;
 pub use context::{ExecContext, Runtime};
 pub use error::{is_rerun, rerun};
 pub use explain::{ExplainOptions, explain};
+pub use vector::cache::ColumnCache;
 pub use write::{backfill_index, delete_storage, insert_rows};
 
 use crate::error::SqlError;

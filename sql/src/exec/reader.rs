@@ -51,6 +51,7 @@ pub struct RowReader {
     points: VecDeque<Key>,
     spans: VecDeque<Span>,
     running: Option<Scan>,
+    met_newer: bool,
     options: ScanOptions,
 }
 
@@ -78,8 +79,14 @@ impl RowReader {
             points,
             spans,
             running: None,
+            met_newer: false,
             options,
         }
+    }
+
+    /// Whether a key that was passed so far has a version newer than the transaction reads.
+    pub fn met_newer(&self) -> bool {
+        self.met_newer
     }
 
     /// The next rows, `None` at the end. A block may be empty.
@@ -98,7 +105,9 @@ impl RowReader {
         }
         loop {
             if let Some(scan) = &mut self.running {
-                if let Some(batch) = scan.next_batch().await? {
+                let batch = scan.next_batch().await?;
+                self.met_newer |= scan.met_newer();
+                if let Some(batch) = batch {
                     if !self.through_index {
                         return Ok(Some(Block::Batch(batch)));
                     }

@@ -29,6 +29,8 @@ pub struct EngineConfig {
     pub node: u16,
     /// Bytes that all queries together may hold before they spill.
     pub memory_bytes: usize,
+    /// Bytes of tables that are kept decoded for scans to come.
+    pub columns_bytes: usize,
 }
 
 impl Default for EngineConfig {
@@ -36,6 +38,7 @@ impl Default for EngineConfig {
         Self {
             node: 1,
             memory_bytes: 512 << 20,
+            columns_bytes: 512 << 20,
         }
     }
 }
@@ -72,7 +75,11 @@ impl Engine {
             catalog: CatalogCache::default(),
             oids: OidAllocator::default(),
             sequences: Sequences::default(),
-            runtime: Arc::new(exec::Runtime::new(config.node, config.memory_bytes)?),
+            runtime: Arc::new(exec::Runtime::new(
+                config.node,
+                config.memory_bytes,
+                exec::ColumnCache::new(config.columns_bytes),
+            )?),
             removal: Arc::new(Notify::new()),
         });
         let txn = engine

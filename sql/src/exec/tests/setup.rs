@@ -11,6 +11,7 @@ use crate::catalog::desc::{
     CatalogSnapshot, ColumnDesc, IndexColumn, IndexDesc, IndexKind, RelationKind, TableDesc,
 };
 use crate::error::SqlError;
+use crate::exec::ColumnCache;
 use crate::exec::context::{ExecContext, Runtime};
 use crate::session::api::{Outcome, RowBatch};
 use crate::types::datetime::Zone;
@@ -191,7 +192,9 @@ impl Database {
     pub fn new() -> Self {
         Self {
             db: Db::in_memory(),
-            runtime: Arc::new(Runtime::new(1, 64 << 20).expect("runtime")),
+            runtime: Arc::new(
+                Runtime::new(1, 64 << 20, ColumnCache::new(16 << 20)).expect("runtime"),
+            ),
         }
     }
 

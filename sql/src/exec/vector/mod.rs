@@ -8,6 +8,9 @@
 //! the row engine, a batch at a time where the operator allows it ([`bridge`]).
 
 pub mod bridge;
+pub mod cache;
+pub mod chunk;
+pub mod columns;
 pub mod evaluate;
 pub mod expr;
 pub mod keys;

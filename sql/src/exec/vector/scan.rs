@@ -1,29 +1,24 @@
-//! Scans of stored tables: rows are decoded column by column, filtered, and streamed; a task only
-//! waits for the next block of the store.
+//! The operator that scans a stored table: batches of the columns asked for, filtered, streamed.
 
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::try_unfold;
-use pontoon_kv::ScanOptions;
 
 use crate::bind::tree::Column;
 use crate::error::SqlError;
 use crate::exec::context::ExecContext;
 use crate::exec::error::{from_arrow, into_datafusion};
-use crate::exec::reader::{Block, RowReader};
 use crate::exec::rows::keys_of;
 use crate::plan::node::{Access, TableScan};
-use crate::table::{Layout, columns};
 
+use super::columns::{ColumnReader, Columns};
 use super::evaluate::Evaluator;
 use super::leaf::{OwnExec, schema_of};
-
-/// Rows of one batch of a scan.
-const SCAN_ROWS: usize = 8_192;
 
 /// The operator of a scan. `limit` may be given only if the scan has no filter.
 pub fn scan(
@@ -39,22 +34,8 @@ pub fn scan(
     let start_schema = Arc::clone(&schema);
     let start = move |_| {
         let keys = keys_of(&cx, &scan, None).map_err(into_datafusion)?;
-        let through_index = matches!(&scan.access, Access::Key(k) if k.index.is_some());
-        let options = ScanOptions {
-            reverse: scan.reverse,
-            limit,
-            batch_rows: SCAN_ROWS,
-        };
-        let reader = RowReader::new(
-            cx.txn.clone(),
-            scan.table.storage,
-            keys,
-            through_index,
-            options,
-        );
         let running = Running {
-            reader,
-            layout: Arc::clone(&layout),
+            reader: ColumnReader::new(&cx, &scan, Arc::clone(&layout), keys, limit),
             scan: Arc::clone(&scan),
             evaluator: Arc::clone(&evaluator),
             schema: Arc::clone(&start_schema),
@@ -72,11 +53,10 @@ pub fn scan(
 }
 
 struct Running {
-    reader: RowReader,
-    layout: Arc<Layout>,
+    reader: ColumnReader,
     scan: Arc<TableScan>,
     evaluator: Arc<Evaluator>,
-    schema: arrow::datatypes::SchemaRef,
+    schema: SchemaRef,
     /// Rows read so far.
     read: usize,
     /// All rows of the table are read.
@@ -86,36 +66,26 @@ struct Running {
 impl Running {
     async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
         loop {
-            let Some(block) = self.reader.next().await? else {
+            let Some(columns) = self.reader.next().await? else {
                 if self.whole {
-                    self.evaluator
-                        .cx
-                        .runtime
-                        .set_rows_of(self.scan.table.storage, self.read);
+                    let runtime = &self.evaluator.cx.runtime;
+                    runtime.set_rows_of(self.scan.table.storage, self.read);
                 }
                 return Ok(None);
             };
-            self.read += block.len();
+            self.read += columns.rows;
             self.evaluator.cx.eval.check_cancelled()?;
-            let batch = self.decoded(&block)?;
+            let batch = self.filtered(columns)?;
             if batch.num_rows() > 0 {
                 return Ok(Some(batch));
             }
         }
     }
 
-    fn decoded(&self, block: &Block) -> Result<RecordBatch, SqlError> {
-        let rows = block.len();
-        let columns = if self.scan.positions.is_empty() {
-            Vec::new()
-        } else {
-            let views = (0..rows)
-                .map(|i| self.layout.view(block.value(i)))
-                .collect::<Result<Vec<_>, _>>()?;
-            columns::decode(&self.layout, &views, &self.scan.positions)?
-        };
+    fn filtered(&self, columns: Columns) -> Result<RecordBatch, SqlError> {
+        let Columns { arrays, rows } = columns;
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
+        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
             .map_err(from_arrow)?;
         if self.scan.filter.is_empty() {
             return Ok(batch);
