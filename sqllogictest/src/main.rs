@@ -61,8 +61,9 @@ struct Options {
     /// Folder of the foreign suites.
     #[arg(long, env = "PONTOON_CORPUS", default_value = "../shared/corpus")]
     corpus: PathBuf,
-    /// Folder of our own cases.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/cases"))]
+    /// Folder of our own cases. Not built in: a checkout may be built in one place and run in
+    /// another.
+    #[arg(long, default_value = "sqllogictest/cases")]
     case_dir: PathBuf,
     /// Seconds that one statement may take.
     #[arg(long, default_value_t = 20)]
@@ -101,7 +102,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<bool, Failed> {
     let mut target = open(options)?;
     if options.rewrite {
-        for file in case_files(options) {
+        for file in case_files(options)? {
             let path = options.case_dir.join(file);
             rewrite(&path, &mut target).map_err(|error| format!("{}: {error}", path.display()))?;
         }
@@ -172,8 +173,13 @@ fn open(options: &Options) -> Result<Target, Failed> {
     Ok(Target::existing(options.engine, address))
 }
 
-fn case_files(options: &Options) -> Vec<PathBuf> {
-    chosen_files(&options.case_dir, "slt", &options.file)
+fn case_files(options: &Options) -> Result<Vec<PathBuf>, Failed> {
+    let files = chosen_files(&options.case_dir, "slt", &options.file);
+    if files.is_empty() {
+        let folder = options.case_dir.display();
+        return Err(format!("no case in {folder} has {:?} in its name", options.file).into());
+    }
+    Ok(files)
 }
 
 fn chosen_files(folder: &Path, extension: &str, filter: &str) -> Vec<PathBuf> {
@@ -183,7 +189,7 @@ fn chosen_files(folder: &Path, extension: &str, filter: &str) -> Vec<PathBuf> {
 }
 
 fn own_cases(options: &Options, target: &mut Target, report: &mut String) -> Result<bool, Failed> {
-    let files = case_files(options);
+    let files = case_files(options)?;
     let tally = run_cases(&options.case_dir, &files, target, &mut progress(options))?;
     for failure in tally.files.iter().flat_map(|file| &file.failures) {
         println!("  {}  {}", failure.place, shortened(&failure.sql, 100));

@@ -12,6 +12,7 @@ mod stored;
 
 pub use layout::{Layout, RowView};
 pub use stored::Stored;
+pub(crate) use stored::damaged;
 
 #[cfg(test)]
 mod tests;

@@ -40,6 +40,7 @@ use super::expr::{Form, VectorExpr};
 use super::leaf::{OwnExec, schema_of};
 use super::scan::scan;
 use super::stream::rows_of;
+use super::sums::{self, Exact};
 
 /// An operator of DataFusion and the columns of ours that it produces, in its order.
 pub struct Lowered {
@@ -619,6 +620,7 @@ fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
     }
     let small_int = matches!(oid, Some(Oid::INT2 | Oid::INT4));
     let int = small_int || oid == Some(Oid::INT8);
+    let exact = matches!(oid, Some(Oid::INT8 | Oid::NUMERIC));
     let moment = matches!(
         oid,
         Some(Oid::DATE | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIME)
@@ -635,6 +637,8 @@ fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
         "count" => Some((count::count_udaf(), Form::Plain)),
         "sum" if small_int => Some((sum::sum_udaf(), Form::Widened)),
         "sum" if oid == Some(Oid::FLOAT8) => Some((sum::sum_udaf(), Form::Plain)),
+        "sum" if exact => Some((sums::exact(Exact::Sum), Form::Plain)),
+        "avg" if exact || small_int => Some((sums::exact(Exact::Average), Form::Plain)),
         "avg" if oid == Some(Oid::FLOAT8) => Some((average::avg_udaf(), Form::Plain)),
         "min" if int || moment || text => Some((min_max::min_udaf(), Form::Plain)),
         "max" if int || moment || text => Some((min_max::max_udaf(), Form::Plain)),

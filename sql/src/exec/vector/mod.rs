@@ -18,5 +18,6 @@ pub mod leaf;
 pub mod lower;
 pub mod scan;
 pub mod stream;
+pub mod sums;
 
 pub use stream::{rows_of, stream};

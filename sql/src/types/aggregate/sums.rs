@@ -261,7 +261,8 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
     let [arg] = args else {
         return None;
     };
-    let (start, partial): (fn(&[PgType]) -> State, &'static [Oid]) = match (name, *arg) {
+    type Start = fn(&[PgType]) -> State;
+    let (start, partial, native): (Start, &'static [Oid], _) = match (name, *arg) {
         // Arrow's own sum wraps silently where int8 overflows; 2^32 rows of int4 cannot get there,
         // so "sum" over the values widened to Int64 gives the same
         ("sum", Oid::INT2 | Oid::INT4) => {
@@ -272,18 +273,20 @@ pub(super) fn body(name: &str, args: &[Oid]) -> Option<AggregateImpl> {
                 native: Some("sum"),
             });
         }
-        ("sum", Oid::INT8 | Oid::NUMERIC) => (exact_sum, EXACT),
-        ("avg", Oid::INT2 | Oid::INT4 | Oid::INT8 | Oid::NUMERIC) => (exact_avg, EXACT),
-        ("sum", Oid::FLOAT4 | Oid::FLOAT8) => (float_sum, FLOAT),
-        ("avg", Oid::FLOAT4 | Oid::FLOAT8) => (float_avg, FLOAT),
-        ("sum", Oid::INTERVAL) => (interval_sum, SPAN),
-        ("avg", Oid::INTERVAL) => (interval_avg, SPAN),
+        ("sum", Oid::INT8 | Oid::NUMERIC) => (exact_sum, EXACT, Some("sum")),
+        ("avg", Oid::INT2 | Oid::INT4 | Oid::INT8 | Oid::NUMERIC) => {
+            (exact_avg, EXACT, Some("avg"))
+        }
+        ("sum", Oid::FLOAT4 | Oid::FLOAT8) => (float_sum, FLOAT, None),
+        ("avg", Oid::FLOAT4 | Oid::FLOAT8) => (float_avg, FLOAT, None),
+        ("sum", Oid::INTERVAL) => (interval_sum, SPAN, None),
+        ("avg", Oid::INTERVAL) => (interval_avg, SPAN, None),
         _ => return None,
     };
     Some(AggregateImpl {
         start,
         partial,
         strict: true,
-        native: None,
+        native,
     })
 }
