@@ -50,6 +50,17 @@ pub enum Error {
         /// Oldest timestamp that can still be read.
         safe_point: Timestamp,
     },
+    /// The commit would eat into the reserve of the disk. Nothing was proposed; reads go on
+    /// (SQLSTATE 53100).
+    #[error("could not extend the data directory: no space left on device")]
+    NoRoom {
+        /// Bytes that the commit may take.
+        needed_bytes: u64,
+        /// Bytes that are free.
+        free_bytes: u64,
+        /// Bytes that are kept free.
+        floor_bytes: u64,
+    },
     /// The disk is full; nothing was written (53100).
     #[error("no space left in the data directory")]
     DiskFull,

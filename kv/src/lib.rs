@@ -21,6 +21,7 @@ pub mod txn;
 pub use db::{DataStats, DbConfig};
 pub use error::Error;
 pub use range::Watch;
+pub use storage::RoomStats;
 pub use timestamp::Timestamp;
 pub use txn::{
     CommitInfo, Db, IsolationLevel, Key, KvBatch, LockStrength, LockWait, Savepoint, Scan,

@@ -9,7 +9,7 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::clock::Clock;
 
@@ -57,6 +57,11 @@ pub(crate) fn spawn_thread(
 /// A monotonic reading for the log thread's short spins.
 pub(crate) fn now() -> Instant {
     Instant::now()
+}
+
+/// Holds up the calling thread, which must be one of ours and not of a runtime.
+pub(crate) fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }
 
 /// Starts a task on the current tokio runtime.

@@ -309,7 +309,7 @@ impl From<pontoon_kv::Error> for SqlError {
             Kv::Unavailable { .. } => SqlState::CANNOT_CONNECT_NOW,
             Kv::TooLarge { .. } => SqlState::OUT_OF_MEMORY,
             Kv::HistoryGone { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-            Kv::DiskFull => SqlState::DISK_FULL,
+            Kv::NoRoom { .. } | Kv::DiskFull => SqlState::DISK_FULL,
             Kv::Storage { .. } => SqlState::IO_ERROR,
             Kv::Cancelled => SqlState::QUERY_CANCELED,
         };
@@ -319,6 +319,19 @@ impl From<pontoon_kv::Error> for SqlError {
                 .with_detail(detail)
                 .with_hint("See server log for query details."),
             Kv::Conflict { .. } => error.with_hint("The transaction might succeed if retried."),
+            Kv::NoRoom {
+                needed_bytes,
+                free_bytes,
+                floor_bytes,
+            } => error
+                .with_detail(format!(
+                    "{free_bytes} bytes are free on the disk, of which {floor_bytes} are kept \
+                     free; the commit may take {needed_bytes}."
+                ))
+                .with_hint(
+                    "Make room on the disk of the data directory; writes are accepted again \
+                     within seconds. Reads go on.",
+                ),
             Kv::TooLarge { .. } => error.with_hint("Split the work into several transactions."),
             _ => error,
         }

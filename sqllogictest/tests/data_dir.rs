@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pontoon_sqllogictest::server::PontoonNode;
 use pontoon_sqllogictest::wire::{Client, WireError};
@@ -105,6 +106,41 @@ impl Drop for SmallDisk {
     }
 }
 
+/// How long the disk stays full.
+const FULL_FOR: Duration = Duration::from_secs(20);
+/// Within this after there is room again, writes must be accepted.
+const RECOVERY_MAX: Duration = Duration::from_secs(30);
+
+fn count(client: &mut Client) -> u32 {
+    let counted = client.scalar("SELECT count(*) FROM t").unwrap();
+    counted.unwrap().parse().unwrap()
+}
+
+/// Inserts rows until one is refused, which must be told as PostgreSQL tells it. Returns how many
+/// rows have been acknowledged by then, of which there were `rows` before.
+fn insert_until_full(client: &mut Client, mut rows: u32) -> u32 {
+    let wide = "y".repeat(100_000);
+    let refusal = loop {
+        match client.query(&format!("INSERT INTO t VALUES ({rows}, '{wide}')")) {
+            Ok(_) => rows += 1,
+            Err(error) => break error,
+        }
+        assert!(rows < 8_000, "800 MB fit on a disk of 400 MB");
+    };
+    let WireError::Server(refusal) = refusal else {
+        panic!("no answer but {refusal}")
+    };
+    assert_eq!(refusal.code, "53100", "{refusal}");
+    assert!(
+        refusal.message.ends_with("no space left on device"),
+        "{refusal}"
+    );
+    let detail = refusal.detail.as_deref().unwrap_or_default();
+    assert!(detail.contains("bytes are free"), "{detail}");
+    assert!(refusal.hint.is_some());
+    rows
+}
+
 #[test]
 fn a_full_disk_loses_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
@@ -118,41 +154,52 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
         .query("CREATE TABLE t (id int PRIMARY KEY, v text)")
         .unwrap();
     client.query("INSERT INTO t VALUES (0, 'before')").unwrap();
-    let ballast = disk.fill();
 
-    // What was reserved beforehand may take some more; then it must end with 53100.
-    let wide = "y".repeat(100_000);
-    let mut acknowledged = 1;
-    let refusal = loop {
-        match client.query(&format!("INSERT INTO t VALUES ({acknowledged}, '{wide}')")) {
-            Ok(_) => acknowledged += 1,
-            Err(error) => break error,
-        }
-        assert!(acknowledged < 8000, "800 MB fit on a full disk of 400 MB");
-    };
-    // The refused statement may be told by an error or, as the node stops when its log cannot be
-    // written, by the end of the connection: it was not acknowledged.
-    if let WireError::Server(_) = refusal {
-        assert_eq!(refusal.code(), Some("53100"), "{refusal}");
+    // Somebody else takes every byte.
+    let ballast = disk.fill();
+    let mut rows = insert_until_full(&mut client, 1);
+    let full_since = Instant::now();
+    let mut looks = 0;
+    while full_since.elapsed() < FULL_FOR {
+        assert_eq!(count(&mut client), rows);
+        let mut other = Client::connect(&node.address()).unwrap();
+        assert_eq!(count(&mut other), rows);
+        let refused = other.query("INSERT INTO t VALUES (-1, 'z')").unwrap_err();
+        assert_eq!(refused.code(), Some("53100"), "{refused}");
+        looks += 1;
     }
-    let count = |client: &mut Client| -> i32 {
-        client
-            .scalar("SELECT count(*) FROM t")
-            .unwrap()
-            .unwrap()
-            .parse()
-            .unwrap()
-    };
+    println!("{looks} looks while the disk was full");
+    let health = node.admin_page("/health").unwrap();
+    assert!(health.contains("writes are refused"), "{health}");
+
     fs::remove_file(ballast).unwrap();
+    let room_since = Instant::now();
+    let insert = format!("INSERT INTO t VALUES ({rows}, 'after')");
+    while let Err(error) = client.query(&insert) {
+        assert_eq!(error.code(), Some("53100"), "{error}");
+        assert!(room_since.elapsed() < RECOVERY_MAX, "{error}");
+    }
+    println!("writes after {} ms", room_since.elapsed().as_millis());
+    rows += 1;
+    let health = node.admin_page("/health").unwrap();
+    assert!(!health.contains("refused"), "{health}");
     node.kill9().unwrap();
     node.start_again().unwrap();
     let mut client = Client::connect(&node.address()).unwrap();
-    let found = count(&mut client);
-    // The one statement whose outcome nobody was told may be there.
-    assert!(
-        found == acknowledged || found == acknowledged + 1,
-        "{acknowledged} rows were acknowledged, {found} are there after a restart"
-    );
+    assert_eq!(count(&mut client), rows, "after a restart");
+
+    // The node itself takes what there is.
+    let before = rows;
+    rows = insert_until_full(&mut client, rows);
+    println!("{} rows of 100 kB fit", rows - before);
+    assert!(rows - before > 300, "only {} rows fit", rows - before);
+    assert_eq!(count(&mut client), rows);
+    node.kill9().unwrap();
+    // And somebody else the reserve, while the node is down.
+    disk.fill();
+    node.start_again().unwrap();
+    let mut client = Client::connect(&node.address()).unwrap();
+    assert_eq!(count(&mut client), rows, "after a restart on a full disk");
     drop(node);
     drop(disk);
 }

@@ -21,6 +21,23 @@ pub struct DbConfig {
     pub persist_interval_ms: u64,
     /// How long an operation waits for a leader.
     pub patience_ms: u64,
+    /// Bytes of the newest entries that each Raft log keeps although they are applied.
+    pub log_bytes_kept: u64,
+    /// Bytes of the disk that commits leave free; `None`: by the size of the file system.
+    pub disk_reserve_bytes: Option<u64>,
+}
+
+impl DbConfig {
+    /// Makes what lies on the disk for a while smaller on a small file system: 1/16 of it for each
+    /// Raft log, 1/8 for the journal of the engine, 1/64 for a memtable (merges take several).
+    pub(crate) fn fit(&mut self, volume_bytes: u64) {
+        let fit = |now: &mut u64, part: u64, least: u64| {
+            *now = (*now).min((volume_bytes / part).max(least));
+        };
+        fit(&mut self.log_bytes_kept, 16, 16 << 20);
+        fit(&mut self.engine.journal_bytes_max, 8, 64 << 20);
+        fit(&mut self.engine.memtable_bytes, 64, 4 << 20);
+    }
 }
 
 impl Default for DbConfig {
@@ -33,6 +50,8 @@ impl Default for DbConfig {
             gc_interval_ms: 60_000,
             persist_interval_ms: 1_000,
             patience_ms: 10_000,
+            log_bytes_kept: 256 << 20,
+            disk_reserve_bytes: None,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::db::node::{DataStats, Node, NodeParts};
 use crate::db::open::{self, NoTransport};
 use crate::error::Error;
 use crate::shell::OwnRuntime;
-use crate::storage::MemoryEngine;
+use crate::storage::{MemoryEngine, Reserve, RoomStats, Volume};
 use crate::timestamp::Timestamp;
 use crate::txn::{Txn, TxnOptions};
 
@@ -33,7 +33,11 @@ impl HostEvents for LogFailure {
     }
 }
 
-async fn start_in_memory(config: DbConfig) -> Result<Arc<Node>, Error> {
+/// A node of its own, in memory, on the runtime of the caller.
+pub(super) async fn start_in_memory(
+    config: DbConfig,
+    disk: Option<(Arc<dyn Volume>, Reserve)>,
+) -> Result<Arc<Node>, Error> {
     let place = Place {
         node: NodeId(1),
         store: StoreId(1),
@@ -58,6 +62,7 @@ async fn start_in_memory(config: DbConfig) -> Result<Arc<Node>, Error> {
         me,
         found: Some(vec![me]),
         timestamps: None,
+        disk,
     })
     .await?;
     node.describe_ranges().await?;
@@ -90,7 +95,7 @@ impl Db {
 
     /// An empty store in memory with other settings.
     pub fn in_memory_with(config: DbConfig) -> Result<Self, Error> {
-        let (runtime, node) = OwnRuntime::start(move || start_in_memory(config))?;
+        let (runtime, node) = OwnRuntime::start(move || start_in_memory(config, None))?;
         Ok(Self {
             node,
             _runtime: Some(Arc::new(runtime)),
@@ -121,6 +126,11 @@ impl Db {
     /// Figures for monitoring.
     pub fn stats(&self) -> DataStats {
         self.node.stats()
+    }
+
+    /// How the disk stands.
+    pub fn room(&self) -> RoomStats {
+        self.node.room.stats()
     }
 
     /// The node below.

@@ -7,7 +7,7 @@
 //!  Node                  v                   v
 //!   |-- OracleService (leader of range 1) -- Replica 1   system range
 //!   |-- ActiveTxns                           Replica 2   user range
-//!   \-- tasks: make data durable, refill the window, collect garbage
+//!   \-- tasks: make data durable, refill the window, collect garbage, look at the disk
 //! ```
 //!
 //! A node holds range 1 (cluster metadata) and range 2 (everything that SQL transactions touch).
@@ -15,6 +15,7 @@
 
 mod active;
 mod config;
+mod disk;
 mod gc;
 mod handle;
 mod node;

@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 
 use crate::db::active::ActiveTxns;
 use crate::db::config::DbConfig;
-use crate::db::gc;
 use crate::db::oracle_service::OracleService;
+use crate::db::{disk, gc};
 use crate::error::Error;
 use crate::keys;
 use crate::oracle::TimestampSource;
@@ -22,7 +22,7 @@ use crate::range::{
     CommitRequest, Descriptor, RangeMachine, RangeState, Replica, WriteEntry, Writes,
 };
 use crate::shell::{DataDirectory, Runtime};
-use crate::storage::Engine;
+use crate::storage::{Engine, Reserve, Room, Volume};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
@@ -58,6 +58,8 @@ pub struct NodeParts {
     pub found: Option<Vec<Peer>>,
     /// Timestamps from elsewhere, for a node that may not lead range 1. `None`: only its own.
     pub timestamps: Option<TimestampWrapper>,
+    /// The file system that may fill up, and what is kept free on it. `None`: there is no end.
+    pub disk: Option<(Arc<dyn Volume>, Reserve)>,
 }
 
 /// A node's part of the store.
@@ -72,6 +74,8 @@ pub struct Node {
     pub(crate) timestamps: Arc<dyn TimestampSource>,
     pub(crate) active: ActiveTxns,
     pub(crate) events: Arc<dyn HostEvents>,
+    pub(crate) log: Arc<dyn LogEngine>,
+    pub(crate) room: Arc<Room>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// The directory this process has to itself, until shutdown.
     pub(crate) directory: Mutex<Option<DataDirectory>>,
@@ -100,8 +104,8 @@ async fn open_replica(
     host: &Host,
     parts: &NodeParts,
     runtime: &Runtime,
-    range: u64,
-    span: Span,
+    room: &Arc<Room>,
+    (range, span): (u64, Span),
 ) -> Result<Replica, Error> {
     let descriptor = Descriptor {
         range,
@@ -109,6 +113,9 @@ async fn open_replica(
         span,
     };
     let state = RangeState::open(Arc::clone(&parts.engine), descriptor)?;
+    // The engine was synced before. Without this, a log that was purged would seem to have been
+    // purged above what is durable.
+    state.set_durable(state.applied().position);
     let shared = Arc::clone(&state);
     let machine = move || -> Result<Box<dyn StateMachine>, StorageError> {
         Ok(Box::new(RangeMachine::new(Arc::clone(&shared))?))
@@ -128,7 +135,8 @@ async fn open_replica(
         }
     }
     let patience = Duration::from_millis(parts.config.patience_ms);
-    Ok(Replica::new(group, state, runtime.clone(), patience))
+    let room = Arc::clone(room);
+    Ok(Replica::new(group, state, runtime.clone(), patience, room))
 }
 
 impl Node {
@@ -139,6 +147,7 @@ impl Node {
         host_config.timing = parts.config.timing;
         // Room for keys and headers beside the values that the limit counts.
         host_config.command_bytes_max = parts.config.txn_bytes_max.saturating_mul(2).max(1 << 20);
+        host_config.log_bytes_kept = parts.config.log_bytes_kept;
         let host = Host::open(
             host_config,
             Arc::clone(&parts.log),
@@ -148,9 +157,16 @@ impl Node {
             parts.seed,
         );
         let host = host.map_err(|error| open_error(&error))?;
-        let system =
-            open_replica(&host, &parts, &runtime, SYSTEM_RANGE, keys::system_span()).await?;
-        let user = open_replica(&host, &parts, &runtime, USER_RANGE, keys::user_span()).await?;
+        // What a killed process wrote may not be on disk yet, and is about to be relied on.
+        let engine = Arc::clone(&parts.engine);
+        let synced = runtime.blocking(move || engine.persist()).await;
+        synced.unwrap_or(Ok(()))?;
+        let reserve = parts.disk.as_ref().map(|(_, reserve)| *reserve);
+        let room = Arc::new(Room::new(reserve.unwrap_or_default()));
+        let system = (SYSTEM_RANGE, keys::system_span());
+        let system = open_replica(&host, &parts, &runtime, &room, system).await?;
+        let user = (USER_RANGE, keys::user_span());
+        let user = open_replica(&host, &parts, &runtime, &room, user).await?;
         let oracle = OracleService::new(system.clone(), Arc::clone(&parts.clock));
         let timestamps: Arc<dyn TimestampSource> = match &parts.timestamps {
             Some(wrap) => wrap(Arc::clone(&oracle)),
@@ -167,14 +183,21 @@ impl Node {
             timestamps,
             active: ActiveTxns::default(),
             events: parts.events,
+            log: parts.log,
+            room,
             tasks: Mutex::default(),
             directory: Mutex::new(None),
         });
-        let tasks = vec![
+        let mut tasks = vec![
             runtime.spawn(oracle.keep_filled()),
             runtime.spawn(keep_durable(Arc::downgrade(&node))),
             runtime.spawn(gc::keep_clean(Arc::downgrade(&node))),
         ];
+        if let Some((volume, _)) = parts.disk {
+            node.look_at_disk(&volume).await;
+            let watch = disk::watch(Arc::downgrade(&node), volume);
+            tasks.push(runtime.spawn(watch));
+        }
         *node.tasks.lock() = tasks;
         Ok(node)
     }

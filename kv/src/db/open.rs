@@ -5,6 +5,7 @@
 //! D/VERSION    the format of the directory
 //! D/raftlog/   the Raft log, synced by its own thread
 //! D/data/      the engine, synced now and then
+//! D/ballast    room for a full disk (crate::storage::Room)
 //! ```
 //!
 //! Invariant: the two directories belong together: the engine knows the id of the store, and the
@@ -27,8 +28,9 @@ use crate::db::config::DbConfig;
 use crate::db::node::{Node, NodeParts};
 use crate::error::Error;
 use crate::keys::meta;
+use crate::shell::disk::DirectoryVolume;
 use crate::shell::{DataDirectory, Runtime, abort, random_id};
-use crate::storage::{Engine, FjallEngine, Space, WriteBatch};
+use crate::storage::{Engine, FjallEngine, Reserve, Space, WriteBatch};
 
 /// A node without peers.
 pub(crate) struct NoTransport;
@@ -85,12 +87,26 @@ fn identity(engine: &dyn Engine) -> Result<Identity, Error> {
     Ok(Identity { place, new: true })
 }
 
+/// A directory with both databases open.
+struct Store {
+    directory: DataDirectory,
+    engine: Arc<FjallEngine>,
+    log: Arc<RaftLog>,
+    place: Place,
+    volume: Arc<DirectoryVolume>,
+    /// What there is of the file system; zero when that is not known.
+    volume_bytes: u64,
+    config: DbConfig,
+}
+
 /// Opens the directory and both databases. Blocks on the disk.
-fn open_store(
-    path: &Path,
-    config: &DbConfig,
-) -> Result<(DataDirectory, Arc<FjallEngine>, Arc<RaftLog>, Place), Error> {
+fn open_store(path: &Path, mut config: DbConfig) -> Result<Store, Error> {
     let directory = DataDirectory::open(path)?;
+    let volume = Arc::new(DirectoryVolume::open(path));
+    let volume_bytes = volume.total_bytes().unwrap_or_default();
+    if volume_bytes > 0 {
+        config.fit(volume_bytes);
+    }
     let engine = Arc::new(FjallEngine::open(&directory.join("data"), config.engine)?);
     let Identity { place, new } = identity(&*engine)?;
     let log_path = directory.join("raftlog");
@@ -110,7 +126,15 @@ fn open_store(
     let log = log.map_err(|error| Error::Storage {
         message: error.to_string(),
     })?;
-    Ok((directory, engine, log, place))
+    Ok(Store {
+        directory,
+        engine,
+        log,
+        place,
+        volume,
+        volume_bytes,
+        config,
+    })
 }
 
 fn has_applied(engine: &dyn Engine) -> Result<bool, Error> {
@@ -120,18 +144,25 @@ fn has_applied(engine: &dyn Engine) -> Result<bool, Error> {
 /// Opens the store in a directory as a cluster of one node.
 pub(super) async fn open(path: &Path, config: DbConfig) -> Result<Arc<Node>, Error> {
     let runtime = Runtime::current()?;
-    let (owned, settings) = (path.to_path_buf(), config.clone());
-    let opened = runtime
-        .blocking(move || open_store(&owned, &settings))
-        .await;
+    let path = path.to_path_buf();
+    let opened = runtime.blocking(move || open_store(&path, config)).await;
     let stopping = || Error::Unavailable {
         message: "the runtime is shutting down".into(),
     };
-    let (directory, engine, log, place) = opened.ok_or_else(stopping)??;
+    let Store {
+        directory,
+        engine,
+        log,
+        place,
+        volume,
+        volume_bytes,
+        config,
+    } = opened.ok_or_else(stopping)??;
     let me = Peer {
         replica: ReplicaId(1),
         place,
     };
+    let reserve = Reserve::new(volume_bytes, config.disk_reserve_bytes);
     let node = Node::start(NodeParts {
         config,
         engine,
@@ -143,6 +174,7 @@ pub(super) async fn open(path: &Path, config: DbConfig) -> Result<Arc<Node>, Err
         me,
         found: Some(vec![me]),
         timestamps: None,
+        disk: Some((volume, reserve)),
     })
     .await?;
     *node.directory.lock() = Some(directory);

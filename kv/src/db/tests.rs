@@ -1,11 +1,14 @@
 //! Opening and reopening of a data directory, and garbage collection of a whole node.
 
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::*;
 use crate::error::Error;
 use crate::keys;
+use crate::storage::{Reserve, Volume};
 use crate::timestamp::Timestamp;
 use crate::txn::{IsolationLevel, Key, ScanOptions, TxnOptions};
 
@@ -64,6 +67,35 @@ async fn a_directory_is_reopened_with_everything_acknowledged() {
             db.node().host().shutdown().await;
         }
         drop(db);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_whose_log_was_purged_is_reopened() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = DbConfig {
+        log_bytes_kept: 100_000,
+        persist_interval_ms: 50,
+        ..DbConfig::default()
+    };
+    let mut rows = 0;
+    for _ in 0..2 {
+        let db = Db::open(directory.path(), config.clone()).await.unwrap();
+        let purged = || db.node().user.group().status().purged;
+        let before = purged();
+        let wide = "v".repeat(50_000);
+        while purged() == before {
+            put(&db, &format!("k{rows}"), Some(&wide)).await;
+            rows += 1;
+            assert!(rows < 100_000, "the log is never purged");
+        }
+        // As a killed process.
+        db.node().host().shutdown().await;
+        drop(db);
+    }
+    let db = Db::open(directory.path(), config).await.unwrap();
+    for row in 0..rows {
+        assert!(get(&db, &format!("k{row}")).await.is_some(), "row {row}");
     }
 }
 
@@ -220,4 +252,73 @@ async fn the_past_can_be_read() {
         })
         .await;
     assert!(ahead.is_err());
+}
+
+/// A disk of which a test says how much is free.
+#[derive(Default)]
+struct SettableVolume {
+    free: AtomicU64,
+    ballast: AtomicU64,
+}
+
+impl Volume for SettableVolume {
+    fn free_bytes(&self) -> Option<u64> {
+        Some(self.free.load(Ordering::SeqCst))
+    }
+
+    fn ballast_bytes(&self) -> u64 {
+        self.ballast.load(Ordering::SeqCst)
+    }
+
+    fn set_ballast(&self, bytes: u64) -> std::io::Result<()> {
+        let had = self.ballast.swap(bytes, Ordering::SeqCst);
+        let free = self.free.load(Ordering::SeqCst) + had;
+        self.free.store(free - bytes, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_commits_and_serves_reads() {
+    const MIB: u64 = 1 << 20;
+    let disk = Arc::new(SettableVolume::default());
+    disk.free.store(1_000 * MIB, Ordering::SeqCst);
+    let volume = Arc::clone(&disk) as Arc<dyn Volume>;
+    let reserve = Reserve {
+        bytes: 64 * MIB,
+        ballast: 32 * MIB,
+    };
+    let node = handle::start_in_memory(DbConfig::default(), Some((volume, reserve)));
+    let db = Db::over(node.await.unwrap());
+    assert_eq!(disk.ballast.load(Ordering::SeqCst), 32 * MIB);
+    put(&db, "k", Some("1")).await;
+
+    disk.free.store(0, Ordering::SeqCst);
+    // Over many windows of timestamps, which are entries of the log.
+    for _ in 0..100 {
+        db.node().runtime.sleep(Duration::from_millis(300)).await;
+        let txn = db.begin(TxnOptions::default()).await.unwrap();
+        txn.put(key("k"), "2".into()).unwrap();
+        let refused = txn.commit().await;
+        assert!(matches!(refused, Err(Error::NoRoom { free_bytes: 0, .. })));
+        assert_eq!(get(&db, "k").await.unwrap(), "1");
+    }
+    assert!(db.room().refuses);
+    assert_eq!(
+        disk.ballast.load(Ordering::SeqCst),
+        32 * MIB,
+        "nothing has needed it"
+    );
+
+    disk.free.store(1_000 * MIB, Ordering::SeqCst);
+    db.node().runtime.sleep(Duration::from_millis(300)).await;
+    put(&db, "k", Some("3")).await;
+    assert_eq!(get(&db, "k").await.unwrap(), "3");
+    // One that is too large for what is left, beside one that is not.
+    disk.free.store(33 * MIB, Ordering::SeqCst);
+    db.node().runtime.sleep(Duration::from_millis(300)).await;
+    let txn = db.begin(TxnOptions::default()).await.unwrap();
+    txn.put(key("large"), vec![0; MIB as usize].into()).unwrap();
+    assert!(matches!(txn.commit().await, Err(Error::NoRoom { .. })));
+    put(&db, "k", Some("4")).await;
 }

@@ -48,6 +48,17 @@ pub struct CommitRequest {
     pub reads: Vec<ReadEntry>,
 }
 
+impl CommitRequest {
+    /// Bytes that it asks to be stored.
+    pub(super) fn bytes(&self) -> u64 {
+        let length = |(key, write): (&Bytes, &WriteEntry)| {
+            let value = write.value.as_ref().map_or(0, Bytes::len);
+            (mvcc::HEADER_LEN + key.len() + value) as u64
+        };
+        self.writes.iter().map(length).sum()
+    }
+}
+
 /// What the check of the writes found.
 pub(super) enum Checked {
     /// No conflict. For each key in order, whether it has no version yet.

@@ -17,6 +17,7 @@ use crate::range::evaluate::{self, Checked, CommitRequest, ReadEntry};
 use crate::range::state::RangeState;
 use crate::range::watch::Watch;
 use crate::shell::Runtime;
+use crate::storage::Room;
 use crate::timestamp::Timestamp;
 use crate::txn::{LockStrength, LockWait, Span};
 
@@ -33,6 +34,8 @@ pub struct Replica {
     runtime: Runtime,
     /// How long an operation waits for this replica to lead.
     patience: Duration,
+    /// Admission of commits by free space on the disk.
+    room: Arc<Room>,
     #[cfg(test)]
     pub(crate) skip_validation: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -48,12 +51,19 @@ enum Attempt {
 
 impl Replica {
     /// A replica over its group and its state.
-    pub fn new(group: Group, state: Arc<RangeState>, runtime: Runtime, patience: Duration) -> Self {
+    pub fn new(
+        group: Group,
+        state: Arc<RangeState>,
+        runtime: Runtime,
+        patience: Duration,
+        room: Arc<Room>,
+    ) -> Self {
         Self {
             group,
             state,
             runtime,
             patience,
+            room,
             #[cfg(test)]
             skip_validation: Arc::default(),
         }
@@ -313,13 +323,16 @@ impl Replica {
     ///
     /// Durability: when this returns `Ok`, a majority has it on disk. An outcome that was unknown
     /// is looked up under the next leadership, by the start timestamp in the versions.
-    /// [`Error::Ambiguous`] only when that leadership is not here. Cancellation: dropping the
+    /// [`Error::Ambiguous`] only when that leadership is not here. [`Error::NoRoom`] when the disk
+    /// is too full for it: nothing was proposed. Cancellation: dropping the
     /// future leaves the outcome open.
     pub async fn commit(
         &self,
         request: &CommitRequest,
         timestamps: &dyn TimestampSource,
     ) -> Result<Timestamp, Error> {
+        // Before anything is proposed, and once: what was proposed must be seen through.
+        self.room.admit(request.bytes())?;
         let keys: Arc<[Bytes]> = request.writes.keys().cloned().collect();
         let mut unknown = false;
         for _ in 0..ATTEMPTS_MAX {
@@ -426,7 +439,8 @@ impl Replica {
         mvcc::committed_by(&*self.state.engine, key, request.start)
     }
 
-    /// Replicates a command that writes no rows.
+    /// Replicates a command that writes no rows. It may use the reserve of the disk: without
+    /// windows of timestamps, reads would end too.
     pub(crate) async fn propose(&self, body: Body) -> Result<Leadership, Error> {
         let leadership = self.lead().await?;
         let generation = self.state.descriptor.read().generation;

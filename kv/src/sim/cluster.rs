@@ -276,6 +276,7 @@ impl Cluster {
                     local,
                 })
             })),
+            disk: None,
         });
         let started = started.await?;
         if self.inner.bug == Bug::SkipValidation {

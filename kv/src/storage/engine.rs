@@ -44,6 +44,17 @@ impl WriteBatch {
     }
 }
 
+/// What an engine may yet need of the disk for what has been written to it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DiskNeeds {
+    /// Bytes for flushes and merges, at most.
+    pub headroom_bytes: u64,
+    /// It is flushing or merging now.
+    pub busy: bool,
+    /// Its next writes may find no room.
+    pub starved: bool,
+}
+
 /// An ordered store of bytes in a few keyspaces.
 ///
 /// Atomicity: a batch is seen whole or not at all by every snapshot, and by whoever opens the
@@ -69,6 +80,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Bytes on disk, roughly.
     fn disk_bytes(&self) -> u64;
+
+    /// Allocates ahead what the next writes need, as far as the disk has room, and says what the
+    /// engine may yet need. Called a few times a second; blocks on the disk.
+    fn prepare_disk(&self) -> DiskNeeds {
+        DiskNeeds::default()
+    }
 }
 
 /// A consistent view of an engine. It holds back the removal of what it sees: drop it soon.

@@ -3,6 +3,10 @@
 //! Batches are written without a sync and without a flush: what a crash takes away the Raft log
 //! gives back. [`Engine::persist`] syncs. Snapshots are fjall's.
 //!
+//! The disk: what fjall meets on a full disk poisons it, in a write as in a flush or merge. So
+//! blocks of its journal are allocated ahead ([`JournalRoom`]), and [`Engine::prepare_disk`] tells
+//! what flushes and merges may need, which commits then leave free.
+//!
 //! Memory: the block cache is capped; each keyspace has one active memtable of the configured size
 //! and few sealed ones (fjall slows writers down at four).
 
@@ -17,7 +21,8 @@ use fjall::{CompressionType, Database, Guard, Keyspace, KeyspaceCreateOptions, P
 use parking_lot::Mutex;
 
 use crate::error::Error;
-use crate::storage::engine::{Cursor, Engine, EngineSnapshot, Space, WriteBatch};
+use crate::shell::disk::{JournalRoom, is_full};
+use crate::storage::engine::{Cursor, DiskNeeds, Engine, EngineSnapshot, Space, WriteBatch};
 
 /// How much memory and how many threads the database may use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +53,14 @@ pub struct FjallEngine {
     database: Database,
     spaces: Spaces,
     path: PathBuf,
+    journal: JournalRoom,
+    memtable_bytes: u64,
 }
+
+/// What a merge writes, at most, in memtables: the newest level and what it overlaps in the next.
+const MERGE_MEMTABLES: u64 = 16;
+/// Bytes of journal that a change takes besides its key and value, generously.
+const JOURNAL_BYTES_PER_CHANGE: u64 = 64;
 
 #[derive(Clone)]
 struct Spaces {
@@ -109,13 +121,15 @@ impl FjallEngine {
             database,
             spaces,
             path: path.to_path_buf(),
+            journal: JournalRoom::new(path),
+            memtable_bytes: rows,
         })
     }
 }
 
 fn storage_error(path: &Path, action: &str, error: &fjall::Error) -> Error {
     if let fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) = error
-        && io.kind() == std::io::ErrorKind::StorageFull
+        && is_full(io)
     {
         return Error::DiskFull;
     }
@@ -160,6 +174,12 @@ impl Engine for FjallEngine {
     }
 
     fn write(&self, batch: WriteBatch) -> Result<(), Error> {
+        let length = |(_, key, value): &(Space, Bytes, Option<Bytes>)| {
+            let value = value.as_ref().map_or(0, Bytes::len);
+            JOURNAL_BYTES_PER_CHANGE + (key.len() + value) as u64
+        };
+        let bytes: u64 = batch.changes.iter().map(length).sum();
+        self.journal.take(bytes + JOURNAL_BYTES_PER_CHANGE);
         let mut to = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
         for (space, key, value) in batch.changes {
             match value {
@@ -179,6 +199,19 @@ impl Engine for FjallEngine {
 
     fn disk_bytes(&self) -> u64 {
         self.database.disk_space().unwrap_or(0)
+    }
+
+    fn prepare_disk(&self) -> DiskNeeds {
+        let starved = self.journal.look();
+        let merge_max = self.memtable_bytes.saturating_mul(MERGE_MEMTABLES);
+        let Spaces { kv, history, meta } = &self.spaces;
+        let merges = [kv, history, meta].map(|space| space.disk_space().min(merge_max));
+        let merges: u64 = merges.iter().sum();
+        DiskNeeds {
+            headroom_bytes: self.database.write_buffer_size().saturating_add(merges),
+            busy: self.database.outstanding_flushes() > 0 || self.database.active_compactions() > 0,
+            starved,
+        }
     }
 }
 

@@ -14,10 +14,12 @@
 mod engine;
 mod fjall_engine;
 mod memory_engine;
+mod room;
 
-pub use engine::{Cursor, Engine, EngineSnapshot, Space, WriteBatch};
+pub use engine::{Cursor, DiskNeeds, Engine, EngineSnapshot, Space, WriteBatch};
 pub use fjall_engine::{FjallConfig, FjallEngine};
 pub use memory_engine::MemoryEngine;
+pub use room::{BallastMove, COMMIT_AMPLIFICATION, Reserve, Room, RoomStats, Sample, Volume};
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,10 @@ pub(crate) trait Disk: Send + Sync + 'static {
 
     /// What to call a file in a message.
     fn path(&self, name: &str) -> PathBuf;
+
+    /// Called when something failed because the disk is full: waits a little and says whether it
+    /// is worth another try.
+    fn wait_for_room(&self) -> bool;
 }
 
 /// A file of a fixed length.

@@ -15,7 +15,8 @@ pub type Done = Box<dyn FnOnce(Result<(), StorageError>) + Send>;
 ///
 /// Order: what is asked through one [`GroupLog`] takes effect in the order of the calls, in memory
 /// at once and on disk in the same order. Failure: after the first failed write or sync every
-/// later call fails; the process should end, since nobody knows what the disk holds.
+/// later call fails; the process should end, since nobody knows what the disk holds. A full disk
+/// is no failure: what is queued waits until there is room ([`LogStats::waits_for_room`]).
 pub trait LogEngine: Send + Sync + 'static {
     /// Opens the log of a group, creating it when there is none.
     fn open_group(
@@ -103,4 +104,6 @@ pub struct LogStats {
     pub segments: u64,
     /// Bytes of entries written again to free old segments.
     pub bytes_rewritten: u64,
+    /// The log cannot go on before there is room on the disk: what is queued waits.
+    pub waits_for_room: bool,
 }

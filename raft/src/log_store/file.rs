@@ -11,8 +11,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::disk::{Disk, DiskFile};
+
+/// How long to wait before trying again on a full disk.
+const ROOM_RETRY: Duration = Duration::from_millis(50);
 
 /// A directory of the file system.
 #[derive(Debug)]
@@ -82,6 +86,11 @@ impl Disk for FileDisk {
 
     fn path(&self, name: &str) -> PathBuf {
         self.directory.join(name)
+    }
+
+    fn wait_for_room(&self) -> bool {
+        crate::shell::pause(ROOM_RETRY);
+        true
     }
 }
 

@@ -488,3 +488,31 @@ fn a_removed_group_is_gone_and_its_last_writes_do_no_harm() {
         "replica ids are never reused"
     );
 }
+
+#[test]
+fn a_full_disk_that_gets_room_again_holds_the_log_and_loses_nothing() {
+    let disk = SimDisk::new(1);
+    let (log, logs) = open(&disk).unwrap();
+    disk.limit_space(40_000);
+    disk.room_returns_after(3);
+    let durable = Arc::new(AtomicUsize::new(0));
+    for index in 1..=200 {
+        let payload = EntryPayload::Command(Bytes::from(vec![1; 1_000]));
+        let entry = Entry {
+            position: LogPosition { term: 1, index },
+            payload,
+        };
+        let durable = Arc::clone(&durable);
+        let done = move |result: Result<(), crate::state_machine::StorageError>| {
+            result.unwrap();
+            durable.fetch_add(1, Ordering::SeqCst);
+        };
+        logs[0].append(vec![entry], Box::new(done));
+        log.pump();
+        assert!(!log.stats().waits_for_room, "it goes on by itself");
+    }
+    assert_eq!(durable.load(Ordering::SeqCst), 200);
+    disk.crash();
+    let (_, logs) = open(&disk).unwrap();
+    assert_eq!(read_back(&logs[0]).last().unwrap().index, 200);
+}

@@ -50,6 +50,7 @@ pub(super) struct Stats {
     pub(super) bytes: AtomicU64,
     pub(super) segments: AtomicU64,
     pub(super) bytes_rewritten: AtomicU64,
+    pub(super) waits_for_room: AtomicBool,
 }
 
 /// Commands that wait to be written.

@@ -43,6 +43,8 @@ struct State {
     syncs: u64,
     /// Bytes that may yet be allocated.
     space: u64,
+    /// How many looks for room are in vain before there is room without limit again; `None`: all.
+    room_after: Option<u32>,
     fail_writes: bool,
 }
 
@@ -65,6 +67,7 @@ impl SimDisk {
             files: BTreeMap::new(),
             syncs: 0,
             space: u64::MAX,
+            room_after: None,
             fail_writes: false,
         };
         Self {
@@ -104,6 +107,11 @@ impl SimDisk {
     /// Lets no more than `bytes` be allocated.
     pub fn limit_space(&self, bytes: u64) {
         self.state.lock().space = bytes;
+    }
+
+    /// Makes room without limit return once a full disk was looked at `looks` times in vain.
+    pub fn room_returns_after(&self, looks: u32) {
+        self.state.lock().room_after = Some(looks);
     }
 
     /// Makes every write fail.
@@ -244,6 +252,16 @@ impl Disk for Attached {
 
     fn path(&self, name: &str) -> PathBuf {
         PathBuf::from("sim").join(name)
+    }
+
+    fn wait_for_room(&self) -> bool {
+        let mut state = self.state.lock();
+        match state.room_after {
+            None => return false,
+            Some(0) => state.space = u64::MAX,
+            Some(looks) => state.room_after = Some(looks - 1),
+        }
+        true
     }
 }
 

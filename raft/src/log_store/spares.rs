@@ -3,13 +3,13 @@
 //! Making a file writes all of it, so that its blocks are allocated and a later sync has nothing
 //! to do but write; that takes milliseconds, so another thread does it.
 
+use std::io;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::disk::{Disk, DiskFile};
 use super::recover::slot_name;
-use crate::state_machine::StorageError;
 
 /// A file that is not in use.
 pub(super) struct Spare {
@@ -46,8 +46,8 @@ impl Spares {
         })
     }
 
-    /// A file of at least `length` bytes.
-    pub(super) fn take(&self, disk: &dyn Disk, length: u64) -> Result<Spare, StorageError> {
+    /// A file of at least `length` bytes. After an error everything is as before.
+    pub(super) fn take(&self, disk: &dyn Disk, length: u64) -> io::Result<Spare> {
         let mut state = self.state.lock();
         while state.making {
             self.made.wait(&mut state);
@@ -57,15 +57,9 @@ impl Spares {
             return Ok(state.free.swap_remove(found));
         }
         let slot = state.next_slot;
+        let file = disk.create(&slot_name(slot), length)?;
         state.next_slot += 1;
-        match disk.create(&slot_name(slot), length) {
-            Ok(file) => Ok(Spare { slot, file, length }),
-            Err(error) => {
-                let path = disk.path("");
-                let message = format!("could not extend raft log in {}: {error}", path.display());
-                Err(StorageError::new(message))
-            }
-        }
+        Ok(Spare { slot, file, length })
     }
 
     /// Takes back a file; removes it when `keep` are there already.

@@ -92,6 +92,13 @@ fn failed(action: &str, disk: &dyn Disk, name: &str) -> impl Fn(io::Error) -> St
     move |error| StorageError::new(format!("{message}: {error}"))
 }
 
+fn out_of_room(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 impl Store {
     /// Goes on where `recovered` ends, or begins a new log.
     pub(super) fn new(
@@ -334,12 +341,54 @@ impl Store {
             return Err(StorageError::new("raft log has no segment"));
         };
         let name = slot_name(segment.slot);
-        let write = segment.file.write_at(at as u64, &self.buffer);
-        write.map_err(failed("write", &*self.disk, &name))?;
-        segment
-            .file
-            .sync()
-            .map_err(failed("sync", &*self.disk, &name))
+        let written = self.with_room(|| {
+            segment.file.write_at(at as u64, &self.buffer)?;
+            segment.file.sync()
+        });
+        written.map_err(failed("write", &*self.disk, &name))
+    }
+
+    /// Does what needs room on the disk, again and again while there is none.
+    ///
+    /// Any other failure is final, since after it nobody knows what the disk holds. After "no
+    /// space" we know: what the attempt was to write has not been acknowledged to anybody, and all
+    /// that has been lies before it, under an earlier sync that succeeded. The next attempt writes
+    /// every byte of it anew, at the same place, and syncs; so it does not matter which pages of
+    /// the failed attempt the system has kept or dropped. A crash in between leaves at most a torn
+    /// last frame (or manifest copy), which recovery expects. On file systems that write in place
+    /// only the making of a segment comes here: the blocks of the others are allocated.
+    fn with_room<T>(&self, mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        let mut waits = false;
+        let outcome = loop {
+            let outcome = attempt();
+            if !outcome.as_ref().is_err_and(out_of_room)
+                || self.shared.queue.lock().stopped
+                || !self.disk.wait_for_room()
+            {
+                break outcome;
+            }
+            if !waits {
+                waits = true;
+                self.shared
+                    .stats
+                    .waits_for_room
+                    .store(true, Ordering::Relaxed);
+                tracing::warn!(
+                    directory = %self.disk.path("").display(),
+                    "the disk is full: the raft log waits for room"
+                );
+            }
+        };
+        if waits {
+            self.shared
+                .stats
+                .waits_for_room
+                .store(false, Ordering::Relaxed);
+            if outcome.is_ok() {
+                tracing::warn!("there is room again: the raft log goes on");
+            }
+        }
+        outcome
     }
 
     /// Begins a segment in which a frame of `bytes` fits. It starts with everything about every
@@ -363,7 +412,9 @@ impl Store {
         frame::finish(&mut self.buffer, start, seal, self.lsn, count);
         let needed = self.buffer.len() + bytes.next_multiple_of(frame::ALIGN) + HEADER;
         let length = (self.options.segment_bytes).max((needed as u64).next_multiple_of(4096));
-        let Spare { slot, file, length } = self.spares.take(&*self.disk, length)?;
+        let taken = self.with_room(|| self.spares.take(&*self.disk, length));
+        let Spare { slot, file, length } =
+            taken.map_err(failed("extend raft log in", &*self.disk, ""))?;
 
         self.release();
         let oldest = self.segments.keys().next().copied().unwrap_or(sequence);
@@ -375,7 +426,7 @@ impl Store {
             slot_length: length,
             ..self.manifest
         };
-        let written = self.manifest.write(&self.manifest_file);
+        let written = self.with_room(|| self.manifest.write(&self.manifest_file));
         written.map_err(failed("write", &*self.disk, manifest::NAME))?;
         for spare in std::mem::take(&mut self.released) {
             self.spares.put(&*self.disk, spare, SPARES_MAX);

@@ -318,6 +318,7 @@ impl LogEngine for RaftLog {
             bytes: stats.bytes.load(Ordering::Relaxed),
             segments: stats.segments.load(Ordering::Relaxed),
             bytes_rewritten: stats.bytes_rewritten.load(Ordering::Relaxed),
+            waits_for_room: stats.waits_for_room.load(Ordering::Relaxed),
         }
     }
 

@@ -1,11 +1,13 @@
 //! The few pages of a node, over a small HTTP/1.1 of our own: one request a connection.
 //!
-//! `/health` (200 while the node serves), `/metrics` (Prometheus text), `/` (a page for people).
+//! `/health` (200 while the node serves; a second line tells when it refuses writes for want of
+//! disk), `/metrics` (Prometheus text), `/` (a page for people).
 //! It reads at most [`REQUEST_BYTES_MAX`] within [`REQUEST_TIME_MAX`] and answers GET and HEAD only.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use pontoon_kv::{Db, RoomStats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,6 +31,7 @@ pub(crate) struct NodeFacts {
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
+    db: Db,
     facts: NodeFacts,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -47,9 +50,11 @@ pub(crate) async fn serve(
             }
         };
         let (metrics, facts) = (Arc::clone(&metrics), Arc::clone(&facts));
+        let db = db.clone();
         tokio::spawn(async move {
             // A slow or broken client concerns nobody else.
-            let _ = tokio::time::timeout(REQUEST_TIME_MAX, answer(socket, &metrics, &facts)).await;
+            let _ =
+                tokio::time::timeout(REQUEST_TIME_MAX, answer(socket, &metrics, &db, &facts)).await;
         });
     }
 }
@@ -57,6 +62,7 @@ pub(crate) async fn serve(
 async fn answer(
     mut socket: TcpStream,
     metrics: &Metrics,
+    db: &Db,
     facts: &NodeFacts,
 ) -> std::io::Result<()> {
     let mut request = Vec::with_capacity(512);
@@ -91,9 +97,12 @@ async fn answer(
     let with_body = method == "GET";
     let path = target.split('?').next().unwrap_or("");
     match path {
-        "/health" => respond(&mut socket, "200 OK", "text/plain", "ok\n", with_body).await,
+        "/health" => {
+            let text = health(db.room());
+            respond(&mut socket, "200 OK", "text/plain", &text, with_body).await
+        }
         "/metrics" => {
-            let text = metrics.prometheus();
+            let text = metrics.prometheus(db.room());
             respond(
                 &mut socket,
                 "200 OK",
@@ -104,7 +113,7 @@ async fn answer(
             .await
         }
         "/" => {
-            let page = page(metrics, facts);
+            let page = page(metrics, db.room(), facts);
             respond(
                 &mut socket,
                 "200 OK",
@@ -145,7 +154,18 @@ async fn respond(
     socket.shutdown().await
 }
 
-fn page(metrics: &Metrics, facts: &NodeFacts) -> String {
+fn health(room: RoomStats) -> String {
+    let refuses = match room.free_bytes {
+        Some(free) if room.refuses => format!(
+            "writes are refused: the disk is full ({free} bytes are free, {} are kept free)\n",
+            room.floor_bytes
+        ),
+        _ => String::new(),
+    };
+    format!("ok\n{refuses}")
+}
+
+fn page(metrics: &Metrics, room: RoomStats, facts: &NodeFacts) -> String {
     let escape = |s: &str| {
         s.replace('&', "&amp;")
             .replace('<', "&lt;")
@@ -153,6 +173,17 @@ fn page(metrics: &Metrics, facts: &NodeFacts) -> String {
     };
     let memory =
         resident_bytes().map_or_else(|| "unknown".to_owned(), |b| format!("{} MiB", b >> 20));
+    let disk = room.free_bytes.map_or_else(
+        || "unknown".to_owned(),
+        |free| {
+            let refuses = if room.refuses {
+                ": writes are refused"
+            } else {
+                ""
+            };
+            format!("{} MiB free{refuses}", free >> 20)
+        },
+    );
     let rows = [
         ("Version", crate::cli::VERSION.to_owned()),
         ("SQL address", facts.sql_address.clone()),
@@ -162,6 +193,7 @@ fn page(metrics: &Metrics, facts: &NodeFacts) -> String {
         ("Statements", metrics.statements.value().to_string()),
         ("Errors sent", metrics.errors.value().to_string()),
         ("Memory", memory),
+        ("Disk", disk),
     ];
     let mut table = String::new();
     for (name, value) in rows {

@@ -4,6 +4,8 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use pontoon_kv::RoomStats;
+
 /// A number that only grows.
 #[derive(Default)]
 pub(crate) struct Counter(AtomicU64);
@@ -61,7 +63,7 @@ impl Metrics {
     }
 
     /// In Prometheus' text format.
-    pub(crate) fn prometheus(&self) -> String {
+    pub(crate) fn prometheus(&self, room: RoomStats) -> String {
         let mut text = String::new();
         let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a string cannot fail.
@@ -100,6 +102,26 @@ impl Metrics {
             "Errors sent to clients.",
             self.errors.value(),
         );
+        if let Some(free) = room.free_bytes {
+            metric(
+                "disk_free_bytes",
+                "gauge",
+                "Free bytes on the disk of the data directory.",
+                free,
+            );
+            metric(
+                "disk_floor_bytes",
+                "gauge",
+                "Free bytes below which writes are refused.",
+                room.floor_bytes,
+            );
+        }
+        metric(
+            "disk_full",
+            "gauge",
+            "1 while writes are refused for want of disk.",
+            u64::from(room.refuses),
+        );
         if let Some(bytes) = resident_bytes() {
             metric(
                 "resident_memory_bytes",
@@ -132,6 +154,8 @@ mod tests {
         let m = Metrics::new();
         m.statements.add();
         m.statements.add();
-        assert!(m.prometheus().contains("\npontoon_statements_total 2\n"));
+        let text = m.prometheus(RoomStats::default());
+        assert!(text.contains("\npontoon_statements_total 2\n"));
+        assert!(text.contains("\npontoon_disk_full 0\n"));
     }
 }

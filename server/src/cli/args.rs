@@ -60,6 +60,10 @@ pub(crate) struct NodeArguments {
     /// SQL sessions at one time [default: 20000].
     #[arg(long, value_name = "N")]
     pub(crate) max_connections: Option<usize>,
+    /// Bytes of the disk that writes leave free [default: 256 MiB or 1 % of the file system, the
+    /// larger; at most a quarter of it].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) disk_reserve_bytes: Option<u64>,
     /// How log lines look [default: text].
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,

@@ -19,6 +19,7 @@ struct File {
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
     max_connections: Option<usize>,
+    disk_reserve_bytes: Option<u64>,
     log_format: Option<LogFormat>,
 }
 
@@ -39,6 +40,8 @@ pub(crate) struct NodeConfig {
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Sessions at one time.
     pub(crate) sessions_max: usize,
+    /// Bytes of the disk that writes leave free; `None`: by the size of the file system.
+    pub(crate) disk_reserve_bytes: Option<u64>,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
 }
@@ -81,6 +84,7 @@ impl NodeConfig {
                 .max_connections
                 .or(file.max_connections)
                 .unwrap_or(SESSIONS_MAX_DEFAULT),
+            disk_reserve_bytes: args.disk_reserve_bytes.or(file.disk_reserve_bytes),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         })
     }

@@ -24,7 +24,7 @@ use crate::cli::NodeConfig;
 use crate::pgwire::listener::{self, Front};
 use crate::pgwire::tls;
 
-/// Sessions that have not ended by then are left behind.
+/// Sessions that have not ended by then are left behind, and so is a store.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A node that serves.
@@ -63,7 +63,7 @@ impl Node {
             path: data_dir.to_path_buf(),
             source,
         };
-        let db = open_store(data_dir).await.map_err(store_fail)?;
+        let db = open_store(config, data_dir).await.map_err(store_fail)?;
         let engine = Engine::open(db.clone(), EngineConfig::default())
             .await
             .map_err(|source| Failure::Catalog {
@@ -89,7 +89,7 @@ impl Node {
             sql_address: sql_address.to_string(),
             data_dir: data_dir.display().to_string(),
         };
-        tokio::spawn(http::serve(admin, metrics, facts, watched));
+        tokio::spawn(http::serve(admin, metrics, db.clone(), facts, watched));
         Ok(Self {
             engine,
             db,
@@ -150,13 +150,22 @@ impl Node {
 }
 
 /// The store has a directory of its own, which it locks and checks by itself.
-async fn open_store(data_dir: &Path) -> Result<Db, pontoon_kv::Error> {
-    Db::open(&data_dir.join("store"), DbConfig::default()).await
+async fn open_store(config: &NodeConfig, data_dir: &Path) -> Result<Db, pontoon_kv::Error> {
+    let settings = DbConfig {
+        disk_reserve_bytes: config.disk_reserve_bytes,
+        ..DbConfig::default()
+    };
+    Db::open(&data_dir.join("store"), settings).await
 }
 
 async fn close_store(db: &Db) {
-    if let Err(error) = db.shutdown().await {
-        tracing::error!(%error, "the store did not close in good order; nothing is lost");
+    // On a full disk it may wait for room.
+    match tokio::time::timeout(SHUTDOWN_TIME_MAX, db.shutdown()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the store did not close in good order; nothing is lost");
+        }
+        Err(_) => tracing::error!("the store did not close in time; nothing is lost"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! A Pontoon node as a process of its own: start, kill -9, start again on the same directory.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -140,6 +142,23 @@ impl PontoonNode {
     /// Where it listens for SQL.
     pub fn address(&self) -> Address {
         Address::local(self.ports.sql)
+    }
+
+    /// The body of one of the admin pages.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn admin_page(&self, path: &str) -> Result<String, ServerFailure> {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", self.ports.admin))?;
+            write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = ask().map_err(ServerFailure::io("read an admin page"))?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        Ok(body.unwrap_or_default().to_owned())
     }
 
     /// The data directory.

@@ -7,6 +7,8 @@
     reason = "this is the place where the system is reached"
 )]
 
+pub(crate) mod disk;
+
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read, Seek, Write};
@@ -159,7 +161,7 @@ pub(crate) struct DataDirectory {
 }
 
 fn cannot(action: &str, path: &Path, error: &io::Error) -> Error {
-    if error.kind() == io::ErrorKind::StorageFull {
+    if disk::is_full(error) {
         return Error::DiskFull;
     }
     Error::Storage {
@@ -225,10 +227,12 @@ fn lock(path: &Path) -> Result<File, Error> {
         );
         return Err(Error::Storage { message });
     }
+    // Written over, then cut: on a full disk there may be no block for what was cut off before.
+    let owner = std::process::id().to_string();
     let written = lock
-        .set_len(0)
-        .and_then(|()| lock.rewind())
-        .and_then(|()| write!(lock, "{}", std::process::id()));
+        .rewind()
+        .and_then(|()| lock.write_all(owner.as_bytes()))
+        .and_then(|()| lock.set_len(owner.len() as u64));
     written.map_err(|error| cannot("write", &file, &error))?;
     Ok(lock)
 }

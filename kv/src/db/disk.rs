@@ -1,0 +1,58 @@
+//! Looking at the disk a few times a second, so that commits are refused before it is full.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::db::node::Node;
+use crate::storage::{BallastMove, Room, Sample, Volume};
+
+/// How often the disk is looked at.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Runs for as long as the node lives.
+pub(super) async fn watch(node: Weak<Node>, volume: Arc<dyn Volume>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let runtime = strong.runtime.clone();
+        strong.look_at_disk(&volume).await;
+        drop(strong);
+        runtime.sleep(EVERY).await;
+    }
+}
+
+impl Node {
+    /// Takes a sample of the disk and does what follows from it.
+    pub(crate) async fn look_at_disk(&self, volume: &Arc<dyn Volume>) {
+        let (engine, volume) = (Arc::clone(&self.engine), Arc::clone(volume));
+        let (room, log) = (Arc::clone(&self.room), Arc::clone(&self.log));
+        let look = move || {
+            let needs = engine.prepare_disk();
+            let Some(free) = volume.free_bytes() else {
+                return;
+            };
+            let sample = Sample {
+                free,
+                ballast: volume.ballast_bytes(),
+                headroom: needs.headroom_bytes,
+                busy: needs.busy,
+                starved: needs.starved || log.stats().waits_for_room,
+            };
+            move_ballast(&room, &*volume, room.observe(sample));
+        };
+        // Gone only when the runtime is shutting down.
+        let _ = self.runtime.blocking(look).await;
+    }
+}
+
+fn move_ballast(room: &Room, volume: &dyn Volume, what: BallastMove) {
+    let (bytes, done) = match what {
+        BallastMove::Keep => return,
+        BallastMove::GiveUp => (0, "gave up the ballast file: the disk is full"),
+        BallastMove::TakeBack => (room.reserve().ballast, "made the ballast file"),
+    };
+    match volume.set_ballast(bytes) {
+        Ok(()) => tracing::info!(bytes, done),
+        // Without it commits leave as much more free; it is tried again at the next look.
+        Err(error) => tracing::debug!(%error, bytes, "could not change the ballast file"),
+    }
+}
