@@ -287,11 +287,32 @@ impl<'p> Level<'p> {
             }
             level = l.parent;
         }
-        Err(SqlError::new(
+        Err(self.no_table(&table.value, position))
+    }
+
+    /// `42P01`, with the alias of the table if it has one.
+    fn no_table(&self, name: &str, position: usize) -> SqlError {
+        let mut level = Some(self);
+        while let Some(l) = level {
+            let hidden = |t: &&NamedTable| t.table.as_ref().is_some_and(|d| d.name == name);
+            if let Some(t) = l.ns.tables.iter().find(hidden) {
+                return SqlError::new(
+                    SqlState::UNDEFINED_TABLE,
+                    format!("invalid reference to FROM-clause entry for table \"{name}\""),
+                )
+                .with_hint(format!(
+                    "Perhaps you meant to reference the table alias \"{}\".",
+                    t.alias
+                ))
+                .at(position);
+            }
+            level = l.parent;
+        }
+        SqlError::new(
             SqlState::UNDEFINED_TABLE,
-            format!("missing FROM-clause entry for table \"{}\"", table.value),
+            format!("missing FROM-clause entry for table \"{name}\""),
         )
-        .at(position))
+        .at(position)
     }
 
     /// The table that `alias.*` names.
@@ -311,11 +332,7 @@ impl<'p> Level<'p> {
             }
             level = l.parent;
         }
-        Err(SqlError::new(
-            SqlState::UNDEFINED_TABLE,
-            format!("missing FROM-clause entry for table \"{}\"", alias.value),
-        )
-        .at(position))
+        Err(self.no_table(&alias.value, position))
     }
 
     fn missing(&self, table: Option<&str>, name: &str, position: usize) -> SqlError {
