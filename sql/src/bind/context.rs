@@ -81,18 +81,30 @@ impl<'a> Binder<'a> {
 
     /// Binds a query or a write. Other statements are not the binder's.
     pub fn statement(&mut self, statement: &Statement) -> Result<BoundStatement, SqlError> {
-        crate::parse::depth::with_stack(|| match statement {
-            Statement::Query(q) => Ok(BoundStatement::Query(self.top_query(q)?)),
-            Statement::Insert(i) => Ok(BoundStatement::Insert(self.insert(i)?)),
-            Statement::Update(u) => Ok(BoundStatement::Update(self.update(u)?)),
-            Statement::Delete(d) => Ok(BoundStatement::Delete(self.delete(d)?)),
-            _ => Err(SqlError::internal("not a statement for the binder")),
+        crate::parse::depth::with_stack(|| {
+            let mut bound = match statement {
+                Statement::Query(q) => BoundStatement::Query(self.top_query(q)?),
+                Statement::Insert(i) => BoundStatement::Insert(self.insert(i)?),
+                Statement::Update(u) => BoundStatement::Update(self.update(u)?),
+                Statement::Delete(d) => BoundStatement::Delete(self.delete(d)?),
+                _ => return Err(SqlError::internal("not a statement for the binder")),
+            };
+            if self.fold {
+                super::fold::statement(&mut bound);
+            }
+            Ok(bound)
         })
     }
 
     /// Binds the query of CREATE VIEW, CREATE TABLE AS, DECLARE, COPY.
     pub fn query(&mut self, query: &ast::Query) -> Result<super::tree::BoundQuery, SqlError> {
-        crate::parse::depth::with_stack(|| self.top_query(query))
+        crate::parse::depth::with_stack(|| {
+            let mut bound = self.top_query(query)?;
+            if self.fold {
+                super::fold::rel(&mut bound.rel);
+            }
+            Ok(bound)
+        })
     }
 
     /// Types of the parameters, after a statement was bound.

@@ -8,6 +8,7 @@ mod context;
 mod cte;
 mod deparse;
 mod expr;
+mod fold;
 mod from;
 mod group;
 mod json_row;
