@@ -36,6 +36,7 @@ struct Constraint<'a> {
     index: Oid,
     columns: Vec<i16>,
     expr: Option<&'a str>,
+    valid: bool,
 }
 
 fn constraint_row(table: &TableDesc, c: Constraint<'_>) -> Row {
@@ -46,7 +47,7 @@ fn constraint_row(table: &TableDesc, c: Constraint<'_>) -> Row {
         t(c.kind),
         b(false),
         b(false),
-        b(true),
+        b(c.valid),
         o(table.oid),
         NONE,
         o(c.index),
@@ -93,6 +94,7 @@ pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 index: index.oid,
                 columns,
                 expr: None,
+                valid: true,
             };
             rows.push(constraint_row(table, c));
         }
@@ -105,6 +107,7 @@ pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 index: Oid::INVALID,
                 columns,
                 expr: Some(&check.expr),
+                valid: !check.not_valid,
             };
             rows.push(constraint_row(table, c));
         }

@@ -140,7 +140,7 @@ fn constraintdef(s: &CatalogSnapshot, oid: Oid) -> Option<String> {
         let check = x.checks.iter().find(|c| c.oid == oid);
         let key = || x.indexes.iter().find(|i| i.constraint == Some(oid));
         check
-            .map(|c| check_constraint(&c.expr))
+            .map(|c| check_constraint(c))
             .or_else(|| key().map(|i| key_constraint(x, i)))
     })
 }

@@ -179,6 +179,7 @@ fn sample() -> CatalogSnapshot {
             oid: Oid(20_005),
             name: "thing_check".to_owned(),
             expr: "(price > 0.5) AND (\"Label\" <> 'id')".to_owned(),
+            not_valid: false,
         }],
         owner: Oid(10),
         view: None,
@@ -298,7 +299,7 @@ fn keys_and_conditions_name_their_columns() {
     };
     assert_eq!(
         ints(cell("pg_constraint", "conkey", ("oid", Oid(20_005)))),
-        [2, 4]
+        [4, 2]
     );
     assert_eq!(
         ints(cell("pg_index", "indkey", ("indexrelid", Oid(20_004)))),
@@ -334,7 +335,7 @@ fn definitions() {
     );
     assert_eq!(
         told("pg_get_constraintdef", &of(20_005)),
-        "CHECK (((price > 0.5) AND (\"Label\" <> 'id')))"
+        "CHECK ((price > 0.5) AND (\"Label\" <> 'id'))"
     );
     assert_eq!(
         told("pg_get_viewdef", &of(20_010)),
