@@ -12,11 +12,7 @@ use crate::types::{Datum, Oid, PgType, format_type, io};
 
 /// An identifier, quoted if it must be.
 pub fn identifier(name: &str) -> String {
-    if keywords::needs_quotes(name) {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
-    }
+    keywords::quoted(name).into_owned()
 }
 
 /// A string constant.
