@@ -660,7 +660,9 @@ impl Binder<'_> {
         }
         // A function that gives a record with named columns.
         if let Expr::Column(id, _) = &value
-            && let Some((index, ty)) = self.set_field(*id, &name.value, level)
+            && let Some(fields) = self.records.get(id)
+            && let Some(index) = fields.iter().position(|(n, _)| **n == name.value)
+            && let Some(ty) = fields.get(index).map(|(_, ty)| *ty)
         {
             return Ok(Expr::Field {
                 record: Box::new(value),
@@ -686,21 +688,6 @@ impl Binder<'_> {
             SqlState::WRONG_OBJECT_TYPE
         };
         Err(SqlError::new(state, message).at(at))
-    }
-
-    fn set_field(
-        &self,
-        id: super::tree::ColId,
-        name: &str,
-        level: &Level<'_>,
-    ) -> Option<(usize, PgType)> {
-        let collected = level.collected.borrow();
-        let (function, _, _) = collected.sets.iter().find(|(_, _, c)| c.id == id)?;
-        let crate::types::registry::FunctionBody::Set { columns, .. } = &function.body else {
-            return None;
-        };
-        let index = columns.iter().position(|(n, _)| *n == name)?;
-        columns.get(index).map(|(_, t)| (index, PgType::new(*t)))
     }
 }
 

@@ -19,6 +19,7 @@ mod resolve;
 mod select;
 mod stored;
 mod subquery;
+mod table_oid;
 pub mod tree;
 mod type_name;
 mod walk;

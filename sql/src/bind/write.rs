@@ -11,6 +11,7 @@ use super::from::Relation;
 use super::names::{Clause, Level, NamedColumn, NamedTable, Namespace};
 use super::position_of;
 use super::query::exact;
+use super::table_oid::TableOid;
 use super::tree::{
     BoundDelete, BoundInsert, BoundUpdate, Column, ConflictUpdate, Expr, JoinKind, OnConflict,
     OutputColumn, Rel, Returning, Subquery, SubqueryKind,
@@ -99,6 +100,7 @@ fn seen_as(t: &Arc<TableDesc>, alias: &str, columns: &[(usize, Column)]) -> Name
         table: Some(Arc::clone(t)),
         key: Vec::new(),
         scalar: false,
+        table_oid: Some(TableOid::constant(t.oid)),
     }
 }
 
@@ -708,6 +710,8 @@ impl Binder<'_> {
         if !from.is_empty() {
             let (right, right_ns) = self.from_list(from, None)?;
             others = right_ns.clone();
+            // What RETURNING sees of them is what the row source gives, and no more.
+            others.tables.iter_mut().for_each(|t| t.table_oid = None);
             ns.add(right_ns)?;
             rel = Rel::Join {
                 kind: JoinKind::Inner,
