@@ -80,6 +80,19 @@ pub(super) fn key_constraints(table: &TableDesc) -> impl Iterator<Item = (&Index
 pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
     let mut rows = Vec::new();
     for table in s.tables.values() {
+        for check in &table.checks {
+            let columns = attnums(table, columns_named(table, &check.expr));
+            let c = Constraint {
+                oid: check.oid,
+                name: &check.name,
+                kind: "c",
+                index: Oid::INVALID,
+                columns,
+                expr: Some(&check.expr),
+                valid: !check.not_valid,
+            };
+            rows.push(constraint_row(table, c));
+        }
         for (index, oid) in key_constraints(table) {
             let kind = if index.kind == IndexKind::Primary {
                 "p"
@@ -95,19 +108,6 @@ pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 columns,
                 expr: None,
                 valid: true,
-            };
-            rows.push(constraint_row(table, c));
-        }
-        for check in &table.checks {
-            let columns = attnums(table, columns_named(table, &check.expr));
-            let c = Constraint {
-                oid: check.oid,
-                name: &check.name,
-                kind: "c",
-                index: Oid::INVALID,
-                columns,
-                expr: Some(&check.expr),
-                valid: !check.not_valid,
             };
             rows.push(constraint_row(table, c));
         }
@@ -146,6 +146,9 @@ fn table_edges(table: &TableDesc, edges: &mut Vec<Edge>) {
     if table.kind == RelationKind::View {
         let rule = derived_oid(table.oid, 0);
         edges.push((PG_REWRITE, rule, 0, PG_CLASS, table.oid, 0, "i"));
+        for read in &table.depends {
+            edges.push((PG_REWRITE, rule, 0, PG_CLASS, *read, 0, "n"));
+        }
     }
     for (_, column) in table.live_columns() {
         if default_text(column).is_some() {

@@ -68,7 +68,7 @@ fn included(table: &TableDesc, index: &IndexDesc) -> String {
 }
 
 /// CREATE INDEX.
-pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc) -> String {
+pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc, name: &str) -> String {
     let keys: Vec<String> = (0..index.columns.len())
         .filter_map(|i| index_column(table, index, i))
         .collect();
@@ -76,7 +76,7 @@ pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc) -> String {
         "CREATE {}INDEX {} ON {} USING btree ({}){}{}",
         if index.is_unique() { "UNIQUE " } else { "" },
         quoted(&index.name),
-        qualified(&table.schema_name, &table.name),
+        name,
         keys.join(", "),
         included(table, index),
         if index.nulls_not_distinct {

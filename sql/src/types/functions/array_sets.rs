@@ -39,6 +39,21 @@ fn expandarray(_: &dyn EvalContext, a: &[Datum]) -> Rows {
         .collect())
 }
 
+/// `pg_partition_ancestors`: there are no partitions.
+fn no_rows(_: &dyn EvalContext, _: &[Datum]) -> Rows {
+    Ok(Vec::new())
+}
+
+/// `pg_options_to_table`: "name=value" in two columns.
+fn options(_: &dyn EvalContext, a: &[Datum]) -> Rows {
+    let items = a.array(0)?.items.iter().filter_map(Datum::as_str);
+    let row = |item: &str| match item.split_once('=') {
+        Some((name, value)) => vec![Datum::text(name), Datum::text(value)],
+        None => vec![Datum::text(item), Datum::Null],
+    };
+    Ok(items.map(row).collect())
+}
+
 /// PostgreSQL's words.
 fn keywords(_: &dyn EvalContext, _: &[Datum]) -> Rows {
     use crate::parse::keywords::{Category, all};
@@ -108,6 +123,16 @@ pub(super) const SETS: &[Set] = &[
             ("catdesc", Oid::TEXT),
             ("baredesc", Oid::TEXT),
         ],
+    ),
+    (
+        "pg_partition_ancestors",
+        no_rows,
+        &[("relid", Oid::REGCLASS)],
+    ),
+    (
+        "pg_options_to_table",
+        options,
+        &[("option_name", Oid::TEXT), ("option_value", Oid::TEXT)],
     ),
     (
         "pg_timezone_names",
