@@ -22,7 +22,7 @@ mod subquery;
 mod table_oid;
 pub mod tree;
 mod type_name;
-mod walk;
+pub(crate) mod walk;
 mod window;
 mod write;
 

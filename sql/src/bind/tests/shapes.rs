@@ -1,6 +1,6 @@
 //! Types, names and texts of results.
 
-use super::fixture::{Fixture, Nowhere};
+use super::fixture::{Fixture, NOWHERE};
 use crate::bind::tree::BoundStatement;
 use crate::bind::{Binder, deparse};
 use crate::types::{Oid, format_type};
@@ -129,7 +129,7 @@ fn canonical_text_is_postgresqls() {
         let bound = binder
             .standalone(&ast, None, "test")
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let text = deparse(&bound, &|_| "?".into(), &Nowhere).expect("text");
+        let text = deparse(&bound, &|_| "?".into(), &NOWHERE).expect("text");
         assert_eq!(text, expected, "{sql}");
         let again = crate::parse::expression(&text).expect("parses again");
         let bound = Binder::new(&cx)
@@ -137,7 +137,7 @@ fn canonical_text_is_postgresqls() {
             .standalone(&again, None, "test")
             .unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(
-            deparse(&bound, &|_| "?".into(), &Nowhere).expect("text"),
+            deparse(&bound, &|_| "?".into(), &NOWHERE).expect("text"),
             expected
         );
     }
