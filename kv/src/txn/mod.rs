@@ -7,7 +7,8 @@
 //! round and under latches, that nobody else has written what was written or read here since.
 //!
 //! Isolation: SERIALIZABLE validates reads; REPEATABLE READ does not; READ COMMITTED moves its read
-//! timestamp with every statement. Write conflicts are found at every level.
+//! timestamp with every statement. Write conflicts are found at every level, and so are changes of
+//! what a caller says its writes rest on ([`Txn::require_unchanged`], [`Txn::validate_reads`]).
 
 mod api;
 mod buffer;

@@ -1,6 +1,7 @@
 //! [`Txn`]: a transaction.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -48,10 +49,20 @@ struct Inner {
     entered: Timestamp,
     /// Whether reads are noted for validation.
     validates: bool,
+    /// Whether they are for now, though the isolation level does not ask for it.
+    validates_now: AtomicBool,
     state: Mutex<State>,
 }
 
 impl Inner {
+    fn notes_reads(&self) -> bool {
+        self.validates || self.validates_now.load(Ordering::Relaxed)
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.options.read_only || self.options.as_of.is_some()
+    }
+
     fn release(&self, keys: Vec<Bytes>) {
         if keys.is_empty() {
             return;
@@ -122,6 +133,7 @@ impl Txn {
             start,
             entered: start,
             validates,
+            validates_now: AtomicBool::new(false),
             state: Mutex::new(state),
         };
         Ok(Self {
@@ -194,10 +206,30 @@ impl Txn {
             Some(value) => value?,
             None => replica.get(key, read).boxed().await?,
         };
-        if self.inner.validates {
+        if self.inner.notes_reads() {
             self.inner.state.lock().reads.add_point(key, read);
         }
         Ok(value)
+    }
+
+    /// Makes the commit depend on a key that was read: whatever the isolation level, it fails with
+    /// [`Error::Conflict`] if another transaction has written the key after the read timestamp of
+    /// this moment. For what the writes rest on though no row of theirs shows it, such as the
+    /// schema.
+    pub fn require_unchanged(&self, key: &[u8]) {
+        if self.inner.notes_reads() || self.inner.is_read_only() {
+            return;
+        }
+        let mut state = self.inner.state.lock();
+        let read = state.read;
+        state.reads.add_point(key, read);
+    }
+
+    /// From now on, or until it is turned off, all reads are validated at commit, also at the
+    /// isolation levels that do not ask for it. For reads that constraints and indexes rest on.
+    pub fn validate_reads(&self, on: bool) {
+        let on = on && !self.inner.is_read_only();
+        self.inner.validates_now.store(on, Ordering::Relaxed);
     }
 
     /// Reads several keys, in the order asked.
@@ -278,7 +310,7 @@ impl Txn {
 
     /// Notes that a scan at `at` has passed `span`.
     pub(crate) fn note_scan(&self, span: Span, at: Timestamp) -> Result<(), Error> {
-        if self.inner.validates {
+        if self.inner.notes_reads() {
             let mut state = self.inner.state.lock();
             if state.finished {
                 return Err(Error::Finished);

@@ -367,6 +367,10 @@ impl Binder<'_> {
                             }
                         }
                         let column = self.new_column(name, ty);
+                        if columns.len() > 1 {
+                            let fields = self.set_fields(found.function, columns, &args);
+                            self.records.insert(column.id, fields);
+                        }
                         let out = Expr::Column(column.id, ty);
                         level
                             .collected

@@ -257,6 +257,11 @@ impl Binder<'_> {
         if target.typmod < 0 {
             return Ok(Expr::Const(value, target));
         }
+        if !self.fold {
+            // Text that is stored shows the modifier only if it was written.
+            let value = Expr::Const(value, PgType::new(target.oid));
+            return self.apply_typmod(value, target, explicit);
+        }
         match typmod::apply(value.clone(), target, explicit) {
             Ok(done) => Ok(Expr::Const(done, target)),
             Err(_) => Ok(Expr::Cast {

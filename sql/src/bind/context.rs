@@ -1,11 +1,13 @@
 //! The binder itself: what it is given, what it counts, and the doors for its callers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sqlparser::ast;
 
 use super::coerce::Context;
 use super::names::{Level, Namespace};
+use super::table_oid::TableOids;
 use super::tree::{BoundStatement, ColId, Column, Expr};
 use crate::catalog::desc::CatalogSnapshot;
 use crate::catalog::virtual_tables::VirtualTable;
@@ -52,6 +54,10 @@ pub struct Binder<'a> {
     pub(crate) notes: Option<Vec<(usize, usize, String)>>,
     /// How many views are being expanded.
     pub(crate) views: usize,
+    /// Names and types of the fields of columns that are records.
+    pub(crate) records: HashMap<ColId, Arc<[(Arc<str>, PgType)]>>,
+    /// The columns `tableoid` that scans would have.
+    pub(crate) table_oids: TableOids,
 }
 
 impl<'a> Binder<'a> {
@@ -69,6 +75,8 @@ impl<'a> Binder<'a> {
             queries: 0,
             notes: None,
             views: 0,
+            records: HashMap::new(),
+            table_oids: TableOids::default(),
         }
     }
 
@@ -81,18 +89,37 @@ impl<'a> Binder<'a> {
 
     /// Binds a query or a write. Other statements are not the binder's.
     pub fn statement(&mut self, statement: &Statement) -> Result<BoundStatement, SqlError> {
-        crate::parse::depth::with_stack(|| match statement {
-            Statement::Query(q) => Ok(BoundStatement::Query(self.top_query(q)?)),
-            Statement::Insert(i) => Ok(BoundStatement::Insert(self.insert(i)?)),
-            Statement::Update(u) => Ok(BoundStatement::Update(self.update(u)?)),
-            Statement::Delete(d) => Ok(BoundStatement::Delete(self.delete(d)?)),
-            _ => Err(SqlError::internal("not a statement for the binder")),
+        crate::parse::depth::with_stack(|| {
+            let mut bound = match statement {
+                Statement::Query(q) => BoundStatement::Query(self.top_query(q)?),
+                Statement::Insert(i) => BoundStatement::Insert(self.insert(i)?),
+                Statement::Update(u) => BoundStatement::Update(self.update(u)?),
+                Statement::Delete(d) => BoundStatement::Delete(self.delete(d)?),
+                _ => return Err(SqlError::internal("not a statement for the binder")),
+            };
+            match &mut bound {
+                BoundStatement::Query(q) => self.table_oids.supply(&mut q.rel),
+                BoundStatement::Insert(i) => self.table_oids.supply(&mut i.source),
+                BoundStatement::Update(u) => self.table_oids.supply(&mut u.source),
+                BoundStatement::Delete(d) => self.table_oids.supply(&mut d.source),
+            }
+            if self.fold {
+                super::fold::statement(&mut bound);
+            }
+            Ok(bound)
         })
     }
 
     /// Binds the query of CREATE VIEW, CREATE TABLE AS, DECLARE, COPY.
     pub fn query(&mut self, query: &ast::Query) -> Result<super::tree::BoundQuery, SqlError> {
-        crate::parse::depth::with_stack(|| self.top_query(query))
+        crate::parse::depth::with_stack(|| {
+            let mut bound = self.top_query(query)?;
+            self.table_oids.supply(&mut bound.rel);
+            if self.fold {
+                super::fold::rel(&mut bound.rel);
+            }
+            Ok(bound)
+        })
     }
 
     /// Types of the parameters, after a statement was bound.

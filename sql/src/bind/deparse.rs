@@ -1,4 +1,8 @@
 //! Bound expressions as text, in the form in which PostgreSQL's pg_get_expr prints them.
+//!
+//! A cast that nobody wrote is shown where PostgreSQL shows it: in the operands of operators and
+//! the arguments of calls, so that binding the text again finds the same operator whatever casts
+//! there are then; not at the top, nor where a boolean is wanted.
 
 use super::tree::{CastKind, ColId, Expr};
 use crate::error::SqlError;
@@ -8,11 +12,7 @@ use crate::types::{Datum, Oid, PgType, format_type, io};
 
 /// An identifier, quoted if it must be.
 pub fn identifier(name: &str) -> String {
-    if keywords::needs_quotes(name) {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    } else {
-        name.to_owned()
-    }
+    keywords::quoted(name).into_owned()
 }
 
 /// A string constant.
@@ -53,9 +53,25 @@ impl Printer<'_> {
     fn list(&self, items: &[Expr], separator: &str) -> Result<String, SqlError> {
         let parts = items
             .iter()
-            .map(|e| self.print(e))
+            .map(|e| self.operand(e))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(parts.join(separator))
+    }
+
+    fn junction(&self, items: &[Expr], separator: &str) -> Result<String, SqlError> {
+        let parts = items
+            .iter()
+            .map(|e| self.print(e))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(format!("({})", parts.join(separator)))
+    }
+
+    /// An expression with its cast, though nobody wrote it.
+    fn operand(&self, e: &Expr) -> Result<String, SqlError> {
+        match e {
+            Expr::Cast { arg, kind, ty, .. } => self.cast(arg, kind, *ty, true),
+            e => self.print(e),
+        }
     }
 
     fn print(&self, e: &Expr) -> Result<String, SqlError> {
@@ -70,13 +86,13 @@ impl Printer<'_> {
                 ty,
                 explicit,
             } => self.cast(arg, kind, *ty, *explicit)?,
-            Expr::And(items) => format!("({})", self.list(items, " AND ")?),
-            Expr::Or(items) => format!("({})", self.list(items, " OR ")?),
+            Expr::And(items) => self.junction(items, " AND ")?,
+            Expr::Or(items) => self.junction(items, " OR ")?,
             Expr::Not(x) => format!("(NOT {})", self.print(x)?),
             Expr::IsNull { arg, negated } => {
                 format!(
                     "({} IS {}NULL)",
-                    self.print(arg)?,
+                    self.operand(arg)?,
                     if *negated { "NOT " } else { "" }
                 )
             }
@@ -101,19 +117,23 @@ impl Printer<'_> {
                 ..
             } => format!(
                 "({} IS {}DISTINCT FROM {})",
-                self.print(left)?,
+                self.operand(left)?,
                 if *negated { "NOT " } else { "" },
-                self.print(right)?
+                self.operand(right)?
             ),
             Expr::Case {
                 whens, otherwise, ..
             } => {
                 let mut out = String::from("CASE");
                 for (c, r) in whens {
-                    out.push_str(&format!(" WHEN {} THEN {}", self.print(c)?, self.print(r)?));
+                    out.push_str(&format!(
+                        " WHEN {} THEN {}",
+                        self.print(c)?,
+                        self.operand(r)?
+                    ));
                 }
                 match otherwise {
-                    Some(o) => out.push_str(&format!(" ELSE {}", self.print(o)?)),
+                    Some(o) => out.push_str(&format!(" ELSE {}", self.operand(o)?)),
                     None => out.push_str(" ELSE NULL"),
                 }
                 out.push_str(" END");
@@ -137,8 +157,8 @@ impl Printer<'_> {
                 let kind = if *all { "ALL" } else { "ANY" };
                 format!(
                     "({} {name} {kind} ({}))",
-                    self.print(left)?,
-                    self.print(array)?
+                    self.operand(left)?,
+                    self.operand(array)?
                 )
             }
             Expr::Array { items, ty } if items.is_empty() => {
@@ -181,7 +201,7 @@ impl Printer<'_> {
             && let Some(name) = operator_of(function, args)
         {
             return Ok(match args {
-                [l, r] => format!("({} {name} {})", self.print(l)?, self.print(r)?),
+                [l, r] => format!("({} {name} {})", self.operand(l)?, self.operand(r)?),
                 _ => format!("({name} {})", self.list(args, "")?),
             });
         }
@@ -217,6 +237,16 @@ impl Printer<'_> {
             inner = arg;
         }
         let text = self.print(inner)?;
+        if let Expr::Const(datum, from) = inner
+            && from.oid == ty.oid
+            && from.typmod < 0
+            && !datum.is_null()
+        {
+            // A constant under its type modifier names the type once.
+            let mut text = String::new();
+            io::output(datum, *from, self.cx, &mut text);
+            return Ok(format!("{}::{}", literal(&text), format_type(ty)));
+        }
         let ty = format_type(ty);
         Ok(match inner {
             Expr::Const(Datum::Text(s), t) if t.oid == Oid::UNKNOWN => {

@@ -12,6 +12,7 @@ use super::tree::Expr;
 use super::type_name::resolve_type;
 use crate::error::{SqlError, SqlState};
 use crate::parse::depth::with_stack;
+use crate::types::registry::registry;
 use crate::types::{Datum, Oid, PgType, format_type};
 
 /// A constant that has no type of its own yet.
@@ -544,6 +545,11 @@ impl Binder<'_> {
             }
             return Ok(value);
         }
+        if ty == Oid::NAME
+            && let [Subscript::Index { index }] = subscripts
+        {
+            return self.letter(array, index, at, level);
+        }
         let element = element_of(ty).or(match ty {
             Oid::INT2VECTOR => Some(Oid::INT2),
             Oid::OIDVECTOR => Some(Oid::OID),
@@ -593,6 +599,34 @@ impl Binder<'_> {
             slice,
             ty: PgType::new(result),
         })
+    }
+
+    /// `name[i]`: a name is an array of letters, counted from 0.
+    fn letter(
+        &mut self,
+        name: Expr,
+        index: &Ast,
+        at: usize,
+        level: &Level<'_>,
+    ) -> Result<Expr, SqlError> {
+        let int4 = PgType::new(Oid::INT4);
+        let one = || Expr::Const(Datum::Int4(1), int4);
+        let index = self.subscript(index, level)?;
+        let from = self.apply_operator("+", Some(index), one(), [at, at, at])?;
+        let text = self.coerce(name, PgType::new(Oid::TEXT), Context::Implicit, at)?;
+        let types = [Oid::TEXT, Oid::INT4, Oid::INT4];
+        let substr = registry().functions_named("substr");
+        let substr = substr
+            .iter()
+            .find(|f| f.args == types)
+            .ok_or_else(|| SqlError::internal("substr"))?;
+        let letter = self.make_call(
+            substr,
+            vec![text, from, one()],
+            PgType::new(Oid::TEXT),
+            None,
+        );
+        self.coerce(letter, PgType::new(Oid::CHAR), Context::Explicit, at)
     }
 
     fn subscript(&mut self, e: &Ast, level: &Level<'_>) -> Result<Expr, SqlError> {
@@ -660,7 +694,9 @@ impl Binder<'_> {
         }
         // A function that gives a record with named columns.
         if let Expr::Column(id, _) = &value
-            && let Some((index, ty)) = self.set_field(*id, &name.value, level)
+            && let Some(fields) = self.records.get(id)
+            && let Some(index) = fields.iter().position(|(n, _)| **n == name.value)
+            && let Some(ty) = fields.get(index).map(|(_, ty)| *ty)
         {
             return Ok(Expr::Field {
                 record: Box::new(value),
@@ -686,21 +722,6 @@ impl Binder<'_> {
             SqlState::WRONG_OBJECT_TYPE
         };
         Err(SqlError::new(state, message).at(at))
-    }
-
-    fn set_field(
-        &self,
-        id: super::tree::ColId,
-        name: &str,
-        level: &Level<'_>,
-    ) -> Option<(usize, PgType)> {
-        let collected = level.collected.borrow();
-        let (function, _, _) = collected.sets.iter().find(|(_, _, c)| c.id == id)?;
-        let crate::types::registry::FunctionBody::Set { columns, .. } = &function.body else {
-            return None;
-        };
-        let index = columns.iter().position(|(n, _)| *n == name)?;
-        columns.get(index).map(|(_, t)| (index, PgType::new(*t)))
     }
 }
 

@@ -12,6 +12,7 @@ use super::context::Binder;
 use super::names::{Clause, Level, NamedColumn, NamedTable, Namespace};
 use super::position_of;
 use super::resolve::Meaning;
+use super::table_oid::TABLEOID;
 use super::tree::{Column, Expr, JoinKind, Rel};
 use crate::catalog::desc::{RelationKind, TableDesc};
 use crate::catalog::virtual_tables::VirtualTable;
@@ -431,13 +432,16 @@ impl Binder<'_> {
                         origin: i16::try_from(i + 1).ok().map(|n| (v.oid, n)),
                     })
                     .collect();
-                let ns = named(
+                let mut ns = named(
                     v.name.to_owned(),
                     Some(v.schema.to_owned()),
                     named_columns,
                     alias,
                     false,
                 )?;
+                if v.kind == 'r' {
+                    self.give_table_oid(&mut ns, v.oid, &columns);
+                }
                 Ok((Rel::Virtual { table: v, columns }, ns))
             }
             Relation::Table(t) if t.kind == RelationKind::View => self.view(&t, alias),
@@ -450,12 +454,27 @@ impl Binder<'_> {
                     alias,
                     false,
                 )?;
+                if let Rel::Scan { columns, .. } = &rel {
+                    self.give_table_oid(&mut ns, t.oid, columns);
+                }
                 if let Some(first) = ns.tables.first_mut() {
                     first.table = Some(t);
                     first.key = named_table.key;
                 }
                 Ok((rel, ns))
             }
+        }
+    }
+
+    /// Reserves the system column of the one table of a scope.
+    fn give_table_oid(&mut self, ns: &mut Namespace, table: Oid, columns: &[(usize, Column)]) {
+        let Some((_, first)) = columns.first() else {
+            return;
+        };
+        let column = self.new_column(TABLEOID, PgType::new(Oid::OID));
+        let reserved = self.table_oids.reserve(column, table, first.id);
+        if let Some(table) = ns.tables.first_mut() {
+            table.table_oid = Some(reserved);
         }
     }
 
@@ -490,6 +509,7 @@ impl Binder<'_> {
             table: Some(Arc::clone(t)),
             key,
             scalar: false,
+            table_oid: None,
         };
         (
             Rel::Scan {
@@ -679,9 +699,10 @@ impl Binder<'_> {
             };
             vec![self.new_column(label, ty)]
         } else {
-            declared
+            let fields = self.set_fields(found.function, declared, &args);
+            fields
                 .iter()
-                .map(|(n, t)| self.new_column(*n, PgType::new(*t)))
+                .map(|(n, t)| self.new_column(Arc::clone(n), *t))
                 .collect()
         };
         let ordinality = ordinality.then(|| self.new_column("ordinality", PgType::new(Oid::INT8)));
@@ -805,6 +826,7 @@ fn named(
         table: None,
         key: Vec::new(),
         scalar,
+        table_oid: None,
     };
     if let Some(TableAlias {
         explicit: _,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use sqlparser::ast::{Ident, NamedWindowDefinition};
 
+use super::table_oid::{TABLEOID, TableOid};
 use super::tree::{AggCall, ColId, Column, Expr, WindowCall};
 use crate::catalog::desc::TableDesc;
 use crate::error::{SqlError, SqlState};
+use crate::types::Oid;
 use crate::types::registry::Function;
-use crate::types::{Oid, PgType};
 
 /// A column that a scope shows.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct NamedTable {
     pub(crate) key: Vec<Column>,
     /// A function of one scalar column: the alias alone means that column.
     pub(crate) scalar: bool,
+    /// Of a stored table or a catalog view: its system column.
+    pub(crate) table_oid: Option<TableOid>,
 }
 
 /// What FROM makes visible.
@@ -69,6 +72,7 @@ impl Namespace {
             table: None,
             key: Vec::new(),
             scalar: false,
+            table_oid: None,
         })
     }
 
@@ -145,6 +149,9 @@ impl<'p> Level<'p> {
         {
             own.extend(c.expr.columns());
         }
+        for t in ns.tables.iter().filter_map(|t| t.table_oid.as_ref()) {
+            own.extend(t.column.expr.columns());
+        }
         Self {
             ns,
             parent,
@@ -181,7 +188,23 @@ impl<'p> Level<'p> {
                 found = Some(c);
             }
         }
-        Ok(found.map(|c| self.take(c, position)))
+        match found {
+            Some(c) => Ok(Some(self.take(c, position))),
+            None if name == TABLEOID => self.table_oid(position),
+            None => Ok(None),
+        }
+    }
+
+    fn table_oid(&self, position: usize) -> Result<Option<Expr>, SqlError> {
+        let mut oids = self.ns.tables.iter().filter_map(|t| t.table_oid.as_ref());
+        match (oids.next(), oids.next()) {
+            (Some(one), None) => {
+                one.mark_used();
+                Ok(Some(self.take(&one.column, position)))
+            }
+            (Some(_), Some(_)) => Err(ambiguous(TABLEOID, position)),
+            (None, _) => Ok(None),
+        }
     }
 
     fn take(&self, c: &NamedColumn, position: usize) -> Expr {
@@ -271,27 +294,48 @@ impl<'p> Level<'p> {
                 return match (found.next(), found.next()) {
                     (Some(c), None) => Ok(l.take(c, position)),
                     (Some(_), Some(_)) => Err(ambiguous(&column.value, position)),
-                    (None, _) if column.value == "tableoid" && t.table.is_some() => {
-                        let oid = t.table.as_ref().map_or(Oid::INVALID, |t| t.oid);
-                        Ok(Expr::Const(
-                            crate::types::Datum::Oid(oid),
-                            PgType::new(Oid::OID),
+                    (None, _) => match &t.table_oid {
+                        Some(oid) if column.value == TABLEOID => {
+                            oid.mark_used();
+                            Ok(l.take(&oid.column, position))
+                        }
+                        Some(_) if is_system(&column.value) => Err(SqlError::unsupported(format!(
+                            "system column \"{}\"",
+                            column.value
                         ))
-                    }
-                    (None, _) if is_system(&column.value) && t.table.is_some() => Err(
-                        SqlError::unsupported(format!("system column \"{}\"", column.value))
-                            .at(position),
-                    ),
-                    (None, _) => Err(self.missing(Some(&table.value), &column.value, position)),
+                        .at(position)),
+                        _ => Err(self.missing(Some(&table.value), &column.value, position)),
+                    },
                 };
             }
             level = l.parent;
         }
-        Err(SqlError::new(
+        Err(self.no_table(&table.value, position))
+    }
+
+    /// `42P01`, with the alias of the table if it has one.
+    fn no_table(&self, name: &str, position: usize) -> SqlError {
+        let mut level = Some(self);
+        while let Some(l) = level {
+            let hidden = |t: &&NamedTable| t.table.as_ref().is_some_and(|d| d.name == name);
+            if let Some(t) = l.ns.tables.iter().find(hidden) {
+                return SqlError::new(
+                    SqlState::UNDEFINED_TABLE,
+                    format!("invalid reference to FROM-clause entry for table \"{name}\""),
+                )
+                .with_hint(format!(
+                    "Perhaps you meant to reference the table alias \"{}\".",
+                    t.alias
+                ))
+                .at(position);
+            }
+            level = l.parent;
+        }
+        SqlError::new(
             SqlState::UNDEFINED_TABLE,
-            format!("missing FROM-clause entry for table \"{}\"", table.value),
+            format!("missing FROM-clause entry for table \"{name}\""),
         )
-        .at(position))
+        .at(position)
     }
 
     /// The table that `alias.*` names.
@@ -311,15 +355,12 @@ impl<'p> Level<'p> {
             }
             level = l.parent;
         }
-        Err(SqlError::new(
-            SqlState::UNDEFINED_TABLE,
-            format!("missing FROM-clause entry for table \"{}\"", alias.value),
-        )
-        .at(position))
+        Err(self.no_table(&alias.value, position))
     }
 
     fn missing(&self, table: Option<&str>, name: &str, position: usize) -> SqlError {
-        if table.is_none() && is_system(name) && self.ns.tables.iter().any(|t| t.table.is_some()) {
+        let stored = |t: &NamedTable| t.table_oid.is_some();
+        if table.is_none() && is_system(name) && self.ns.tables.iter().any(stored) {
             return SqlError::unsupported(format!("system column \"{name}\"")).at(position);
         }
         let message = match table {

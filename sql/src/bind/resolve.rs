@@ -1,6 +1,8 @@
 //! Which operator or function a name with arguments means, by the rules of PostgreSQL's
 //! parse_oper.c and parse_func.c.
 
+use std::sync::Arc;
+
 use super::coerce::{Context, array_of, category, element_of, is_polymorphic, preferred};
 use super::context::Binder;
 use super::tree::Expr;
@@ -486,6 +488,28 @@ impl Binder<'_> {
             out.push(arg);
         }
         Ok((out, PgType::new(result)))
+    }
+
+    /// Names and types of the fields of a set-returning function's rows.
+    pub(crate) fn set_fields(
+        &self,
+        function: &Function,
+        declared: &[(&'static str, Oid)],
+        args: &[Expr],
+    ) -> Arc<[(Arc<str>, PgType)]> {
+        let actual: Vec<Oid> = args.iter().map(|a| a.ty().oid).collect();
+        declared
+            .iter()
+            .map(|(name, ty)| {
+                let resolved = if is_polymorphic(*ty) {
+                    self.polymorphic(function.args, &actual, *ty)
+                        .map_or(*ty, |(_, ty)| ty)
+                } else {
+                    *ty
+                };
+                (Arc::from(*name), PgType::new(resolved))
+            })
+            .collect()
     }
 
     /// `left op right`, or `op right` without a left side.

@@ -13,7 +13,7 @@ use super::names::{Clause, Level};
 use super::output_name;
 use super::position_of;
 use super::query::{Bound, Tail, output_position};
-use super::tree::{Column, Expr, Rel, RowLock, SortKey};
+use super::tree::{ColId, Column, Expr, Rel, RowLock, SortKey};
 use super::walk::same;
 use crate::error::{SqlError, SqlState};
 use crate::types::{Oid, PgType};
@@ -280,6 +280,15 @@ impl Binder<'_> {
         notes.push((start, end, text));
     }
 
+    /// A column that stands for another has its fields too.
+    pub(crate) fn name_fields(&mut self, of: &Expr, column: ColId) {
+        if let Expr::Column(id, _) = of
+            && let Some(fields) = self.records.get(id).map(Arc::clone)
+        {
+            self.records.insert(column, fields);
+        }
+    }
+
     /// `(row).*`
     fn expand_row(
         &mut self,
@@ -319,19 +328,7 @@ impl Binder<'_> {
             return Ok(());
         }
         let fields: Vec<(Arc<str>, PgType)> = match &value {
-            Expr::Column(id, _) => {
-                let collected = level.collected.borrow();
-                match collected.sets.iter().find(|(_, _, c)| c.id == *id) {
-                    Some((function, _, _)) => match &function.body {
-                        crate::types::registry::FunctionBody::Set { columns, .. } => columns
-                            .iter()
-                            .map(|(n, t)| (Arc::from(*n), PgType::new(*t)))
-                            .collect(),
-                        _ => Vec::new(),
-                    },
-                    None => Vec::new(),
-                }
-            }
+            Expr::Column(id, _) => self.records.get(id).map_or(Vec::new(), |f| f.to_vec()),
             _ => Vec::new(),
         };
         if fields.is_empty() && value.ty().oid != Oid::RECORD {
@@ -487,6 +484,7 @@ impl Binder<'_> {
                 self.must_equal(item.expr.ty(), item.position)?;
             }
             let column = self.new_column(item.name, item.expr.ty());
+            self.name_fields(&item.expr, column.id);
             columns.push(column.clone());
             origins.push(item.origin);
             exprs.push((item.expr, column));

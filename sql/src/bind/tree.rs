@@ -615,53 +615,8 @@ impl Expr {
     }
 
     /// Calls `f` for each direct operand (not into subqueries' relations).
-    pub fn for_each_child<'a>(&'a self, f: &mut dyn FnMut(&'a Expr)) {
-        match self {
-            Self::Const(..) | Self::Param(..) | Self::Column(..) => {}
-            Self::Call { args, .. }
-            | Self::And(args)
-            | Self::Or(args)
-            | Self::Coalesce(args, _)
-            | Self::Extreme { args, .. }
-            | Self::Row(args) => args.iter().for_each(f),
-            Self::Array { items, .. } => items.iter().for_each(f),
-            Self::Cast { arg, .. }
-            | Self::Not(arg)
-            | Self::IsNull { arg, .. }
-            | Self::IsBool { arg, .. } => f(arg),
-            Self::IsDistinct { left, right, .. } => {
-                f(left);
-                f(right);
-            }
-            Self::Case {
-                whens, otherwise, ..
-            } => {
-                for (c, r) in whens {
-                    f(c);
-                    f(r);
-                }
-                if let Some(o) = otherwise {
-                    f(o);
-                }
-            }
-            Self::ArrayCompare { left, array, .. } => {
-                f(left);
-                f(array);
-            }
-            Self::Subscript { array, bounds, .. } => {
-                f(array);
-                for (a, b) in bounds {
-                    a.iter().for_each(&mut *f);
-                    b.iter().for_each(&mut *f);
-                }
-            }
-            Self::Field { record, .. } => f(record),
-            Self::Subquery(s) => {
-                if let SubqueryKind::Compare { left, .. } = &s.kind {
-                    left.iter().for_each(f);
-                }
-            }
-        }
+    pub fn for_each_child<'a>(&'a self, f: &mut dyn FnMut(&'a Self)) {
+        super::walk::children(self, f);
     }
 
     /// The columns that it uses outside of subqueries.
@@ -689,6 +644,43 @@ impl Expr {
 }
 
 impl Rel {
+    /// Calls `f` for each column that the operator itself makes.
+    pub fn for_each_made(&self, f: &mut dyn FnMut(&Column)) {
+        match self {
+            Self::Unit
+            | Self::Filter { .. }
+            | Self::Join { .. }
+            | Self::Distinct { .. }
+            | Self::Sort { .. }
+            | Self::Limit { .. } => {}
+            Self::Scan { columns, .. } | Self::Virtual { columns, .. } => {
+                columns.iter().for_each(|(_, c)| f(c));
+            }
+            Self::Values { columns, .. }
+            | Self::SetOp { columns, .. }
+            | Self::With { columns, .. }
+            | Self::CteRef { columns, .. } => columns.iter().for_each(f),
+            Self::FunctionScan {
+                columns,
+                ordinality,
+                ..
+            } => columns.iter().chain(ordinality).for_each(f),
+            Self::Project { exprs, .. } => exprs.iter().for_each(|(_, c)| f(c)),
+            Self::ProjectSet { sets, .. } => sets.iter().for_each(|(_, _, c)| f(c)),
+            Self::Aggregate {
+                keys,
+                grouping,
+                calls,
+                ..
+            } => {
+                keys.iter().for_each(|(_, c)| f(c));
+                grouping.iter().for_each(|(_, c)| f(c));
+                calls.iter().for_each(|(_, c)| f(c));
+            }
+            Self::Window { calls, .. } => calls.iter().for_each(|(_, c)| f(c)),
+        }
+    }
+
     /// The columns that it produces, in order.
     pub fn output(&self) -> Vec<Column> {
         let seconds = |v: &[(usize, Column)]| v.iter().map(|(_, c)| c.clone()).collect::<Vec<_>>();

@@ -1,6 +1,6 @@
 //! Walking and comparing bound trees.
 
-use super::tree::{AggCall, ColId, Expr, Rel, SortKey, SubqueryKind, WindowCall};
+use super::tree::{ColId, Expr, FrameBound, Rel, SubqueryKind, WindowCall};
 use crate::types::Datum;
 
 /// Whether two expressions are the same, column for column.
@@ -212,157 +212,169 @@ fn same_datum(a: &Datum, b: &Datum) -> bool {
     }
 }
 
-/// Calls `f` for each direct operand, to change it.
-pub(crate) fn children_mut(e: &mut Expr, f: &mut dyn FnMut(&mut Expr)) {
-    match e {
-        Expr::Const(..) | Expr::Param(..) | Expr::Column(..) => {}
-        Expr::Call { args, .. }
-        | Expr::And(args)
-        | Expr::Or(args)
-        | Expr::Coalesce(args, _)
-        | Expr::Extreme { args, .. }
-        | Expr::Row(args) => args.iter_mut().for_each(f),
-        Expr::Array { items, .. } => items.iter_mut().for_each(f),
-        Expr::Cast { arg, .. }
-        | Expr::Not(arg)
-        | Expr::IsNull { arg, .. }
-        | Expr::IsBool { arg, .. } => f(arg),
-        Expr::IsDistinct { left, right, .. } => {
-            f(left);
-            f(right);
-        }
-        Expr::Case {
-            whens, otherwise, ..
-        } => {
-            for (c, r) in whens {
-                f(c);
-                f(r);
+/// The walkers over direct parts, once for trees that are read and once for those that are changed.
+macro_rules! walkers {
+    ($children:ident, $parts:ident, $window:ident, $iter:ident, $($mutable:tt)?) => {
+        /// Calls `f` for each direct operand (not into subqueries' relations).
+        pub(crate) fn $children<'a>(
+            e: &'a $($mutable)? Expr,
+            f: &mut dyn FnMut(&'a $($mutable)? Expr),
+        ) {
+            match e {
+                Expr::Const(..) | Expr::Param(..) | Expr::Column(..) => {}
+                Expr::Call { args, .. }
+                | Expr::And(args)
+                | Expr::Or(args)
+                | Expr::Coalesce(args, _)
+                | Expr::Extreme { args, .. }
+                | Expr::Row(args) => args.$iter().for_each(f),
+                Expr::Array { items, .. } => items.$iter().for_each(f),
+                Expr::Cast { arg, .. }
+                | Expr::Not(arg)
+                | Expr::IsNull { arg, .. }
+                | Expr::IsBool { arg, .. } => f(arg),
+                Expr::IsDistinct { left, right, .. } => {
+                    f(left);
+                    f(right);
+                }
+                Expr::Case {
+                    whens, otherwise, ..
+                } => {
+                    for (c, r) in whens {
+                        f(c);
+                        f(r);
+                    }
+                    if let Some(o) = otherwise {
+                        f(o);
+                    }
+                }
+                Expr::ArrayCompare { left, array, .. } => {
+                    f(left);
+                    f(array);
+                }
+                Expr::Subscript { array, bounds, .. } => {
+                    f(array);
+                    for (a, b) in bounds {
+                        a.$iter().for_each(&mut *f);
+                        b.$iter().for_each(&mut *f);
+                    }
+                }
+                Expr::Field { record, .. } => f(record),
+                Expr::Subquery(s) => {
+                    if let SubqueryKind::Compare { left, .. } = &$($mutable)? s.kind {
+                        left.$iter().for_each(f);
+                    }
+                }
             }
-            if let Some(o) = otherwise {
-                f(o);
+        }
+
+        /// Calls `f` for each expression of the operator itself and `g` for each input.
+        pub(crate) fn $parts<'a>(
+            rel: &'a $($mutable)? Rel,
+            f: &mut dyn FnMut(&'a $($mutable)? Expr),
+            g: &mut dyn FnMut(&'a $($mutable)? Rel),
+        ) {
+            match rel {
+                Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } | Rel::CteRef { .. } => {}
+                Rel::Values { rows, .. } => rows.$iter().flatten().for_each(f),
+                Rel::FunctionScan { args, .. } => args.$iter().for_each(f),
+                Rel::Project { input, exprs } => {
+                    exprs.$iter().for_each(|(e, _)| f(e));
+                    g(input);
+                }
+                Rel::ProjectSet { input, sets } => {
+                    sets.$iter()
+                        .for_each(|(_, args, _)| args.$iter().for_each(&mut *f));
+                    g(input);
+                }
+                Rel::Filter { input, predicate } => {
+                    f(predicate);
+                    g(input);
+                }
+                Rel::Join {
+                    left, right, on, ..
+                } => {
+                    on.$iter().for_each(f);
+                    g(left);
+                    g(right);
+                }
+                Rel::Aggregate {
+                    input, keys, calls, ..
+                } => {
+                    keys.$iter().for_each(|(e, _)| f(e));
+                    for (call, _) in calls {
+                        call.args.$iter().for_each(&mut *f);
+                        call.order.$iter().for_each(|k| f(&$($mutable)? k.expr));
+                        call.filter.$iter().for_each(&mut *f);
+                    }
+                    g(input);
+                }
+                Rel::Window { input, calls } => {
+                    calls.$iter().for_each(|(c, _)| $window(c, f));
+                    g(input);
+                }
+                Rel::Distinct { input, on } => {
+                    on.$iter().for_each(f);
+                    g(input);
+                }
+                Rel::Sort { input, keys } => {
+                    keys.$iter().for_each(|k| f(&$($mutable)? k.expr));
+                    g(input);
+                }
+                Rel::Limit {
+                    input,
+                    limit,
+                    offset,
+                    with_ties,
+                } => {
+                    limit.$iter().for_each(&mut *f);
+                    offset.$iter().for_each(&mut *f);
+                    for keys in with_ties.$iter() {
+                        keys.$iter().for_each(|k| f(&$($mutable)? k.expr));
+                    }
+                    g(input);
+                }
+                Rel::SetOp { left, right, .. } => {
+                    g(left);
+                    g(right);
+                }
+                Rel::With {
+                    query,
+                    recursive,
+                    body,
+                    ..
+                } => {
+                    g(query);
+                    if let Some((r, _)) = recursive {
+                        g(r);
+                    }
+                    g(body);
+                }
             }
         }
-        Expr::ArrayCompare { left, array, .. } => {
-            f(left);
-            f(array);
-        }
-        Expr::Subscript { array, bounds, .. } => {
-            f(array);
-            for (a, b) in bounds {
-                a.iter_mut().for_each(&mut *f);
-                b.iter_mut().for_each(&mut *f);
+
+        /// Calls `f` for each expression of a window call.
+        pub(crate) fn $window<'a>(
+            call: &'a $($mutable)? WindowCall,
+            f: &mut dyn FnMut(&'a $($mutable)? Expr),
+        ) {
+            call.args.$iter().for_each(&mut *f);
+            call.filter.$iter().for_each(&mut *f);
+            call.partition.$iter().for_each(&mut *f);
+            call.order.$iter().for_each(|k| f(&$($mutable)? k.expr));
+            if let Some((_, start, end)) = &$($mutable)? call.frame {
+                for bound in [start, end] {
+                    if let FrameBound::Preceding(e) | FrameBound::Following(e) = bound {
+                        f(e);
+                    }
+                }
             }
         }
-        Expr::Field { record, .. } => f(record),
-        Expr::Subquery(s) => {
-            if let SubqueryKind::Compare { left, .. } = &mut s.kind {
-                left.iter_mut().for_each(f);
-            }
-        }
-    }
+    };
 }
 
-/// Calls `f` for each expression of the operator itself and `g` for each input.
-pub(crate) fn parts_mut(rel: &mut Rel, f: &mut dyn FnMut(&mut Expr), g: &mut dyn FnMut(&mut Rel)) {
-    fn keys(keys: &mut [SortKey], f: &mut dyn FnMut(&mut Expr)) {
-        keys.iter_mut().for_each(|k| f(&mut k.expr));
-    }
-    fn aggregate(call: &mut AggCall, f: &mut dyn FnMut(&mut Expr)) {
-        call.args.iter_mut().for_each(&mut *f);
-        keys(&mut call.order, f);
-        call.filter.iter_mut().for_each(f);
-    }
-    match rel {
-        Rel::Unit | Rel::Scan { .. } | Rel::Virtual { .. } | Rel::CteRef { .. } => {}
-        Rel::Values { rows, .. } => rows.iter_mut().flatten().for_each(f),
-        Rel::FunctionScan { args, .. } => args.iter_mut().for_each(f),
-        Rel::Project { input, exprs } => {
-            exprs.iter_mut().for_each(|(e, _)| f(e));
-            g(input);
-        }
-        Rel::ProjectSet { input, sets } => {
-            sets.iter_mut()
-                .for_each(|(_, args, _)| args.iter_mut().for_each(&mut *f));
-            g(input);
-        }
-        Rel::Filter { input, predicate } => {
-            f(predicate);
-            g(input);
-        }
-        Rel::Join {
-            left, right, on, ..
-        } => {
-            on.iter_mut().for_each(f);
-            g(left);
-            g(right);
-        }
-        Rel::Aggregate {
-            input, keys, calls, ..
-        } => {
-            keys.iter_mut().for_each(|(e, _)| f(e));
-            calls.iter_mut().for_each(|(c, _)| aggregate(c, f));
-            g(input);
-        }
-        Rel::Window { input, calls } => {
-            calls.iter_mut().for_each(|(c, _)| window_mut(c, f));
-            g(input);
-        }
-        Rel::Distinct { input, on } => {
-            on.iter_mut().for_each(f);
-            g(input);
-        }
-        Rel::Sort { input, keys: k } => {
-            keys(k, f);
-            g(input);
-        }
-        Rel::Limit {
-            input,
-            limit,
-            offset,
-            with_ties,
-        } => {
-            limit.iter_mut().for_each(&mut *f);
-            offset.iter_mut().for_each(&mut *f);
-            if let Some(k) = with_ties {
-                keys(k, f);
-            }
-            g(input);
-        }
-        Rel::SetOp { left, right, .. } => {
-            g(left);
-            g(right);
-        }
-        Rel::With {
-            query,
-            recursive,
-            body,
-            ..
-        } => {
-            g(query);
-            if let Some((r, _)) = recursive {
-                g(r);
-            }
-            g(body);
-        }
-    }
-}
-
-/// Calls `f` for each expression of a window call.
-pub(crate) fn window_mut(call: &mut WindowCall, f: &mut dyn FnMut(&mut Expr)) {
-    call.args.iter_mut().for_each(&mut *f);
-    call.filter.iter_mut().for_each(&mut *f);
-    call.partition.iter_mut().for_each(&mut *f);
-    call.order.iter_mut().for_each(|k| f(&mut k.expr));
-    if let Some((_, start, end)) = &mut call.frame {
-        for bound in [start, end] {
-            if let super::tree::FrameBound::Preceding(e) | super::tree::FrameBound::Following(e) =
-                bound
-            {
-                f(e);
-            }
-        }
-    }
-}
+walkers!(children, parts, window, iter,);
+walkers!(children_mut, parts_mut, window_mut, iter_mut, mut);
 
 /// Calls `f` for every relation in an expression's subqueries (not below them).
 fn subqueries_mut(e: &mut Expr, f: &mut dyn FnMut(&mut Rel)) {

@@ -11,6 +11,7 @@ use super::from::Relation;
 use super::names::{Clause, Level, NamedColumn, NamedTable, Namespace};
 use super::position_of;
 use super::query::exact;
+use super::table_oid::TableOid;
 use super::tree::{
     BoundDelete, BoundInsert, BoundUpdate, Column, ConflictUpdate, Expr, JoinKind, OnConflict,
     OutputColumn, Rel, Returning, Subquery, SubqueryKind,
@@ -99,6 +100,7 @@ fn seen_as(t: &Arc<TableDesc>, alias: &str, columns: &[(usize, Column)]) -> Name
         table: Some(Arc::clone(t)),
         key: Vec::new(),
         scalar: false,
+        table_oid: Some(TableOid::constant(t.oid)),
     }
 }
 
@@ -409,7 +411,7 @@ impl Binder<'_> {
             update,
             position,
         } = c;
-        let arbiters = self.arbiters(t, target.as_ref(), *position)?;
+        let arbiters = self.arbiters(t, alias, columns, target.as_ref(), *position)?;
         let Some((set, filter)) = update else {
             return Ok(OnConflict {
                 arbiters,
@@ -485,9 +487,13 @@ impl Binder<'_> {
         Ok(())
     }
 
+    /// The unique indexes that a target means. Its WHERE chooses among partial indexes, which do
+    /// not exist here; an index of all rows serves whatever it says, as in PostgreSQL.
     fn arbiters(
         &mut self,
         t: &Arc<TableDesc>,
+        alias: &str,
+        columns: &[(usize, Column)],
         target: Option<&ConflictTarget>,
         position: usize,
     ) -> Result<Vec<Arc<IndexDesc>>, SqlError> {
@@ -515,7 +521,7 @@ impl Binder<'_> {
                     )),
                 }
             }
-            Some(ConflictTarget::Columns(exprs, _)) => {
+            Some(ConflictTarget::Columns(exprs, filter)) => {
                 let mut positions = Vec::new();
                 for e in exprs {
                     match e {
@@ -536,6 +542,9 @@ impl Binder<'_> {
                     }
                 }
                 positions.sort_unstable();
+                if let Some(filter) = filter {
+                    self.index_predicate(filter, Namespace::of_table(seen_as(t, alias, columns)))?;
+                }
                 let found: Vec<Arc<IndexDesc>> = t
                     .indexes
                     .iter()
@@ -555,6 +564,21 @@ impl Binder<'_> {
                 }
             }
         }
+    }
+
+    /// Checks the WHERE of a target: any type will do.
+    fn index_predicate(&mut self, filter: &Ast, ns: Namespace) -> Result<(), SqlError> {
+        let level = Level::new(ns, None);
+        level.clause.set(Clause::Plain("index predicates"));
+        let bound = self.expr(filter, &level)?;
+        if bound.has_subquery() {
+            return Err(SqlError::new(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "cannot use subquery in index predicate",
+            )
+            .at(position_of(filter)));
+        }
+        self.settle_unknown(bound).map(drop)
     }
 
     /// The clauses of SET: positions and values.
@@ -686,6 +710,8 @@ impl Binder<'_> {
         if !from.is_empty() {
             let (right, right_ns) = self.from_list(from, None)?;
             others = right_ns.clone();
+            // What RETURNING sees of them is what the row source gives, and no more.
+            others.tables.iter_mut().for_each(|t| t.table_oid = None);
             ns.add(right_ns)?;
             rel = Rel::Join {
                 kind: JoinKind::Inner,

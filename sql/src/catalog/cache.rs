@@ -1,7 +1,8 @@
 //! The catalog snapshot of a transaction, cached by version, and the first rows of a new store.
 //!
 //! A transaction reads the version row through itself, so that a schema change by another is found
-//! when its reads are validated; the descriptors are scanned only when the version is new.
+//! when its reads are validated; [`CatalogCache::hold`] does the same for writers at the isolation
+//! levels that do not validate what they read. The descriptors are scanned only when the version is new.
 
 use std::sync::Arc;
 
@@ -57,6 +58,13 @@ impl CatalogCache {
             *current = Arc::clone(&snapshot);
         }
         Ok(snapshot)
+    }
+
+    /// Before a transaction writes rows: its commit fails if the catalog has changed since the
+    /// snapshot that it writes by. Otherwise a writer at READ COMMITTED, whose reads nobody
+    /// validates, would leave rows without entries in an index that was made meanwhile.
+    pub fn hold(&self, txn: &Txn) {
+        txn.require_unchanged(&self.version_key);
     }
 
     /// The newest snapshot that was loaded; possibly not the newest there is.

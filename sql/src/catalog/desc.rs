@@ -130,6 +130,9 @@ pub struct CheckDesc {
     pub name: String,
     /// The condition as SQL text in canonical form.
     pub expr: String,
+    /// NOT VALID: rows from before it may break it.
+    #[serde(default)]
+    pub not_valid: bool,
 }
 
 /// What a relation is.

@@ -492,6 +492,7 @@ impl Session {
             None => None,
         };
         let context = runner.context(&catalog, Arc::from([]));
+        self.shared.engine.catalog.hold(&context.txn);
         self.transaction().statements += 1;
         Ok(Outcome::CopyIn(Box::new(CopyIn {
             columns: positions,

@@ -134,18 +134,7 @@ impl Ddl {
             AlterAction::DropExpression(name, if_exists) => {
                 self.drop_expression(&table, name, *if_exists)
             }
-            AlterAction::ValidateConstraint(name) => {
-                if names::constraint_names(&table).contains(&name.value.as_str()) {
-                    return Ok(());
-                }
-                Err(SqlError::new(
-                    SqlState::UNDEFINED_OBJECT,
-                    format!(
-                        "constraint \"{}\" of relation \"{}\" does not exist",
-                        name.value, table.name
-                    ),
-                ))
-            }
+            AlterAction::ValidateConstraint(name) => self.validate_constraint(&table, name).await,
             _ => Err(SqlError::internal(
                 "an action of ALTER TABLE without a place to run",
             )),

@@ -37,6 +37,9 @@ impl Change {
         wait: LockWait,
     ) -> Result<Self, SqlError> {
         let key = rows::version_key();
+        // A row that appears while an index is filled or a constraint is checked must be noticed
+        // at every isolation level.
+        txn.validate_reads(true);
         if base.version < OWN_VERSIONS {
             txn.lock(std::slice::from_ref(&key), LockStrength::Update, wait)
                 .await?;
@@ -74,6 +77,7 @@ impl Change {
 
     /// The catalog as changed, `None` if nothing was.
     pub(crate) fn finish(mut self) -> Option<Arc<CatalogSnapshot>> {
+        self.txn.validate_reads(false);
         self.dirty.then(|| self.published())
     }
 

@@ -165,6 +165,7 @@ impl Ddl {
             oid: self.new_oid().await?,
             name,
             expr: text,
+            not_valid: false,
         })
     }
 
@@ -244,25 +245,13 @@ impl Ddl {
     ) -> Result<(), SqlError> {
         let (columns, include, kind, nulls_not_distinct) = match &constraint.kind {
             ConstraintKind::Check(expr) => {
-                let check = self.new_check(table, constraint, expr).await?;
-                let (name, text) = (check.name.clone(), check.expr.clone());
+                let mut check = self.new_check(table, constraint, expr).await?;
+                check.not_valid = constraint.not_valid;
+                if !check.not_valid {
+                    self.validate_check(table, &check).await?;
+                }
                 let mut new = TableDesc::clone(table);
                 new.checks.push(check);
-                let sql = format!(
-                    "SELECT 1 FROM {} WHERE NOT ({text}) LIMIT 1",
-                    names::quoted(&table.schema_name, &table.name)
-                );
-                if self.any_row(&sql).await? {
-                    return Err(SqlError::new(
-                        SqlState::CHECK_VIOLATION,
-                        format!(
-                            "check constraint \"{name}\" of relation \"{}\" is violated by some \
-                             row",
-                            table.name
-                        ),
-                    )
-                    .with_constraint(&table.schema_name, &table.name, name));
-                }
                 self.change.put_table(new)?;
                 return Ok(());
             }
@@ -312,6 +301,70 @@ impl Ddl {
         new.next_index += 1;
         let index = self.constraint_index(table, index, id, &[]).await?;
         self.publish_index(table, new, index).await
+    }
+
+    /// Fails with 23514 when a row breaks a CHECK.
+    async fn validate_check(
+        &mut self,
+        table: &TableDesc,
+        check: &CheckDesc,
+    ) -> Result<(), SqlError> {
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE NOT ({}) LIMIT 1",
+            names::quoted(&table.schema_name, &table.name),
+            check.expr
+        );
+        if self.any_row(&sql).await? {
+            let message = format!(
+                "check constraint \"{}\" of relation \"{}\" is violated by some row",
+                check.name, table.name
+            );
+            return Err(
+                SqlError::new(SqlState::CHECK_VIOLATION, message).with_constraint(
+                    &table.schema_name,
+                    &table.name,
+                    check.name.clone(),
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// VALIDATE CONSTRAINT: the rows from before a constraint that was added NOT VALID.
+    pub(crate) async fn validate_constraint(
+        &mut self,
+        table: &Arc<TableDesc>,
+        name: &Ident,
+    ) -> Result<(), SqlError> {
+        let Some(position) = table.checks.iter().position(|c| c.name == name.value) else {
+            let key = |i: &Arc<IndexDesc>| i.constraint.is_some() && i.name == name.value;
+            return Err(if table.indexes.iter().any(key) {
+                SqlError::new(
+                    SqlState::WRONG_OBJECT_TYPE,
+                    format!(
+                        "constraint \"{}\" of relation \"{}\" is not a foreign key or check \
+                         constraint",
+                        name.value, table.name
+                    ),
+                )
+            } else {
+                SqlError::new(
+                    SqlState::UNDEFINED_OBJECT,
+                    format!(
+                        "constraint \"{}\" of relation \"{}\" does not exist",
+                        name.value, table.name
+                    ),
+                )
+            });
+        };
+        let mut new = TableDesc::clone(table);
+        let Some(check) = new.checks.get_mut(position).filter(|c| c.not_valid) else {
+            return Ok(());
+        };
+        self.validate_check(table, check).await?;
+        check.not_valid = false;
+        self.change.put_table(new)?;
+        Ok(())
     }
 
     /// Fills a new index from the rows and enters it.

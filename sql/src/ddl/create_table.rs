@@ -346,13 +346,20 @@ impl Ddl {
                     kind: crate::parse::statement::ConstraintKind::Check(crate::parse::expression(
                         &check.expr,
                     )?),
+                    not_valid: false,
                 });
             }
         }
         if like.indexes {
             use crate::catalog::desc::IndexKind;
             use crate::parse::statement::ConstraintKind;
-            let mut add = |kind| constraints.push(Constraint { name: None, kind });
+            let mut add = |kind| {
+                constraints.push(Constraint {
+                    name: None,
+                    kind,
+                    not_valid: false,
+                });
+            };
             for index in &source.indexes {
                 let name = |p: &usize| source.columns.get(*p).map(|c| ident(&c.name));
                 let columns = index

@@ -321,6 +321,8 @@ pub struct Constraint {
     pub name: Option<Ident>,
     /// What it is.
     pub kind: ConstraintKind,
+    /// NOT VALID: existing rows are not checked.
+    pub not_valid: bool,
 }
 
 /// What a constraint is.

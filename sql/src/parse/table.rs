@@ -285,7 +285,11 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             include: Vec::new(),
         };
         index_options(p)?;
-        out.constraints.push(Constraint { name, kind });
+        out.constraints.push(Constraint {
+            name,
+            kind,
+            not_valid: false,
+        });
     } else if p.eat(&["unique"]) {
         let nulls_not_distinct = nulls_distinct(p)?;
         let kind = ConstraintKind::Unique {
@@ -294,17 +298,26 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             nulls_not_distinct,
         };
         index_options(p)?;
-        out.constraints.push(Constraint { name, kind });
+        out.constraints.push(Constraint {
+            name,
+            kind,
+            not_valid: false,
+        });
     } else if p.eat(&["check"]) {
         let e = p.parens(expr)?;
         p.eat(&["no", "inherit"]);
         out.constraints.push(Constraint {
             name,
             kind: ConstraintKind::Check(e),
+            not_valid: false,
         });
     } else if p.eat(&["references"]) {
         let kind = references(p, columns())?;
-        out.constraints.push(Constraint { name, kind });
+        out.constraints.push(Constraint {
+            name,
+            kind,
+            not_valid: false,
+        });
     } else if p.eat(&["collate"]) {
         out.collation = Some(p.qualified()?);
     } else if name.is_some() {
@@ -414,6 +427,21 @@ fn references(p: &mut Parser<'_>, columns: Vec<Ident>) -> Parse<ConstraintKind> 
     }
 }
 
+/// Keys have an index, which holds all rows or none.
+fn cannot_be_not_valid(kind: &ConstraintKind, position: usize) -> Parse<()> {
+    let what = match kind {
+        ConstraintKind::PrimaryKey { .. } => "PRIMARY KEY",
+        ConstraintKind::Unique { .. } => "UNIQUE",
+        ConstraintKind::UsingIndex { primary: true, .. } => "PRIMARY KEY",
+        ConstraintKind::UsingIndex { primary: false, .. } => "UNIQUE",
+        _ => return Ok(()),
+    };
+    let message = format!("{what} constraints cannot be marked NOT VALID");
+    Err(raise(
+        &SqlError::new(SqlState::FEATURE_NOT_SUPPORTED, message).at(position),
+    ))
+}
+
 /// A table constraint, with its name.
 pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
     let name = if p.eat(&["constraint"]) {
@@ -454,11 +482,21 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
     } else {
         return p.unexpected();
     };
-    while attributes(p)? || p.eat(&["no", "inherit"]) {}
-    if p.at(&["not", "valid"]) {
-        return refuse(p, "NOT VALID");
+    let mut not_valid = false;
+    loop {
+        let position = p.position();
+        if p.eat(&["not", "valid"]) {
+            cannot_be_not_valid(&kind, position)?;
+            not_valid = true;
+        } else if !attributes(p)? && !p.eat(&["no", "inherit"]) {
+            break;
+        }
     }
-    Ok(Constraint { name, kind })
+    Ok(Constraint {
+        name,
+        kind,
+        not_valid,
+    })
 }
 
 /// CREATE INDEX behind INDEX.

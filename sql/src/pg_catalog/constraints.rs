@@ -36,6 +36,7 @@ struct Constraint<'a> {
     index: Oid,
     columns: Vec<i16>,
     expr: Option<&'a str>,
+    valid: bool,
 }
 
 fn constraint_row(table: &TableDesc, c: Constraint<'_>) -> Row {
@@ -46,7 +47,7 @@ fn constraint_row(table: &TableDesc, c: Constraint<'_>) -> Row {
         t(c.kind),
         b(false),
         b(false),
-        b(true),
+        b(c.valid),
         o(table.oid),
         NONE,
         o(c.index),
@@ -79,6 +80,19 @@ pub(super) fn key_constraints(table: &TableDesc) -> impl Iterator<Item = (&Index
 pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
     let mut rows = Vec::new();
     for table in s.tables.values() {
+        for check in &table.checks {
+            let columns = attnums(table, columns_named(table, &check.expr));
+            let c = Constraint {
+                oid: check.oid,
+                name: &check.name,
+                kind: "c",
+                index: Oid::INVALID,
+                columns,
+                expr: Some(&check.expr),
+                valid: !check.not_valid,
+            };
+            rows.push(constraint_row(table, c));
+        }
         for (index, oid) in key_constraints(table) {
             let kind = if index.kind == IndexKind::Primary {
                 "p"
@@ -93,18 +107,7 @@ pub(super) fn pg_constraint(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 index: index.oid,
                 columns,
                 expr: None,
-            };
-            rows.push(constraint_row(table, c));
-        }
-        for check in &table.checks {
-            let columns = attnums(table, columns_named(table, &check.expr));
-            let c = Constraint {
-                oid: check.oid,
-                name: &check.name,
-                kind: "c",
-                index: Oid::INVALID,
-                columns,
-                expr: Some(&check.expr),
+                valid: true,
             };
             rows.push(constraint_row(table, c));
         }
@@ -143,6 +146,9 @@ fn table_edges(table: &TableDesc, edges: &mut Vec<Edge>) {
     if table.kind == RelationKind::View {
         let rule = derived_oid(table.oid, 0);
         edges.push((PG_REWRITE, rule, 0, PG_CLASS, table.oid, 0, "i"));
+        for read in &table.depends {
+            edges.push((PG_REWRITE, rule, 0, PG_CLASS, *read, 0, "n"));
+        }
     }
     for (_, column) in table.live_columns() {
         if default_text(column).is_some() {

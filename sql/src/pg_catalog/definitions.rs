@@ -1,174 +1,11 @@
 //! SQL text of definitions, in PostgreSQL's layout.
 
-use crate::catalog::desc::{ColumnDesc, IndexDesc, IndexKind, TableDesc};
-
-/// Words that must be quoted as identifiers although their letters would not need it.
-const RESERVED: &[&str] = &[
-    "all",
-    "analyse",
-    "analyze",
-    "and",
-    "any",
-    "array",
-    "as",
-    "asc",
-    "asymmetric",
-    "authorization",
-    "between",
-    "bigint",
-    "binary",
-    "bit",
-    "boolean",
-    "both",
-    "case",
-    "cast",
-    "char",
-    "character",
-    "check",
-    "coalesce",
-    "collate",
-    "collation",
-    "column",
-    "concurrently",
-    "constraint",
-    "create",
-    "cross",
-    "current_catalog",
-    "current_date",
-    "current_role",
-    "current_schema",
-    "current_time",
-    "current_timestamp",
-    "current_user",
-    "dec",
-    "decimal",
-    "default",
-    "deferrable",
-    "desc",
-    "distinct",
-    "do",
-    "else",
-    "end",
-    "except",
-    "exists",
-    "extract",
-    "false",
-    "fetch",
-    "float",
-    "for",
-    "foreign",
-    "freeze",
-    "from",
-    "full",
-    "grant",
-    "greatest",
-    "group",
-    "grouping",
-    "having",
-    "ilike",
-    "in",
-    "initially",
-    "inner",
-    "inout",
-    "int",
-    "integer",
-    "intersect",
-    "interval",
-    "into",
-    "is",
-    "isnull",
-    "join",
-    "lateral",
-    "leading",
-    "least",
-    "left",
-    "like",
-    "limit",
-    "localtime",
-    "localtimestamp",
-    "national",
-    "natural",
-    "nchar",
-    "none",
-    "normalize",
-    "not",
-    "notnull",
-    "null",
-    "nullif",
-    "numeric",
-    "offset",
-    "on",
-    "only",
-    "or",
-    "order",
-    "out",
-    "outer",
-    "overlaps",
-    "overlay",
-    "placing",
-    "position",
-    "precision",
-    "primary",
-    "real",
-    "references",
-    "returning",
-    "right",
-    "row",
-    "select",
-    "session_user",
-    "setof",
-    "similar",
-    "smallint",
-    "some",
-    "substring",
-    "symmetric",
-    "table",
-    "tablesample",
-    "then",
-    "time",
-    "timestamp",
-    "to",
-    "trailing",
-    "treat",
-    "trim",
-    "true",
-    "union",
-    "unique",
-    "user",
-    "using",
-    "values",
-    "varchar",
-    "variadic",
-    "verbose",
-    "when",
-    "where",
-    "window",
-    "with",
-    "xmlattributes",
-    "xmlconcat",
-    "xmlelement",
-    "xmlexists",
-    "xmlforest",
-    "xmlnamespaces",
-    "xmlparse",
-    "xmlpi",
-    "xmlroot",
-    "xmlserialize",
-    "xmltable",
-];
+use crate::catalog::desc::{CheckDesc, ColumnDesc, IndexDesc, IndexKind, TableDesc};
+use crate::parse::keywords;
 
 /// An identifier as PostgreSQL prints it.
 pub(super) fn quoted(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && RESERVED.binary_search(&name).is_err();
-    if plain {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
+    keywords::quoted(name).into_owned()
 }
 
 /// `schema.name`.
@@ -231,7 +68,7 @@ fn included(table: &TableDesc, index: &IndexDesc) -> String {
 }
 
 /// CREATE INDEX.
-pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc) -> String {
+pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc, name: &str) -> String {
     let keys: Vec<String> = (0..index.columns.len())
         .filter_map(|i| index_column(table, index, i))
         .collect();
@@ -239,7 +76,7 @@ pub(super) fn index_definition(table: &TableDesc, index: &IndexDesc) -> String {
         "CREATE {}INDEX {} ON {} USING btree ({}){}{}",
         if index.is_unique() { "UNIQUE " } else { "" },
         quoted(&index.name),
-        qualified(&table.schema_name, &table.name),
+        name,
         keys.join(", "),
         included(table, index),
         if index.nulls_not_distinct {
@@ -265,9 +102,10 @@ pub(super) fn key_constraint(table: &TableDesc, index: &IndexDesc) -> String {
     format!("{what} ({}){}", keys.join(", "), included(table, index))
 }
 
-/// The condition of a CHECK, in the one pair of parentheses that PostgreSQL prints.
-pub(super) fn check_constraint(expr: &str) -> String {
-    format!("CHECK ({})", parenthesized(expr))
+/// A CHECK; operators stand in parentheses in its canonical text already.
+pub(super) fn check_constraint(check: &CheckDesc) -> String {
+    let valid = if check.not_valid { " NOT VALID" } else { "" };
+    format!("CHECK ({}){valid}", check.expr)
 }
 
 /// `expr` with parentheses around it, unless they are there.
@@ -304,14 +142,24 @@ fn is_wrapped(expr: &str) -> bool {
     depth == 0
 }
 
-/// Positions of the columns that an expression names, in order of attnum. Works on the canonical
-/// text of an expression of one table: every identifier in it that is a column's name is that
-/// column.
+/// How the names of types go on that have more words than one.
+const TYPE_WORDS: &[&str] = &[" varying", " precision", " with", " time", " zone"];
+
+/// Positions of the columns that an expression names, in the order in which it does. Works on the
+/// canonical text of an expression of one table: every identifier in it that is a column's name is
+/// that column, unless it belongs to the type behind `::`.
 pub(super) fn columns_named(table: &TableDesc, expr: &str) -> Vec<usize> {
     let mut names = Vec::new();
+    let mut in_type = false;
     let mut chars = expr.char_indices().peekable();
     while let Some((start, c)) = chars.next() {
         match c {
+            ':' => {
+                in_type |= expr.get(start..).is_some_and(|rest| rest.starts_with("::"));
+                continue;
+            }
+            ' ' => continue,
+            '(' | ')' | '0'..='9' if in_type => continue,
             '\'' => while chars.next_if(|(_, c)| *c != '\'').is_some() {},
             '"' => {
                 let mut name = String::new();
@@ -325,19 +173,32 @@ pub(super) fn columns_named(table: &TableDesc, expr: &str) -> Vec<usize> {
                 while let Some((i, c)) = chars.next_if(|(_, c)| c.is_alphanumeric() || *c == '_') {
                     end = i + c.len_utf8();
                 }
+                if in_type {
+                    // Only a type of several words goes on behind its first.
+                    let rest = expr.get(end..).unwrap_or_default();
+                    let rest = rest.trim_start_matches(|c: char| "()0123456789".contains(c));
+                    in_type = TYPE_WORDS.iter().any(|word| rest.starts_with(word));
+                    continue;
+                }
                 names.push(expr.get(start..end).unwrap_or_default().to_owned());
                 continue;
             }
-            _ => continue,
+            _ => {
+                in_type = false;
+                continue;
+            }
         }
+        in_type = false;
         chars.next();
     }
-    let named = |column: &ColumnDesc| names.iter().any(|n| *n == column.name);
-    table
-        .live_columns()
-        .filter(|(_, c)| named(c))
-        .map(|(i, _)| i)
-        .collect()
+    let mut positions = Vec::new();
+    for name in names {
+        let column = table.live_columns().find(|(_, c)| c.name == name);
+        if let Some((position, _)) = column.filter(|(p, _)| !positions.contains(p)) {
+            positions.push(position);
+        }
+    }
+    positions
 }
 
 #[cfg(test)]
@@ -345,18 +206,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn identifiers() {
-        assert!(RESERVED.is_sorted());
-        assert_eq!(quoted("a_1"), "a_1");
-        assert_eq!(quoted("Mixed \"Case\""), "\"Mixed \"\"Case\"\"\"");
-        assert_eq!(quoted("select"), "\"select\"");
-        assert_eq!(quoted("1a"), "\"1a\"");
-    }
-
-    #[test]
     fn parentheses() {
         assert_eq!(parenthesized("(a) > (b)"), "((a) > (b))");
         assert_eq!(parenthesized("(a > ')')"), "(a > ')')");
-        assert_eq!(check_constraint("a > 0"), "CHECK ((a > 0))");
+    }
+
+    #[test]
+    fn checks() {
+        let mut check = CheckDesc {
+            oid: crate::types::Oid(1),
+            name: "c".to_owned(),
+            expr: "(a > 0)".to_owned(),
+            not_valid: false,
+        };
+        assert_eq!(check_constraint(&check), "CHECK ((a > 0))");
+        check.not_valid = true;
+        assert_eq!(check_constraint(&check), "CHECK ((a > 0)) NOT VALID");
     }
 }

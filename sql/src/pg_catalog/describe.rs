@@ -33,7 +33,10 @@ pub fn describe(s: &CatalogSnapshot, function: &str, args: &[Datum]) -> Result<D
         "pg_get_userbyid" => t(role_name(oid(0))),
         "to_regrole" => text(0).and_then(role_oid).map_or(NULL, o),
         "pg_get_expr" => text(0).map_or(NULL, t),
-        "pg_get_indexdef" => indexdef(s, oid(0), number(1)),
+        "pg_get_indexdef" => {
+            let short = matches!(args.get(2), Some(Datum::Bool(true)));
+            indexdef(s, oid(0), number(1), short)
+        }
         "pg_get_constraintdef" => t_or_null(constraintdef(s, oid(0))),
         "pg_get_viewdef" => match text(0) {
             Some(name) => t_or_null(named_view(s, name)),
@@ -117,12 +120,18 @@ fn index(s: &CatalogSnapshot, oid: Oid) -> Option<(&TableDesc, &IndexDesc)> {
     })
 }
 
-fn indexdef(s: &CatalogSnapshot, oid: Oid, column: i64) -> Datum {
+/// The whole definition (column 0), `short` without the table's schema, or one column.
+fn indexdef(s: &CatalogSnapshot, oid: Oid, column: i64, short: bool) -> Datum {
     let Some((table, index)) = index(s, oid) else {
         return NULL;
     };
     if column == 0 {
-        return t(index_definition(table, index));
+        let name = if short {
+            quoted(&table.name)
+        } else {
+            qualified(&table.schema_name, &table.name)
+        };
+        return t(index_definition(table, index, &name));
     }
     let i = usize::try_from(column).ok().and_then(|c| c.checked_sub(1));
     // One column is printed without ordering, as PostgreSQL does.
@@ -140,7 +149,7 @@ fn constraintdef(s: &CatalogSnapshot, oid: Oid) -> Option<String> {
         let check = x.checks.iter().find(|c| c.oid == oid);
         let key = || x.indexes.iter().find(|i| i.constraint == Some(oid));
         check
-            .map(|c| check_constraint(&c.expr))
+            .map(|c| check_constraint(c))
             .or_else(|| key().map(|i| key_constraint(x, i)))
     })
 }

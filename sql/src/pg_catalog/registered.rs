@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::row::*;
-use crate::catalog::desc::{CatalogSnapshot, PG_CATALOG};
+use crate::catalog::desc::{CatalogSnapshot, INFORMATION_SCHEMA, PG_CATALOG};
 use crate::error::SqlError;
 use crate::types::registry::{
     CastContext, CastMethod, EvalContext, Function, FunctionBody, Operator, TypeInfo, Volatility,
@@ -140,10 +140,15 @@ fn function_row(f: &'static Function) -> Row {
         FunctionBody::Set { .. } => ("f", true),
     };
     let (all, modes, names) = output_arguments(f, &args);
+    let schema = if f.name.starts_with("_pg_") {
+        INFORMATION_SCHEMA
+    } else {
+        PG_CATALOG
+    };
     vec![
         o(f.oid),
         t(f.name),
-        o(PG_CATALOG),
+        o(schema),
         n(10),
         n(12),
         Datum::Float4(1.0),

@@ -1,6 +1,6 @@
 //! Rows about tables, views, indexes and sequences: pg_class, pg_attribute and their views.
 
-use super::definitions::{default_text, index_definition, view_definition};
+use super::definitions::{default_text, index_definition, qualified, view_definition};
 use super::registered::{collation_of, storage_of, type_facts};
 use super::roles::role_name;
 use super::row::*;
@@ -67,8 +67,9 @@ fn class_row(c: &Class<'_>) -> Row {
         n(c.access_method),
         if stored { o(c.oid) } else { NONE },
         NONE,
-        i4(0),
-        Datum::Float4(-1.0),
+        // As of an index just made; of a table they are not known.
+        i4(i32::from(c.kind == "i")),
+        Datum::Float4(if c.kind == "i" { 0.0 } else { -1.0 }),
         i4(0),
         NONE,
         b(c.has_index),
@@ -277,11 +278,32 @@ fn numbered<T>(items: impl Iterator<Item = T>) -> impl Iterator<Item = (i16, T)>
     (1..=i16::MAX).zip(items)
 }
 
+/// attnum, name and type of the columns that every table has.
+const SYSTEM_COLUMNS: &[(i16, &str, u32)] = &[
+    (-1, "ctid", 27),
+    (-2, "xmin", 28),
+    (-3, "cmin", 29),
+    (-4, "xmax", 28),
+    (-5, "cmax", 29),
+    (-6, "tableoid", 26),
+];
+
 pub(super) fn pg_attribute(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
     let mut rows = Vec::new();
     for v in TABLES.iter() {
         for (attnum, (name, ty)) in numbered(v.columns.iter()) {
             rows.push(Attribute::plain(v.oid, name, PgType::new(*ty), attnum).row());
+        }
+    }
+    let stored = TABLES.iter().filter(|v| v.kind == 'r').map(|v| v.oid);
+    let tables = s.tables.values();
+    let tables = tables.filter(|t| t.kind == RelationKind::Table);
+    for relation in stored.chain(tables.map(|t| t.oid)) {
+        for (attnum, name, ty) in SYSTEM_COLUMNS {
+            let ty = PgType::new(Oid(*ty));
+            let mut column = Attribute::plain(relation, name, ty, *attnum);
+            column.not_null = true;
+            rows.push(column.row());
         }
     }
     for table in s.tables.values() {
@@ -473,7 +495,11 @@ pub(super) fn pg_indexes(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 t(table.name.as_str()),
                 t(index.name.as_str()),
                 NULL,
-                t(index_definition(table, index)),
+                t(index_definition(
+                    table,
+                    index,
+                    &qualified(&table.schema_name, &table.name),
+                )),
             ]);
         }
     }

@@ -48,71 +48,46 @@ fn outer_of(plan: &Plan, used: &mut Needed, produced: &mut Needed) {
     }
 }
 
-/// The inputs of an operator.
-pub fn children(plan: &Plan) -> Vec<&Plan> {
-    match &plan.op {
-        Op::Unit
-        | Op::Empty
-        | Op::Scan(_)
-        | Op::Virtual { .. }
-        | Op::Values(_)
-        | Op::Function { .. }
-        | Op::CteRef { .. } => Vec::new(),
-        Op::Project { input, .. }
-        | Op::ProjectSet { input, .. }
-        | Op::Filter { input, .. }
-        | Op::Aggregate { input, .. }
-        | Op::Window { input, .. }
-        | Op::Distinct { input, .. }
-        | Op::Sort { input, .. }
-        | Op::Limit { input, .. } => vec![input],
-        Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
-        Op::With {
-            query,
-            recursive,
-            body,
-            ..
-        } => {
-            let mut out: Vec<&Plan> = vec![query];
-            out.extend(recursive.iter().map(|(r, _)| r.as_ref()));
-            out.push(body);
-            out
+/// The inputs of an operator, once to be read and once to be changed.
+macro_rules! inputs {
+    ($children:ident, $iter:ident, $as:ident, $($mutable:tt)?) => {
+        /// The inputs of an operator.
+        pub fn $children(plan: &$($mutable)? Plan) -> Vec<&$($mutable)? Plan> {
+            match &$($mutable)? plan.op {
+                Op::Unit
+                | Op::Empty
+                | Op::Scan(_)
+                | Op::Virtual { .. }
+                | Op::Values(_)
+                | Op::Function { .. }
+                | Op::CteRef { .. } => Vec::new(),
+                Op::Project { input, .. }
+                | Op::ProjectSet { input, .. }
+                | Op::Filter { input, .. }
+                | Op::Aggregate { input, .. }
+                | Op::Window { input, .. }
+                | Op::Distinct { input, .. }
+                | Op::Sort { input, .. }
+                | Op::Limit { input, .. } => vec![input],
+                Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
+                Op::With {
+                    query,
+                    recursive,
+                    body,
+                    ..
+                } => {
+                    let mut out: Vec<&$($mutable)? Plan> = vec![query];
+                    out.extend(recursive.$iter().map(|(r, _)| r.$as()));
+                    out.push(body);
+                    out
+                }
+            }
         }
-    }
+    };
 }
 
-/// The inputs of an operator, to be changed.
-pub fn children_mut(plan: &mut Plan) -> Vec<&mut Plan> {
-    match &mut plan.op {
-        Op::Unit
-        | Op::Empty
-        | Op::Scan(_)
-        | Op::Virtual { .. }
-        | Op::Values(_)
-        | Op::Function { .. }
-        | Op::CteRef { .. } => Vec::new(),
-        Op::Project { input, .. }
-        | Op::ProjectSet { input, .. }
-        | Op::Filter { input, .. }
-        | Op::Aggregate { input, .. }
-        | Op::Window { input, .. }
-        | Op::Distinct { input, .. }
-        | Op::Sort { input, .. }
-        | Op::Limit { input, .. } => vec![input],
-        Op::Join { left, right, .. } | Op::SetOp { left, right, .. } => vec![left, right],
-        Op::With {
-            query,
-            recursive,
-            body,
-            ..
-        } => {
-            let mut out: Vec<&mut Plan> = vec![query];
-            out.extend(recursive.iter_mut().map(|(r, _)| r.as_mut()));
-            out.push(body);
-            out
-        }
-    }
-}
+inputs!(children, iter, as_ref,);
+inputs!(children_mut, iter_mut, as_mut, mut);
 
 /// Calls `f` for each expression of the operator itself.
 pub fn for_each_expr<'a>(plan: &'a Plan, f: &mut dyn FnMut(&'a Expr)) {

@@ -326,6 +326,9 @@ impl Session {
                 _ => "DELETE",
             }));
         }
+        if writes {
+            self.shared.engine.catalog.hold(&runner.txn);
+        }
         let context = runner.context(&catalog, params);
         let outcome = bounds.run(Box::pin(exec::execute(&bound, context))).await?;
         if writes && alone {

@@ -8,7 +8,7 @@ use super::prepared::{Prepared, is_bindable};
 use super::run::ReadyRows;
 use super::session::{Session, Work, read_only};
 use super::variables;
-use crate::bind::tree::OutputColumn;
+use crate::bind::tree::{BoundStatement, OutputColumn};
 use crate::error::{Severity, SqlError, SqlState};
 use crate::exec::{self, ExplainOptions};
 use crate::parse::statement::{
@@ -367,6 +367,9 @@ impl Session {
             Work::Fresh(statement) => Arc::new(runner.bind(&catalog, statement, &[])?.0),
             Work::Prepared(prepared) => prepared.bound(&runner, &catalog)?,
         };
+        if options.analyze && !matches!(bound.as_ref(), BoundStatement::Query(_)) {
+            self.shared.engine.catalog.hold(&runner.txn);
+        }
         let context = runner.context(&catalog, params);
         let lines = bounds
             .run(Box::pin(exec::explain(&bound, context, options)))

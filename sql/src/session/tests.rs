@@ -495,3 +495,74 @@ async fn sequences() {
     )
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_at_every_level_notice_a_new_index() {
+    for level in ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] {
+        let engine = engine().await;
+        let (mut a, mut b) = (connect(&engine), connect(&engine));
+        let begin = format!("BEGIN ISOLATION LEVEL {level}");
+        b.check("CREATE TABLE t (id int PRIMARY KEY, v int)", "CREATE TABLE")
+            .await;
+
+        // A writer from before the index commits after it.
+        a.check(&begin, "BEGIN").await;
+        a.check("INSERT INTO t VALUES (1, 7)", "INSERT 0 1").await;
+        b.check("CREATE INDEX i ON t (v)", "CREATE INDEX").await;
+        let found = a.sql("COMMIT").await;
+        assert!(found.starts_with("40001"), "{level}: {found}");
+        a.check(
+            "SELECT count(*) FROM t WHERE v + 0 = 7; SELECT id FROM t WHERE v = 7",
+            "0\nSELECT 1\nSELECT 0",
+        )
+        .await;
+
+        // COPY writes too.
+        a.check(&begin, "BEGIN").await;
+        assert_eq!(a.copy("COPY t FROM STDIN", "2\t7\n").await, "COPY 1");
+        b.check("CREATE INDEX j ON t (v)", "CREATE INDEX").await;
+        let found = a.sql("COMMIT").await;
+        assert!(found.starts_with("40001"), "{level}: {found}");
+
+        // A row that appears while the index is filled.
+        a.check(
+            &format!("{begin}; CREATE INDEX k ON t (v)"),
+            "BEGIN\nCREATE INDEX",
+        )
+        .await;
+        b.check("INSERT INTO t VALUES (3, 7)", "INSERT 0 1").await;
+        let found = a.sql("COMMIT").await;
+        assert!(found.starts_with("40001"), "{level}: {found}");
+
+        // The same for a constraint that is checked.
+        a.check(
+            &format!("{begin}; ALTER TABLE t ADD CHECK (v < 8)"),
+            "BEGIN\nALTER TABLE",
+        )
+        .await;
+        b.check("INSERT INTO t VALUES (4, 9)", "INSERT 0 1").await;
+        let found = a.sql("COMMIT").await;
+        assert!(found.starts_with("40001"), "{level}: {found}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_only_read_before_a_schema_change_may_write_after_it() {
+    let engine = engine().await;
+    let (mut a, mut b) = (connect(&engine), connect(&engine));
+    b.check("CREATE TABLE t (id int PRIMARY KEY, v int)", "CREATE TABLE")
+        .await;
+    a.check("BEGIN ISOLATION LEVEL READ COMMITTED", "BEGIN")
+        .await;
+    a.check("SELECT count(*) FROM t", "0\nSELECT 1").await;
+    b.check("CREATE UNIQUE INDEX i ON t (v)", "CREATE INDEX")
+        .await;
+    a.check("INSERT INTO t VALUES (1, 7); COMMIT", "INSERT 0 1\nCOMMIT")
+        .await;
+    b.check(
+        "INSERT INTO t VALUES (2, 7)",
+        "23505 duplicate key value violates unique constraint \"i\" / Key (v)=(7) already exists.",
+    )
+    .await;
+    b.check("SELECT id FROM t WHERE v = 7", "1\nSELECT 1").await;
+}

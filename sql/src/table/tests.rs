@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use crate::catalog::desc::TableDesc;
-use crate::exec::tests::setup::{Eval, row_text, table};
+use crate::exec::tests::setup::{row_text, table};
 use crate::types::arrow::datum_at;
+use crate::types::testing::Fixed;
 use crate::types::{Datum, Oid, PgType};
 
 use super::{Layout, columns, key};
@@ -53,7 +54,8 @@ fn value(oid: Oid) -> BoxedStrategy<Datum> {
             .boxed(),
         Oid::NUMERIC => "-?[0-9]{1,12}\\.[0-9]{0,6}"
             .prop_map(|s: String| {
-                crate::types::io::input(&s, PgType::new(Oid::NUMERIC), &Eval).expect("numeric")
+                crate::types::io::input(&s, PgType::new(Oid::NUMERIC), &Fixed::UTC)
+                    .expect("numeric")
             })
             .boxed(),
         Oid::JSONB => Just(Datum::Json("{\"a\": 1}".into())).boxed(),
@@ -82,7 +84,7 @@ proptest! {
     #[test]
     fn rows_are_read_as_written(rows in prop::collection::vec(row(), 1..20)) {
         let desc = wide();
-        let layout = Layout::new(&desc, &Eval).expect("layout");
+        let layout = Layout::new(&desc, &Fixed::UTC).expect("layout");
         let bytes: Vec<_> = rows.iter().map(|r| layout.encode(r).expect("encode")).collect();
         let views: Vec<_> = bytes.iter().map(|b| layout.view(b).expect("view")).collect();
         let positions: Vec<usize> = (0..desc.columns.len()).rev().collect();
@@ -103,8 +105,8 @@ proptest! {
         before.columns.truncate(cut);
         let mut now_filled = now;
         now_filled.columns[10].missing = Some("[1]".to_owned());
-        let old = Layout::new(&before, &Eval).expect("layout");
-        let new = Layout::new(&now_filled, &Eval).expect("layout");
+        let old = Layout::new(&before, &Fixed::UTC).expect("layout");
+        let new = Layout::new(&now_filled, &Fixed::UTC).expect("layout");
         let bytes = old.encode(&row[..cut]).expect("encode");
         let read = new.datums(&bytes).expect("datums");
         prop_assert_eq!(text(&read[..cut]), text(&row[..cut]));
@@ -114,7 +116,7 @@ proptest! {
 
     #[test]
     fn damaged_rows_never_panic(bytes in any::<Vec<u8>>()) {
-        let layout = Layout::new(&wide(), &Eval).expect("layout");
+        let layout = Layout::new(&wide(), &Fixed::UTC).expect("layout");
         let _ = layout.datums(&bytes);
     }
 
@@ -136,7 +138,7 @@ proptest! {
 #[test]
 fn long_rows_take_wide_offsets() {
     let desc = wide();
-    let layout = Layout::new(&desc, &Eval).expect("layout");
+    let layout = Layout::new(&desc, &Fixed::UTC).expect("layout");
     let mut row = vec![Datum::Null; desc.columns.len()];
     row[2] = Datum::text("x".repeat(70_000));
     row[7] = Datum::Bytea(vec![7; 10].into());

@@ -12,9 +12,7 @@ use super::{Datum, compare, io};
 /// `oid \t type,... \t result type \t argument ... \t = \t expected`: an argument or result is a
 /// text, `\N` for NULL, `!SQLSTATE message` for an error.
 fn check(name: &str, table: &str) {
-    let cx = Fixed {
-        zone: Zone::parse("Europe/Berlin").unwrap(),
-    };
+    let cx = Fixed::in_zone(Zone::parse("Europe/Berlin").unwrap());
     let (mut good, mut bad) = (0, Vec::new());
     for line in table.lines().filter(|l| !l.starts_with('#')) {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
@@ -107,9 +105,7 @@ fn unescape(field: &str) -> String {
 
 /// `type \t text \t expected`: input and output of a type.
 fn check_io(table: &str) {
-    let cx = Fixed {
-        zone: Zone::parse("Europe/Berlin").unwrap(),
-    };
+    let cx = Fixed::in_zone(Zone::parse("Europe/Berlin").unwrap());
     let mut bad = Vec::new();
     for line in table.lines().filter(|l| !l.starts_with('#')) {
         let fields: Vec<String> = line.split('\t').map(unescape).collect();
@@ -177,7 +173,7 @@ fn the_last_of_equal_values_is_the_greatest_and_the_least() {
                 .update(&[Datum::Numeric(Numeric::parse(text).unwrap())])
                 .unwrap();
         }
-        let cx = Fixed { zone: Zone::UTC };
+        let cx = Fixed::in_zone(Zone::UTC);
         assert_eq!(
             io::to_text(&state.finish().unwrap(), Oid::NUMERIC, &cx),
             "1.5"
@@ -187,7 +183,7 @@ fn the_last_of_equal_values_is_the_greatest_and_the_least() {
 
 #[test]
 fn a_row_with_names_becomes_an_object() {
-    let cx = Fixed { zone: Zone::UTC };
+    let cx = Fixed::in_zone(Zone::UTC);
     let function = registry().functions_named("pontoon_json_row")[0];
     let names = io::input("{a,b}", PgType::new(Oid::TEXT_ARRAY), &cx).unwrap();
     let row = [names, Datum::Int4(1), Datum::text("x")];

@@ -1,10 +1,24 @@
 //! Names of catalog objects as values: regclass and family.
 
+use std::sync::LazyLock;
+
 use super::datum::Datum;
 use super::io::quote_identifier;
 use super::oid::{Oid, PgType};
 use super::registry::{EvalContext, registry};
 use crate::error::{SqlError, SqlState};
+
+/// Functions that catalog rows name and nothing calls: input and output of types and the like.
+static SUPPORT: LazyLock<Vec<(Oid, &str)>> = LazyLock::new(|| {
+    let row = |line: &'static str| {
+        let (oid, name) = line.split_once('\t')?;
+        Some((Oid(oid.parse().ok()?), name))
+    };
+    include_str!("rows/support.tsv")
+        .lines()
+        .filter_map(row)
+        .collect()
+});
 
 /// Splits "schema.name" with quoted parts, folding what is not quoted.
 pub(super) fn split_name(text: &str) -> Result<Vec<String>, SqlError> {
@@ -140,7 +154,7 @@ pub(super) fn lookup(text: &str, ty: Oid, cx: &dyn EvalContext) -> Result<Option
             let rows = registry().functions_named(&name);
             match rows {
                 [one] => Some(one.oid),
-                [] => None,
+                [] => SUPPORT.iter().find(|(_, n)| *n == name).map(|(o, _)| *o),
                 _ => {
                     return Err(SqlError::new(
                         SqlState::AMBIGUOUS_FUNCTION,
@@ -223,6 +237,9 @@ pub(super) fn output(oid: Oid, ty: Oid, cx: &dyn EvalContext, out: &mut String) 
                     out.push_str(&format!("({})", args.join(",")));
                 }
                 return;
+            }
+            if let Some((_, name)) = SUPPORT.iter().find(|(o, _)| *o == oid) {
+                return out.push_str(name);
             }
         }
         Oid::REGROLE => {

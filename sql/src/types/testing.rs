@@ -1,4 +1,5 @@
-//! A context for tests: a fixed clock, a zone, an empty catalog.
+//! The context of all tests that need no session: a fixed clock, a zone, a catalog of at most one
+//! relation.
 
 use super::datetime::Zone;
 use super::datum::Datum;
@@ -6,9 +7,27 @@ use super::oid::Oid;
 use super::registry::{CatalogLookup, EvalContext};
 use crate::error::{SqlError, SqlState};
 
-/// Knows the time, which is always the same, and nothing else.
+/// Knows the time, which is always the same, and what it is given.
 pub(crate) struct Fixed {
     pub(crate) zone: Zone,
+    /// The relation that every name of one means, with its name in the schema public.
+    pub(crate) relation: Option<(Oid, &'static str)>,
+    /// The one variable and its value.
+    pub(crate) setting: Option<(&'static str, &'static str)>,
+}
+
+impl Fixed {
+    /// Knows nothing but the time, in UTC.
+    pub(crate) const UTC: Self = Self::in_zone(Zone::UTC);
+
+    /// Knows nothing but the time, in a zone.
+    pub(crate) const fn in_zone(zone: Zone) -> Self {
+        Self {
+            zone,
+            relation: None,
+            setting: None,
+        }
+    }
 }
 
 impl EvalContext for Fixed {
@@ -24,8 +43,9 @@ impl EvalContext for Fixed {
     fn time_zone(&self) -> Zone {
         self.zone
     }
-    fn setting(&self, _: &str) -> Option<String> {
-        None
+    fn setting(&self, name: &str) -> Option<String> {
+        let (known, value) = self.setting?;
+        (name == known).then(|| value.to_owned())
     }
     fn set_setting(&self, _: &str, value: &str, _: bool) -> Result<String, SqlError> {
         Ok(value.to_owned())
@@ -64,10 +84,11 @@ impl EvalContext for Fixed {
 
 impl CatalogLookup for Fixed {
     fn relation_oid(&self, _: Option<&str>, _: &str) -> Option<Oid> {
-        None
+        self.relation.map(|(oid, _)| oid)
     }
     fn relation_name(&self, _: Oid) -> Option<(String, String, bool)> {
-        None
+        let (_, name) = self.relation?;
+        Some(("public".to_owned(), name.to_owned(), true))
     }
     fn schema_oid(&self, _: &str) -> Option<Oid> {
         None

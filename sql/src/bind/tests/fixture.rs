@@ -1,4 +1,4 @@
-//! A catalog in memory that follows simple DDL, and a session without a database.
+//! A catalog in memory that follows simple DDL.
 
 use std::sync::Arc;
 
@@ -13,83 +13,14 @@ use crate::parse::statement::{
     AlterAction, ConstraintKind, CopySubject, CreateTable, CreateView, Name, ObjectKind, Statement,
     TableElement,
 };
-use crate::types::datetime::Zone;
-use crate::types::registry::{CatalogLookup, EvalContext};
+use crate::types::testing::Fixed;
 use crate::types::{Datum, Oid, PgType};
 
-pub(crate) struct Nowhere;
-
-impl CatalogLookup for Nowhere {
-    fn relation_oid(&self, _: Option<&str>, _: &str) -> Option<Oid> {
-        Some(Oid(16_384))
-    }
-    fn relation_name(&self, _: Oid) -> Option<(String, String, bool)> {
-        Some(("public".into(), "t_id_seq".into(), true))
-    }
-    fn schema_oid(&self, _: &str) -> Option<Oid> {
-        None
-    }
-    fn schema_name(&self, _: Oid) -> Option<String> {
-        None
-    }
-    fn search_path(&self, _: bool) -> Vec<String> {
-        vec!["public".into()]
-    }
-    fn describe(&self, _: &str, _: &[Datum]) -> Result<Datum, SqlError> {
-        Ok(Datum::Null)
-    }
-}
-
-impl EvalContext for Nowhere {
-    fn transaction_time(&self) -> i64 {
-        0
-    }
-    fn statement_time(&self) -> i64 {
-        0
-    }
-    fn clock_time(&self) -> i64 {
-        0
-    }
-    fn time_zone(&self) -> Zone {
-        Zone::Fixed(0)
-    }
-    fn setting(&self, _: &str) -> Option<String> {
-        None
-    }
-    fn set_setting(&self, _: &str, value: &str, _: bool) -> Result<String, SqlError> {
-        Ok(value.to_owned())
-    }
-    fn sequence_next(&self, _: Oid) -> Result<i64, SqlError> {
-        Ok(0)
-    }
-    fn sequence_current(&self, _: Option<Oid>) -> Result<i64, SqlError> {
-        Ok(0)
-    }
-    fn sequence_set(&self, _: Oid, value: i64, _: bool) -> Result<i64, SqlError> {
-        Ok(value)
-    }
-    fn catalog(&self) -> &dyn CatalogLookup {
-        self
-    }
-    fn current_user(&self) -> &str {
-        "postgres"
-    }
-    fn current_database(&self) -> &str {
-        "postgres"
-    }
-    fn backend_pid(&self) -> i32 {
-        1
-    }
-    fn random_u64(&self) -> u64 {
-        0
-    }
-    fn check_cancelled(&self) -> Result<(), SqlError> {
-        Ok(())
-    }
-    fn sleep(&self, _: i64) -> Result<(), SqlError> {
-        Ok(())
-    }
-}
+/// Every name of a relation is one sequence.
+pub(crate) const NOWHERE: Fixed = Fixed {
+    relation: Some((Oid(16_384), "t_id_seq")),
+    ..Fixed::UTC
+};
 
 pub(crate) struct Fixture {
     pub(crate) catalog: CatalogSnapshot,
@@ -136,7 +67,7 @@ impl Fixture {
             catalog: &self.catalog,
             search_path: &self.path,
             params: &[],
-            eval: &Nowhere,
+            eval: &NOWHERE,
             virtual_table: crate::pg_catalog::find,
         }
     }

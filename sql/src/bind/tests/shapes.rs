@@ -1,6 +1,6 @@
 //! Types, names and texts of results.
 
-use super::fixture::{Fixture, Nowhere};
+use super::fixture::{Fixture, NOWHERE};
 use crate::bind::tree::BoundStatement;
 use crate::bind::{Binder, deparse};
 use crate::types::{Oid, format_type};
@@ -107,13 +107,29 @@ fn canonical_text_is_postgresqls() {
         ("coalesce(null, 'a')", "COALESCE(NULL::text, 'a'::text)"),
         ("'a' || 'b'", "('a'::text || 'b'::text)"),
         ("5::text", "(5)::text"),
+        ("1.5 > 1", "(1.5 > (1)::numeric)"),
+        (
+            "1 + 2.5::float8 > 0",
+            "(((1)::double precision + (2.5)::double precision) > (0)::double precision)",
+        ),
+        (
+            "'a'::varchar = 'b'",
+            "(('a'::character varying)::text = 'b'::text)",
+        ),
+        ("'abc'::varchar(2)", "'abc'::character varying(2)"),
+        ("coalesce(1, 2.5)", "COALESCE((1)::numeric, 2.5)"),
+        ("true and 1 < 2.5", "(true AND ((1)::numeric < 2.5))"),
+        (
+            "case when true then 1 else 2.5 end",
+            "CASE WHEN true THEN (1)::numeric ELSE 2.5 END",
+        ),
     ] {
         let ast = crate::parse::expression(sql).expect("parses");
         let mut binder = Binder::new(&cx).without_folding();
         let bound = binder
             .standalone(&ast, None, "test")
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
-        let text = deparse(&bound, &|_| "?".into(), &Nowhere).expect("text");
+        let text = deparse(&bound, &|_| "?".into(), &NOWHERE).expect("text");
         assert_eq!(text, expected, "{sql}");
         let again = crate::parse::expression(&text).expect("parses again");
         let bound = Binder::new(&cx)
@@ -121,7 +137,7 @@ fn canonical_text_is_postgresqls() {
             .standalone(&again, None, "test")
             .unwrap_or_else(|e| panic!("{text}: {e}"));
         assert_eq!(
-            deparse(&bound, &|_| "?".into(), &Nowhere).expect("text"),
+            deparse(&bound, &|_| "?".into(), &NOWHERE).expect("text"),
             expected
         );
     }

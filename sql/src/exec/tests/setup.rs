@@ -14,89 +14,15 @@ use crate::error::SqlError;
 use crate::exec::ColumnCache;
 use crate::exec::context::{ExecContext, Runtime};
 use crate::session::api::{Outcome, RowBatch};
-use crate::types::datetime::Zone;
-use crate::types::registry::{CatalogLookup, EvalContext, FunctionBody, registry};
+use crate::types::registry::{FunctionBody, registry};
+use crate::types::testing::Fixed;
 use crate::types::{Datum, Oid, PgType};
 
-pub struct Eval;
-
-impl CatalogLookup for Eval {
-    fn relation_oid(&self, _: Option<&str>, _: &str) -> Option<Oid> {
-        None
-    }
-    fn relation_name(&self, _: Oid) -> Option<(String, String, bool)> {
-        None
-    }
-    fn schema_oid(&self, _: &str) -> Option<Oid> {
-        None
-    }
-    fn schema_name(&self, _: Oid) -> Option<String> {
-        None
-    }
-    fn search_path(&self, _: bool) -> Vec<String> {
-        Vec::new()
-    }
-    fn describe(&self, _: &str, _: &[Datum]) -> Result<Datum, SqlError> {
-        Ok(Datum::Null)
-    }
-}
-
-impl EvalContext for Eval {
-    fn transaction_time(&self) -> i64 {
-        0
-    }
-    fn statement_time(&self) -> i64 {
-        0
-    }
-    fn clock_time(&self) -> i64 {
-        0
-    }
-    fn time_zone(&self) -> Zone {
-        Zone::Fixed(0)
-    }
-    fn setting(&self, _: &str) -> Option<String> {
-        None
-    }
-    fn set_setting(&self, _: &str, value: &str, _: bool) -> Result<String, SqlError> {
-        Ok(value.to_owned())
-    }
-    fn sequence_next(&self, _: Oid) -> Result<i64, SqlError> {
-        Ok(1)
-    }
-    fn sequence_current(&self, _: Option<Oid>) -> Result<i64, SqlError> {
-        Ok(1)
-    }
-    fn sequence_set(&self, _: Oid, value: i64, _: bool) -> Result<i64, SqlError> {
-        Ok(value)
-    }
-    fn catalog(&self) -> &dyn CatalogLookup {
-        self
-    }
-    fn current_user(&self) -> &str {
-        "test"
-    }
-    fn current_database(&self) -> &str {
-        "test"
-    }
-    fn backend_pid(&self) -> i32 {
-        1
-    }
-    fn random_u64(&self) -> u64 {
-        4
-    }
-    fn check_cancelled(&self) -> Result<(), SqlError> {
-        Ok(())
-    }
-    fn sleep(&self, _: i64) -> Result<(), SqlError> {
-        Ok(())
-    }
-}
-
-pub const INT4: PgType = PgType::new(Oid::INT4);
-pub const INT8: PgType = PgType::new(Oid::INT8);
-pub const TEXT: PgType = PgType::new(Oid::TEXT);
-pub const NUMERIC: PgType = PgType::new(Oid::NUMERIC);
-pub const BOOL: PgType = PgType::new(Oid::BOOL);
+pub(crate) const INT4: PgType = PgType::new(Oid::INT4);
+pub(crate) const INT8: PgType = PgType::new(Oid::INT8);
+pub(crate) const TEXT: PgType = PgType::new(Oid::TEXT);
+pub(crate) const NUMERIC: PgType = PgType::new(Oid::NUMERIC);
+pub(crate) const BOOL: PgType = PgType::new(Oid::BOOL);
 
 fn column(attnum: i16, name: &str, ty: PgType, not_null: bool) -> ColumnDesc {
     ColumnDesc {
@@ -114,7 +40,7 @@ fn column(attnum: i16, name: &str, ty: PgType, not_null: bool) -> ColumnDesc {
     }
 }
 
-pub fn index(id: u32, name: &str, columns: &[usize], kind: IndexKind) -> Arc<IndexDesc> {
+pub(crate) fn index(id: u32, name: &str, columns: &[usize], kind: IndexKind) -> Arc<IndexDesc> {
     Arc::new(IndexDesc {
         oid: Oid(20_000 + id),
         id,
@@ -137,7 +63,7 @@ pub fn index(id: u32, name: &str, columns: &[usize], kind: IndexKind) -> Arc<Ind
 
 /// `t(a int4 primary key, b text, c int8, d numeric not null)` with a unique index on b and a
 /// plain one on c.
-pub fn table() -> Arc<TableDesc> {
+pub(crate) fn table() -> Arc<TableDesc> {
     Arc::new(TableDesc {
         oid: Oid(16_384),
         name: "t".to_owned(),
@@ -168,7 +94,7 @@ pub fn table() -> Arc<TableDesc> {
 }
 
 /// `h(x int4, y text)` without primary key.
-pub fn heap() -> Arc<TableDesc> {
+pub(crate) fn heap() -> Arc<TableDesc> {
     let mut desc = TableDesc::clone(&table());
     desc.oid = Oid(16_400);
     desc.storage = 16_400;
@@ -183,13 +109,13 @@ pub fn heap() -> Arc<TableDesc> {
     Arc::new(desc)
 }
 
-pub struct Database {
-    pub db: Db,
-    pub runtime: Arc<Runtime>,
+pub(crate) struct Database {
+    pub(crate) db: Db,
+    pub(crate) runtime: Arc<Runtime>,
 }
 
 impl Database {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             db: Db::in_memory(),
             runtime: Arc::new(
@@ -198,11 +124,11 @@ impl Database {
         }
     }
 
-    pub async fn context(&self, params: Vec<Datum>) -> ExecContext {
+    pub(crate) async fn context(&self, params: Vec<Datum>) -> ExecContext {
         ExecContext {
             txn: self.db.begin(TxnOptions::default()).await.expect("begin"),
             catalog: Arc::new(CatalogSnapshot::default()),
-            eval: Arc::new(Eval),
+            eval: Arc::new(Fixed::UTC),
             params: params.into(),
             runtime: Arc::clone(&self.runtime),
             fast_path: true,
@@ -210,11 +136,11 @@ impl Database {
     }
 
     /// Runs a statement in a transaction of its own.
-    pub async fn run(&self, statement: BoundStatement) -> Result<Shown, SqlError> {
+    pub(crate) async fn run(&self, statement: BoundStatement) -> Result<Shown, SqlError> {
         self.run_with(&Arc::new(statement), Vec::new(), true).await
     }
 
-    pub async fn run_with(
+    pub(crate) async fn run_with(
         &self,
         statement: &Arc<BoundStatement>,
         params: Vec<Datum>,
@@ -234,19 +160,19 @@ impl Database {
 
 /// Rows as text, and the tag of a statement without rows.
 #[derive(Debug, PartialEq)]
-pub struct Shown {
-    pub rows: Vec<String>,
-    pub tag: String,
+pub(crate) struct Shown {
+    pub(crate) rows: Vec<String>,
+    pub(crate) tag: String,
 }
 
 impl Shown {
-    pub fn sorted(mut self) -> Vec<String> {
+    pub(crate) fn sorted(mut self) -> Vec<String> {
         self.rows.sort();
         self.rows
     }
 }
 
-pub fn row_text(row: &[Datum]) -> String {
+pub(crate) fn row_text(row: &[Datum]) -> String {
     let parts: Vec<String> = row
         .iter()
         .map(|v| match v {
@@ -298,26 +224,26 @@ async fn show(outcome: Outcome, _: &BoundStatement) -> Result<Shown, SqlError> {
     Ok(shown)
 }
 
-pub fn int(v: i32) -> Expr {
+pub(crate) fn int(v: i32) -> Expr {
     Expr::Const(Datum::Int4(v), INT4)
 }
-pub fn big(v: i64) -> Expr {
+pub(crate) fn big(v: i64) -> Expr {
     Expr::Const(Datum::Int8(v), INT8)
 }
-pub fn text(v: &str) -> Expr {
+pub(crate) fn text(v: &str) -> Expr {
     Expr::Const(Datum::text(v), TEXT)
 }
-pub fn null(ty: PgType) -> Expr {
+pub(crate) fn null(ty: PgType) -> Expr {
     Expr::Const(Datum::Null, ty)
 }
-pub fn numeric(v: &str) -> Expr {
-    let value = crate::types::io::input(v, NUMERIC, &Eval).expect("numeric");
+pub(crate) fn numeric(v: &str) -> Expr {
+    let value = crate::types::io::input(v, NUMERIC, &Fixed::UTC).expect("numeric");
     Expr::Const(value, NUMERIC)
 }
-pub fn param(n: usize, ty: PgType) -> Expr {
+pub(crate) fn param(n: usize, ty: PgType) -> Expr {
     Expr::Param(n, ty)
 }
-pub fn op(name: &str, left: Expr, right: Expr) -> Expr {
+pub(crate) fn op(name: &str, left: Expr, right: Expr) -> Expr {
     let found = registry()
         .operators_named(name)
         .iter()
@@ -330,7 +256,7 @@ pub fn op(name: &str, left: Expr, right: Expr) -> Expr {
         comparison: found.comparison,
     }
 }
-pub fn call_agg(name: &str, args: Vec<Expr>) -> AggCall {
+pub(crate) fn call_agg(name: &str, args: Vec<Expr>) -> AggCall {
     let function = registry()
         .functions_named(name)
         .iter()
@@ -354,13 +280,13 @@ pub fn call_agg(name: &str, args: Vec<Expr>) -> AggCall {
 }
 
 /// Gives out column numbers.
-pub struct Ids(u32);
+pub(crate) struct Ids(u32);
 
 impl Ids {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0)
     }
-    pub fn column(&mut self, name: &str, ty: PgType) -> Column {
+    pub(crate) fn column(&mut self, name: &str, ty: PgType) -> Column {
         self.0 += 1;
         Column {
             id: ColId(self.0),
@@ -368,7 +294,7 @@ impl Ids {
             ty,
         }
     }
-    pub fn scan(&mut self, table: &Arc<TableDesc>) -> (Rel, Vec<Column>) {
+    pub(crate) fn scan(&mut self, table: &Arc<TableDesc>) -> (Rel, Vec<Column>) {
         let columns: Vec<(usize, Column)> = table
             .columns
             .iter()
@@ -386,16 +312,16 @@ impl Ids {
     }
 }
 
-pub fn col(c: &Column) -> Expr {
+pub(crate) fn col(c: &Column) -> Expr {
     Expr::Column(c.id, c.ty)
 }
-pub fn filter(input: Rel, predicate: Expr) -> Rel {
+pub(crate) fn filter(input: Rel, predicate: Expr) -> Rel {
     Rel::Filter {
         input: Box::new(input),
         predicate,
     }
 }
-pub fn join(kind: JoinKind, left: Rel, right: Rel, on: Expr) -> Rel {
+pub(crate) fn join(kind: JoinKind, left: Rel, right: Rel, on: Expr) -> Rel {
     Rel::Join {
         kind,
         left: Box::new(left),
@@ -404,20 +330,20 @@ pub fn join(kind: JoinKind, left: Rel, right: Rel, on: Expr) -> Rel {
         lateral: false,
     }
 }
-pub fn asc(expr: Expr) -> SortKey {
+pub(crate) fn asc(expr: Expr) -> SortKey {
     SortKey {
         expr,
         descending: false,
         nulls_first: false,
     }
 }
-pub fn sort(input: Rel, keys: Vec<SortKey>) -> Rel {
+pub(crate) fn sort(input: Rel, keys: Vec<SortKey>) -> Rel {
     Rel::Sort {
         input: Box::new(input),
         keys,
     }
 }
-pub fn query(rel: Rel, columns: &[Column]) -> BoundStatement {
+pub(crate) fn query(rel: Rel, columns: &[Column]) -> BoundStatement {
     BoundStatement::Query(BoundQuery {
         rel,
         columns: columns.to_vec(),

@@ -14,6 +14,7 @@ use crate::exec::vector;
 use crate::plan::build;
 use crate::session::api::RowBatch;
 use crate::types::Oid;
+use crate::types::testing::Fixed;
 
 use super::setup::*;
 use super::writes::{filled, insert};
@@ -42,7 +43,7 @@ fn bound(sql: &str) -> Result<Arc<BoundStatement>, SqlError> {
         catalog: &catalog,
         search_path: &["public".to_owned()],
         params: &[],
-        eval: &Eval,
+        eval: &Fixed::UTC,
         virtual_table: |_, _| None,
     };
     let parsed = crate::parse::split(sql)?;

@@ -31,6 +31,55 @@ fn subscripts(_: &dyn EvalContext, a: &[Datum]) -> Rows {
     Ok(rows)
 }
 
+/// `information_schema._pg_expandarray`: elements and their positions, from 1.
+fn expandarray(_: &dyn EvalContext, a: &[Datum]) -> Rows {
+    let items = a.array(0)?.items.iter().zip(1..);
+    Ok(items
+        .map(|(v, n)| vec![v.clone(), Datum::Int4(n)])
+        .collect())
+}
+
+/// `pg_partition_ancestors`: there are no partitions.
+fn no_rows(_: &dyn EvalContext, _: &[Datum]) -> Rows {
+    Ok(Vec::new())
+}
+
+/// `pg_options_to_table`: "name=value" in two columns.
+fn options(_: &dyn EvalContext, a: &[Datum]) -> Rows {
+    let items = a.array(0)?.items.iter().filter_map(Datum::as_str);
+    let row = |item: &str| match item.split_once('=') {
+        Some((name, value)) => vec![Datum::text(name), Datum::text(value)],
+        None => vec![Datum::text(item), Datum::Null],
+    };
+    Ok(items.map(row).collect())
+}
+
+/// PostgreSQL's words.
+fn keywords(_: &dyn EvalContext, _: &[Datum]) -> Rows {
+    use crate::parse::keywords::{Category, all};
+    let row = |k: &crate::parse::keywords::Keyword| {
+        let (code, meaning) = match k.category {
+            Category::Unreserved => ("U", "unreserved"),
+            Category::ColumnName => ("C", "unreserved (cannot be function or type name)"),
+            Category::TypeFunction => ("T", "reserved (can be function or type name)"),
+            Category::Reserved => ("R", "reserved"),
+        };
+        let label = if k.bare_label {
+            "can be bare label"
+        } else {
+            "requires AS"
+        };
+        vec![
+            Datum::text(k.word),
+            Datum::text(code),
+            Datum::Bool(k.bare_label),
+            Datum::text(meaning),
+            Datum::text(label),
+        ]
+    };
+    Ok(all().iter().map(row).collect())
+}
+
 /// The zones of the tz database with their offset at this moment.
 fn timezone_names(cx: &dyn EvalContext, _: &[Datum]) -> Rows {
     use crate::types::datetime::Zone;
@@ -59,6 +108,32 @@ pub(super) const SETS: &[Set] = &[
     ("array_unnest", unnest, &[]),
     ("generate_subscripts", subscripts, &[]),
     ("generate_subscripts_nodir", subscripts, &[]),
+    (
+        "_pg_expandarray",
+        expandarray,
+        &[("x", Oid::ANYELEMENT), ("n", Oid::INT4)],
+    ),
+    (
+        "pg_get_keywords",
+        keywords,
+        &[
+            ("word", Oid::TEXT),
+            ("catcode", Oid::CHAR),
+            ("barelabel", Oid::BOOL),
+            ("catdesc", Oid::TEXT),
+            ("baredesc", Oid::TEXT),
+        ],
+    ),
+    (
+        "pg_partition_ancestors",
+        no_rows,
+        &[("relid", Oid::REGCLASS)],
+    ),
+    (
+        "pg_options_to_table",
+        options,
+        &[("option_name", Oid::TEXT), ("option_value", Oid::TEXT)],
+    ),
     (
         "pg_timezone_names",
         timezone_names,

@@ -1,5 +1,6 @@
 //! The bodies of scalar and set-returning functions, by the name of PostgreSQL's routine.
 
+mod access;
 mod array;
 mod array_sets;
 mod cast;
@@ -21,6 +22,7 @@ use super::body::{Scalar, Set};
 /// All scalar bodies of this module.
 pub(super) fn scalars() -> Vec<Scalar> {
     [
+        access::SCALARS,
         array::SCALARS,
         cast::SCALARS,
         comparison::SCALARS,
@@ -37,7 +39,7 @@ pub(super) fn scalars() -> Vec<Scalar> {
 
 /// All set-returning bodies of this module.
 pub(super) fn sets() -> Vec<Set> {
-    [series::SETS, array_sets::SETS].concat()
+    [access::SETS, series::SETS, array_sets::SETS].concat()
 }
 
 /// DataFusion's name of a window function of ours.

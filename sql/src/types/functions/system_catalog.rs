@@ -16,7 +16,6 @@ macro_rules! described {
 }
 
 described! {
-    indexdef "pg_get_indexdef";
     constraintdef "pg_get_constraintdef";
     expr "pg_get_expr";
     viewdef "pg_get_viewdef";
@@ -72,6 +71,20 @@ described! {
     advisory_xact_lock "pg_advisory_xact_lock";
     try_advisory_xact_lock "pg_try_advisory_xact_lock";
     partition_root "pg_partition_root";
+}
+
+/// The pretty form leaves out a schema that need not be named.
+fn indexdef(cx: &dyn EvalContext, a: &[Datum]) -> Value {
+    let pretty = matches!(a.datum(2), Datum::Bool(true));
+    let visible = cx
+        .catalog()
+        .relation_name(a.oid(0)?)
+        .is_some_and(|(_, _, visible)| visible);
+    let mut args = a.to_vec();
+    if let Some(short) = args.get_mut(2) {
+        *short = Datum::Bool(pretty && visible);
+    }
+    cx.catalog().describe("pg_get_indexdef", &args)
 }
 
 fn table_is_visible(cx: &dyn EvalContext, a: &[Datum]) -> Value {

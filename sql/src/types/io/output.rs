@@ -1,6 +1,7 @@
 //! Output: the text of a value.
 
 use super::scalar::{write_bytea, write_float4, write_float8, write_uuid};
+use crate::parse::keywords;
 use crate::types::datum::Datum;
 use crate::types::oid::{Oid, PgType};
 use crate::types::registry::{EvalContext, registry};
@@ -64,37 +65,7 @@ pub fn to_text(value: &Datum, ty: Oid, cx: &dyn EvalContext) -> String {
 
 /// Appends an identifier, quoted where it must be.
 pub fn quote_identifier(name: &str, out: &mut String) {
-    let plain = name
-        .bytes()
-        .enumerate()
-        .all(|(i, b)| b.is_ascii_lowercase() || b == b'_' || (i > 0 && (b.is_ascii_digit())))
-        && !name.is_empty()
-        && !is_reserved(name);
-    if plain {
-        out.push_str(name);
-    } else {
-        out.push('"');
-        out.push_str(&name.replace('"', "\"\""));
-        out.push('"');
-    }
-}
-
-/// Words that quote_ident quotes (everything but PostgreSQL's unreserved words).
-fn is_reserved(word: &str) -> bool {
-    const WORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between \
-        bigint binary bit boolean both case cast char character check coalesce collate collation \
-        column concurrently constraint create cross current_catalog current_date current_role \
-        current_schema current_time current_timestamp current_user dec decimal default deferrable \
-        desc distinct do else end except exists extract false fetch float for foreign freeze from \
-        full grant greatest group grouping having ilike in initially inner inout int integer \
-        intersect interval into is isnull join lateral leading least left like limit localtime \
-        localtimestamp national natural nchar none normalize not notnull null nullif numeric \
-        offset on only or order out outer overlaps overlay placing position precision primary real \
-        references returning right row select session_user setof similar smallint some substring \
-        symmetric table tablesample then time timestamp to trailing treat trim true union unique \
-        user using values varchar variadic verbose when where window with xmlattributes xmlconcat \
-        xmlelement xmlexists xmlforest xmlnamespaces xmlparse xmlpi xmlroot xmlserialize xmltable ";
-    WORDS.split_ascii_whitespace().any(|w| w == word)
+    out.push_str(&keywords::quoted(name));
 }
 
 /// The element type of an array type and the like, for callers that hold only the value.

@@ -14,28 +14,48 @@ fn dangling() -> SqlError {
     )
 }
 
-/// Whether text matches a LIKE pattern with backslash escapes.
+/// Where the character behind the one at `at` begins.
+fn next_char(text: &[u8], at: usize) -> usize {
+    let mut next = at + 1;
+    while text.get(next).is_some_and(|b| b & 0xC0 == 0x80) {
+        next += 1;
+    }
+    next
+}
+
+/// Whether text matches a LIKE pattern with backslash escapes. A backslash at the end of the
+/// pattern is an error only where text is left for it, and behind `%`, as in PostgreSQL's
+/// like_match.c.
 pub(crate) fn like(text: &[u8], pattern: &[u8]) -> Result<bool, SqlError> {
     let (mut t, mut p) = (0, 0);
     // where to go on after the last %: pattern position, text position
     let mut retry: Option<(usize, usize)> = None;
     loop {
+        if t >= text.len() {
+            // No later start helps: it would leave less text for the same pattern.
+            let rest = pattern.get(p..).unwrap_or_default();
+            return Ok(rest.iter().all(|b| *b == b'%'));
+        }
         let matched = match pattern.get(p) {
             Some(b'%') => {
-                while pattern.get(p) == Some(&b'%') {
+                loop {
+                    match pattern.get(p) {
+                        Some(b'%') => {}
+                        Some(b'_') if t >= text.len() => return Ok(false),
+                        Some(b'_') => t = next_char(text, t),
+                        Some(_) => break,
+                        None => return Ok(true),
+                    }
                     p += 1;
                 }
-                if p == pattern.len() {
-                    return Ok(true);
+                if pattern.get(p..) == Some(b"\\") {
+                    return Err(dangling());
                 }
                 retry = Some((p, t));
                 continue;
             }
-            Some(b'_') if t < text.len() => {
-                t += 1;
-                while text.get(t).is_some_and(|b| b & 0xC0 == 0x80) {
-                    t += 1;
-                }
+            Some(b'_') => {
+                t = next_char(text, t);
                 p += 1;
                 true
             }
@@ -50,7 +70,7 @@ pub(crate) fn like(text: &[u8], pattern: &[u8]) -> Result<bool, SqlError> {
                 }
                 same
             }
-            Some(literal) if *literal != b'_' => {
+            Some(literal) => {
                 let same = text.get(t) == Some(literal);
                 if same {
                     t += 1;
@@ -58,24 +78,15 @@ pub(crate) fn like(text: &[u8], pattern: &[u8]) -> Result<bool, SqlError> {
                 }
                 same
             }
-            Some(_) => false,
-            None if t == text.len() => return Ok(true),
             None => false,
         };
         if !matched {
             let Some((after, start)) = retry else {
                 return Ok(false);
             };
-            if start >= text.len() {
-                return Ok(false);
-            }
-            let mut next = start + 1;
-            while text.get(next).is_some_and(|b| b & 0xC0 == 0x80) {
-                next += 1;
-            }
-            retry = Some((after, next));
+            t = next_char(text, start);
             p = after;
-            t = next;
+            retry = Some((p, t));
         }
     }
 }
