@@ -312,6 +312,13 @@ impl Node {
         let host = self.host.clone();
         let _ = self.runtime.run(async move { host.shutdown().await }).await;
         let persisted = self.persist().await;
+        if persisted.is_ok() && !self.room.stats().refuses {
+            let engine = Arc::clone(&self.engine);
+            // Only saves time later: what it would write is in the Raft log and the journal.
+            if let Some(Err(error)) = self.runtime.blocking(move || engine.flush()).await {
+                tracing::warn!(%error, "the store was not flushed, the next start takes longer");
+            }
+        }
         self.directory.lock().take();
         persisted
     }

@@ -78,6 +78,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Makes everything written so far survive a power failure. Blocks on the disk.
     fn persist(&self) -> Result<(), Error>;
 
+    /// Writes out what the next opening would have to read again, and makes it durable. For the
+    /// end of a process; blocks on the disk.
+    fn flush(&self) -> Result<(), Error> {
+        self.persist()
+    }
+
     /// Bytes on disk, roughly.
     fn disk_bytes(&self) -> u64;
 

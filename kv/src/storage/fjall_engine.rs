@@ -197,6 +197,17 @@ impl Engine for FjallEngine {
             .map_err(|error| storage_error(&self.path, "sync", &error))
     }
 
+    fn flush(&self) -> Result<(), Error> {
+        self.persist()?;
+        let Spaces { kv, history, meta } = &self.spaces;
+        for space in [kv, history, meta] {
+            space
+                .rotate_memtable_and_wait()
+                .map_err(|error| storage_error(&self.path, "flush", &error))?;
+        }
+        Ok(())
+    }
+
     fn disk_bytes(&self) -> u64 {
         self.database.disk_space().unwrap_or(0)
     }

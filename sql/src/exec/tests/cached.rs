@@ -16,13 +16,14 @@ use crate::plan::access::Keys;
 use crate::plan::node::{Access, TableScan};
 use crate::table::key;
 use crate::types::Datum;
+use crate::types::testing::Fixed;
 
 use super::setup::*;
 
 const KEYS: i32 = 120;
 
 fn row_of(a: i32, c: i64) -> Vec<Datum> {
-    let d = crate::types::io::input("1.5", NUMERIC, &Eval).expect("numeric");
+    let d = crate::types::io::input("1.5", NUMERIC, &Fixed::UTC).expect("numeric");
     vec![Datum::Int4(a), Datum::text("b"), Datum::Int8(c), d]
 }
 
