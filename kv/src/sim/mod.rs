@@ -11,60 +11,66 @@
 //! * in the end the replicas hold the same rows;
 //! * no replica has died, and none refuses to start.
 //!
-//! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run.
+//! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run. The seeds
+//! are dealt out to a few test cases, so that a runner of tests uses every core.
 
 mod check;
 mod clients;
 mod cluster;
 mod run;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use cluster::Bug;
-use parking_lot::Mutex;
 use run::{Report, run_seed};
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// Seeds that are run where nobody says how many.
+const SEEDS_USUAL: u64 = 60;
+/// Test cases among which the seeds are dealt out.
+const SHARDS: u64 = 4;
+
 fn seeds() -> std::ops::Range<u64> {
     match number("PONTOON_SIM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("PONTOON_SIM_SEEDS").unwrap_or(60),
+        None => 0..number("PONTOON_SIM_SEEDS").unwrap_or(SEEDS_USUAL),
     }
 }
 
-#[test]
-fn seeds_without_failure() {
-    // Each run has a runtime of its own on one thread, so runs side by side do not meet.
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
-    let (left, acknowledged) = (Mutex::new(seeds()), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let Some(seed) = left.lock().next() else {
-                        return;
-                    };
-                    match run_seed(seed, Bug::None) {
-                        Ok(Report { operations, .. }) => {
-                            acknowledged.fetch_add(operations, Ordering::Relaxed);
-                        }
-                        Err(failure) => panic!(
-                            "seed {seed}: {failure}\nreplay with \
-                             PONTOON_SIM_SEED={seed} cargo test -p pontoon-kv sim::seeds"
-                        ),
-                    }
-                }
-            });
+fn run_shard(shard: u64) {
+    let (mut runs, mut acknowledged) = (0, 0);
+    for seed in seeds().filter(|seed| seed % SHARDS == shard) {
+        match run_seed(seed, Bug::None) {
+            Ok(Report { operations, .. }) => acknowledged += operations,
+            Err(failure) => panic!(
+                "seed {seed}: {failure}\nreplay with \
+                 PONTOON_SIM_SEED={seed} cargo nextest run --workspace -E 'test(sim::seeds)'"
+            ),
         }
-    });
-    let operations = acknowledged.into_inner();
-    println!(
-        "{} seeds, {operations} acknowledged operations",
-        seeds().count()
-    );
+        runs += 1;
+    }
+    println!("{runs} seeds, {acknowledged} acknowledged operations");
+}
+
+#[test]
+fn seeds_without_failure_0() {
+    run_shard(0);
+}
+
+#[test]
+fn seeds_without_failure_1() {
+    run_shard(1);
+}
+
+#[test]
+fn seeds_without_failure_2() {
+    run_shard(2);
+}
+
+#[test]
+fn seeds_without_failure_3() {
+    run_shard(3);
 }
 
 #[test]
