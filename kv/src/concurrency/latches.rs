@@ -35,6 +35,16 @@ pub enum ReadSpan {
     Range(Span),
 }
 
+impl ReadSpan {
+    /// Whether all of it lies in `span`.
+    pub fn lies_in(&self, span: &Span) -> bool {
+        match self {
+            Self::Point(key) => span.contains(key),
+            Self::Range(read) => span.start <= read.start && read.end <= span.end,
+        }
+    }
+}
+
 /// Requests with more keys are kept aside instead of in the index by key.
 const INDEXED_KEYS_MAX: usize = 64;
 

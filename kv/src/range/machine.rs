@@ -110,11 +110,22 @@ impl RangeMachine {
             .store(effects.safe_point, Ordering::Release);
         if !effects.commits.is_empty() {
             let mut recent = state.recent.lock();
+            #[cfg(test)]
+            let mut noted = false;
             for (commit, command) in &effects.commits {
-                if let Body::Commit(writes) = &command.body {
-                    recent.note(*commit, writes.iter().map(|write| &write.key));
-                    let keys = writes.iter().map(|write| &write.key);
-                    state.watches.note(*commit, keys);
+                let Body::Commit(writes) = &command.body else {
+                    continue;
+                };
+                recent.note(*commit, writes.iter().map(|write| &write.key));
+                #[cfg(test)]
+                if noted && state.skip_notes.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let keys = writes.iter().map(|write| &write.key);
+                state.watches.note(*commit, keys);
+                #[cfg(test)]
+                {
+                    noted = true;
                 }
             }
         }

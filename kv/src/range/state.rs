@@ -27,6 +27,9 @@ pub struct RangeState {
     pub(crate) locks_term: AtomicU64,
     pub(crate) recent: Mutex<RecentWrites>,
     pub(crate) watches: Arc<Watches>,
+    /// A fault that the simulator must find.
+    #[cfg(test)]
+    pub(crate) skip_notes: std::sync::atomic::AtomicBool,
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
@@ -74,6 +77,8 @@ impl RangeState {
             locks_term: AtomicU64::new(0),
             recent: Mutex::default(),
             watches: Arc::default(),
+            #[cfg(test)]
+            skip_notes: std::sync::atomic::AtomicBool::default(),
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
             safe_point: AtomicU64::new(safe_point),

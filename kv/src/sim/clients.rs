@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 use crate::error::Error;
 use crate::keys;
 use crate::sim::cluster::{Cluster, NODES};
+use crate::sim::kept::{self, Kept};
 use crate::timestamp::Timestamp;
 use crate::txn::{
     Db, IsolationLevel, Key, LockStrength, LockWait, ScanOptions, Span, Txn, TxnOptions,
@@ -133,6 +134,8 @@ pub(super) struct Client {
     history: History,
     rng: SmallRng,
     node: usize,
+    /// The bank, as it was read before.
+    bank: Option<Kept>,
 }
 
 impl Client {
@@ -144,6 +147,7 @@ impl Client {
             history: history.clone(),
             rng,
             node,
+            bank: None,
         }
     }
 
@@ -243,6 +247,10 @@ impl Client {
             What::Total { total, accounts } => {
                 let rows = rows(&txn, keys::table_span(BANK_TABLE)).await?;
                 (*total, *accounts) = (rows.iter().sum(), rows.len() as u64);
+                let bank = keys::table_span(BANK_TABLE);
+                if let Err(differs) = kept::compare(&mut self.bank, &txn, &bank).await? {
+                    self.cluster.fail(differs);
+                }
             }
             What::OnCall { people } => {
                 *people = rows(&txn, keys::table_span(CALL_TABLE)).await?.iter().sum();

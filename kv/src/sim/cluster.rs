@@ -33,6 +33,8 @@ pub(super) enum Bug {
     SkipSyncs,
     /// Commits do not validate reads.
     SkipValidation,
+    /// Of the commits that are applied together, watches hear of the first only.
+    SkipNotes,
 }
 
 struct Slot {
@@ -205,6 +207,11 @@ impl Cluster {
         self.inner.slots.lock().get(node)?.db.clone()
     }
 
+    /// Notes a wrong answer.
+    pub(super) fn fail(&self, what: String) {
+        self.inner.failures.lock().push(what);
+    }
+
     /// What went wrong in nodes that should be well.
     pub(super) fn failures(&self) -> Vec<String> {
         self.inner.failures.lock().clone()
@@ -279,9 +286,11 @@ impl Cluster {
             disk: None,
         });
         let started = started.await?;
-        if self.inner.bug == Bug::SkipValidation {
-            for replica in started.replicas() {
-                replica.skip_validation.store(true, Ordering::Relaxed);
+        for replica in started.replicas() {
+            match self.inner.bug {
+                Bug::SkipValidation => replica.skip_validation.store(true, Ordering::Relaxed),
+                Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
+                Bug::None | Bug::SkipSyncs => {}
             }
         }
         self.inner

@@ -8,6 +8,7 @@
 //!   stale read, no write from nowhere);
 //! * timestamps respect real time: what ended before another began has the smaller one;
 //! * every snapshot of the bank has the same total, and somebody is always on call (write skew);
+//! * rows that a client keeps are, with what it hears has changed, those that a scan finds;
 //! * in the end the replicas hold the same rows;
 //! * no replica has died, and none refuses to start.
 //!
@@ -17,6 +18,7 @@
 mod check;
 mod clients;
 mod cluster;
+mod kept;
 mod run;
 
 use cluster::Bug;
@@ -106,6 +108,13 @@ fn syncs_that_are_skipped_are_found() {
 #[test]
 fn validation_that_is_skipped_is_found() {
     let found = found_within(Bug::SkipValidation, 40);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn writes_that_are_not_noted_are_found() {
+    let found = found_within(Bug::SkipNotes, 60);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

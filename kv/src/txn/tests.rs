@@ -388,6 +388,22 @@ async fn too_large_and_read_only_and_foreign_writes_are_refused() {
     assert!(matches!(txn.commit().await, Err(Error::Unavailable { .. })));
 }
 
+/// A read in another range than the writes cannot be validated beside them, so it is refused and
+/// not let through.
+#[tokio::test]
+async fn a_read_that_the_commit_cannot_validate_refuses_it() {
+    let db = Db::in_memory();
+    let txn = begin(&db).await;
+    let elsewhere = Key::from(keys::range_key(1));
+    txn.get(&elsewhere).await.unwrap();
+    txn.put(key("a"), "1".into()).unwrap();
+    let refused = txn.commit().await;
+    assert!(
+        matches!(refused, Err(Error::Unavailable { .. })),
+        "{refused:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_read_only_transaction_commits_without_work_and_without_a_switch() {
     let db = Db::in_memory();

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::db::Node;
 use crate::error::Error;
 use crate::mvcc::VersionScan;
-use crate::range::{CommitRequest, Replica, Watch, WriteEntry, Writes};
+use crate::range::{CommitRequest, ReadEntry, Replica, Watch, WriteEntry, Writes};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -22,6 +22,12 @@ use crate::txn::scan::Scan;
 
 /// Writes of its own in a span that a transaction reads through a [`Watch`].
 const OWN_CHANGES_MAX: usize = 8_192;
+
+fn several_ranges() -> Error {
+    Error::Unavailable {
+        message: "transactions over several ranges are not supported yet".into(),
+    }
+}
 
 struct Saved {
     id: u64,
@@ -423,11 +429,7 @@ impl Txn {
         }
         if self.inner.validates {
             entries = self.inner.state.lock().reads.take_for_refresh();
-            let replica = &self.inner.node.user;
-            let checked = replica
-                .validate(&entries, now, &*self.inner.node.timestamps)
-                .await;
-            if let Err(error) = checked {
+            if let Err(error) = self.validate(&entries, now).await {
                 self.inner
                     .state
                     .lock()
@@ -444,6 +446,26 @@ impl Txn {
         let mut state = self.inner.state.lock();
         state.reads.put_back(entries, now);
         state.read = state.read.max(now);
+        Ok(())
+    }
+
+    /// Checks in each range that nothing of what was read there was written up to `upto`.
+    async fn validate(&self, reads: &[ReadEntry], upto: Timestamp) -> Result<(), Error> {
+        let mut checked = 0;
+        for replica in self.inner.node.replicas() {
+            let span = replica.state().descriptor().span;
+            let here = reads.iter().filter(|read| read.span.lies_in(&span));
+            let here: Vec<ReadEntry> = here.cloned().collect();
+            checked += here.len();
+            if !here.is_empty() {
+                replica
+                    .validate(&here, upto, &*self.inner.node.timestamps)
+                    .await?;
+            }
+        }
+        if checked < reads.len() {
+            return Err(several_ranges());
+        }
         Ok(())
     }
 
@@ -506,7 +528,7 @@ impl Txn {
         if writes.is_empty() {
             return Ok(CommitInfo { timestamp: read });
         }
-        let replica = self.sole_range(&writes)?;
+        let replica = self.sole_range(&writes, &reads)?;
         let request = CommitRequest {
             start: self.inner.start,
             writes,
@@ -519,17 +541,19 @@ impl Txn {
         Ok(CommitInfo { timestamp })
     }
 
-    /// The range that holds every key written.
-    fn sole_range(&self, writes: &Writes) -> Result<&Replica, Error> {
+    /// The range that holds every key written and all that is to be validated.
+    ///
+    /// Invariant: a read is validated in the range that holds it, or the commit is refused.
+    fn sole_range(&self, writes: &Writes, reads: &[ReadEntry]) -> Result<&Replica, Error> {
         let (Some((first, _)), Some((last, _))) =
             (writes.first_key_value(), writes.last_key_value())
         else {
             return Err(Error::Finished);
         };
         let replica = self.replica(first)?;
-        if !replica.state().contains(last) {
-            let message = "transactions over several ranges are not supported yet".into();
-            return Err(Error::Unavailable { message });
+        let span = replica.state().descriptor().span;
+        if !span.contains(last) || !reads.iter().all(|read| read.span.lies_in(&span)) {
+            return Err(several_ranges());
         }
         Ok(replica)
     }
