@@ -33,7 +33,7 @@ const RESERVE_PART: u64 = 100;
 /// No reserve is larger than one part in so many of the file system.
 const RESERVE_PART_MAX: u64 = 4;
 /// The largest ballast: what a few flushes and log segments need at the same time.
-const BALLAST_BYTES_MAX: u64 = 512 << 20;
+const BALLAST_BYTES_MAX: u64 = 256 << 20;
 /// Writes are accepted again when the room above the floor is one part in so many of the reserve.
 const REOPEN_PART: u64 = 16;
 
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(of(100_000 * MIB, None), 1_000 * MIB);
         assert_eq!(of(100_000 * MIB, Some(7)), 7);
         assert_eq!(of(400 * MIB, Some(400 * MIB)), 100 * MIB);
-        assert_eq!(Reserve::new(100_000 * MIB, None).ballast, 500 * MIB);
+        assert_eq!(Reserve::new(10_000 * MIB, None).ballast, 128 * MIB);
         assert_eq!(Reserve::new(u64::MAX, None).ballast, BALLAST_BYTES_MAX);
     }
 
