@@ -188,9 +188,9 @@ impl Room {
         self.ballast.store(sample.ballast, Ordering::Relaxed);
         let reopens_at = floor.saturating_add(self.reserve.bytes / REOPEN_PART);
         let closed = if self.closed.load(Ordering::Relaxed) {
-            sample.starved || sample.free < reopens_at
+            sample.starved || sample.free <= reopens_at
         } else {
-            sample.starved || sample.free < floor
+            sample.starved || sample.free <= floor
         };
         let limit = if closed { 0 } else { above };
         self.limit.store(limit, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Room {
             };
         }
         // The floor without ballast has it in it, so taking it back leaves writes open.
-        if self.reserve.ballast > 0 && !sample.starved && sample.free >= reopens_at {
+        if self.reserve.ballast > 0 && !sample.starved && sample.free > reopens_at {
             return BallastMove::TakeBack;
         }
         BallastMove::Keep
@@ -305,13 +305,13 @@ mod tests {
     #[test]
     fn it_closes_below_the_floor_and_opens_a_little_above() {
         let room = room();
-        room.observe(sample(32 * MIB));
+        room.observe(sample(32 * MIB + 1));
         assert!(!room.stats().refuses);
-        room.observe(sample(32 * MIB - 1));
+        room.observe(sample(32 * MIB));
         assert!(room.stats().refuses && room.admit(0).is_err());
         room.observe(sample(33 * MIB));
         assert!(room.stats().refuses, "no flutter");
-        room.observe(sample(36 * MIB));
+        room.observe(sample(37 * MIB));
         assert!(!room.stats().refuses && room.admit(1).is_ok());
         room.observe(Sample {
             headroom: 5 * MIB,
@@ -335,19 +335,27 @@ mod tests {
         };
         assert_eq!(room.observe(bare(32 * MIB)), BallastMove::Keep);
         assert!(room.stats().refuses);
-        assert_eq!(room.observe(bare(68 * MIB)), BallastMove::TakeBack);
+        assert_eq!(room.observe(bare(69 * MIB)), BallastMove::TakeBack);
         assert!(!room.stats().refuses);
-        assert_eq!(room.observe(sample(36 * MIB)), BallastMove::Keep);
+        assert_eq!(room.observe(sample(37 * MIB)), BallastMove::Keep);
         assert!(!room.stats().refuses, "open as it was before");
     }
 
     #[test]
-    fn without_a_reserve_nothing_is_refused() {
+    fn without_a_reserve_what_is_free_may_be_used() {
         let room = Room::new(Reserve::default());
-        room.observe(Sample {
+        let bare = |free| Sample {
+            free,
             headroom: MIB,
             ..Sample::default()
-        });
+        };
+        room.observe(bare(1));
+        assert!(!room.stats().refuses);
+        for _ in 0..2 {
+            room.observe(bare(0));
+            assert!(room.stats().refuses, "no flutter");
+        }
+        room.observe(bare(1));
         assert!(!room.stats().refuses);
     }
 }
