@@ -45,13 +45,14 @@ impl Node {
 }
 
 fn move_ballast(room: &Room, volume: &dyn Volume, what: BallastMove) {
-    let (bytes, done) = match what {
+    let bytes = match what {
         BallastMove::Keep => return,
-        BallastMove::GiveUp => (0, "gave up the ballast file: the disk is full"),
-        BallastMove::TakeBack => (room.reserve().ballast, "made the ballast file"),
+        BallastMove::GiveUp => 0,
+        BallastMove::TakeBack => room.reserve().ballast,
     };
     match volume.set_ballast(bytes) {
-        Ok(()) => tracing::info!(bytes, done),
+        Ok(()) if bytes == 0 => tracing::warn!("gave up the ballast file: the disk is full"),
+        Ok(()) => tracing::debug!(bytes, "made the ballast file"),
         // Without it commits leave as much more free; it is tried again at the next look.
         Err(error) => tracing::debug!(%error, bytes, "could not change the ballast file"),
     }

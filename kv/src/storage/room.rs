@@ -33,7 +33,7 @@ const RESERVE_PART: u64 = 100;
 /// No reserve is larger than one part in so many of the file system.
 const RESERVE_PART_MAX: u64 = 4;
 /// The largest ballast: what a few flushes and log segments need at the same time.
-const BALLAST_BYTES_MAX: u64 = 512 << 20;
+const BALLAST_BYTES_MAX: u64 = 256 << 20;
 /// Writes are accepted again when the room above the floor is one part in so many of the reserve.
 const REOPEN_PART: u64 = 16;
 
@@ -188,9 +188,9 @@ impl Room {
         self.ballast.store(sample.ballast, Ordering::Relaxed);
         let reopens_at = floor.saturating_add(self.reserve.bytes / REOPEN_PART);
         let closed = if self.closed.load(Ordering::Relaxed) {
-            sample.starved || sample.free < reopens_at
+            sample.starved || sample.free <= reopens_at
         } else {
-            sample.starved || sample.free < floor
+            sample.starved || sample.free <= floor
         };
         let limit = if closed { 0 } else { above };
         self.limit.store(limit, Ordering::Relaxed);
@@ -215,7 +215,7 @@ impl Room {
             };
         }
         // The floor without ballast has it in it, so taking it back leaves writes open.
-        if self.reserve.ballast > 0 && !sample.starved && sample.free >= reopens_at {
+        if self.reserve.ballast > 0 && !sample.starved && sample.free > reopens_at {
             return BallastMove::TakeBack;
         }
         BallastMove::Keep
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(of(100_000 * MIB, None), 1_000 * MIB);
         assert_eq!(of(100_000 * MIB, Some(7)), 7);
         assert_eq!(of(400 * MIB, Some(400 * MIB)), 100 * MIB);
-        assert_eq!(Reserve::new(100_000 * MIB, None).ballast, 500 * MIB);
+        assert_eq!(Reserve::new(10_000 * MIB, None).ballast, 128 * MIB);
         assert_eq!(Reserve::new(u64::MAX, None).ballast, BALLAST_BYTES_MAX);
     }
 
@@ -305,13 +305,13 @@ mod tests {
     #[test]
     fn it_closes_below_the_floor_and_opens_a_little_above() {
         let room = room();
-        room.observe(sample(32 * MIB));
+        room.observe(sample(32 * MIB + 1));
         assert!(!room.stats().refuses);
-        room.observe(sample(32 * MIB - 1));
+        room.observe(sample(32 * MIB));
         assert!(room.stats().refuses && room.admit(0).is_err());
         room.observe(sample(33 * MIB));
         assert!(room.stats().refuses, "no flutter");
-        room.observe(sample(36 * MIB));
+        room.observe(sample(37 * MIB));
         assert!(!room.stats().refuses && room.admit(1).is_ok());
         room.observe(Sample {
             headroom: 5 * MIB,
@@ -335,19 +335,27 @@ mod tests {
         };
         assert_eq!(room.observe(bare(32 * MIB)), BallastMove::Keep);
         assert!(room.stats().refuses);
-        assert_eq!(room.observe(bare(68 * MIB)), BallastMove::TakeBack);
+        assert_eq!(room.observe(bare(69 * MIB)), BallastMove::TakeBack);
         assert!(!room.stats().refuses);
-        assert_eq!(room.observe(sample(36 * MIB)), BallastMove::Keep);
+        assert_eq!(room.observe(sample(37 * MIB)), BallastMove::Keep);
         assert!(!room.stats().refuses, "open as it was before");
     }
 
     #[test]
-    fn without_a_reserve_nothing_is_refused() {
+    fn without_a_reserve_what_is_free_may_be_used() {
         let room = Room::new(Reserve::default());
-        room.observe(Sample {
+        let bare = |free| Sample {
+            free,
             headroom: MIB,
             ..Sample::default()
-        });
+        };
+        room.observe(bare(1));
+        assert!(!room.stats().refuses);
+        for _ in 0..2 {
+            room.observe(bare(0));
+            assert!(room.stats().refuses, "no flutter");
+        }
+        room.observe(bare(1));
         assert!(!room.stats().refuses);
     }
 }

@@ -70,8 +70,12 @@ async fn serve(config: NodeConfig, data_dir: &Path, is_demo: bool) -> Result<(),
 }
 
 fn logging(format: LogFormat, quiet: bool) {
-    // openraft tells at its INFO level what is of interest to its developers only.
-    let default = if quiet { "warn" } else { "info,openraft=warn" };
+    // The libraries tell at their INFO level what is of interest to their developers only.
+    let default = if quiet {
+        "warn"
+    } else {
+        "info,openraft=warn,fjall=warn,lsm_tree=warn"
+    };
     let filter = EnvFilter::try_from_env("PONTOON_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

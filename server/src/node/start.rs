@@ -35,8 +35,12 @@ pub(crate) struct Node {
     admin_address: SocketAddr,
     shutdown: watch::Sender<bool>,
     sessions: mpsc::Receiver<()>,
+    front: Arc<Front>,
     _data_dir: DataDir,
 }
+
+/// How often what sessions run is cancelled while the node shuts down.
+const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 impl Node {
     /// Starts a node. With `other_ports` a port that is taken and was not asked for is replaced by
@@ -84,7 +88,7 @@ impl Node {
             shutdown: watched.clone(),
             connections: AtomicUsize::new(0),
         });
-        tokio::spawn(listener::serve(sql, front, alive));
+        tokio::spawn(listener::serve(sql, Arc::clone(&front), alive));
         let facts = NodeFacts {
             sql_address: sql_address.to_string(),
             data_dir: data_dir.display().to_string(),
@@ -97,6 +101,7 @@ impl Node {
             admin_address,
             shutdown,
             sessions,
+            front,
             _data_dir: taken,
         })
     }
@@ -137,7 +142,21 @@ impl Node {
     async fn stop(mut self) -> Result<(), Failure> {
         // Nobody may be left to hear it.
         let _ = self.shutdown.send(true);
-        if tokio::time::timeout(SHUTDOWN_TIME_MAX, self.sessions.recv())
+        let (sessions, cancels) = (&mut self.sessions, &self.front.cancels);
+        let ended = async {
+            // Sessions cancel what they run by themselves, unless it holds up its task. Again and
+            // again, as a string of statements may go on with its next.
+            loop {
+                cancels.cancel_all();
+                if tokio::time::timeout(CANCEL_AGAIN, sessions.recv())
+                    .await
+                    .is_ok()
+                {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_TIME_MAX, ended)
             .await
             .is_err()
         {

@@ -71,6 +71,15 @@ impl CancelRegistry {
     }
 }
 
+impl CancelRegistry {
+    /// Cancels whatever any session runs.
+    pub(crate) fn cancel_all(&self) {
+        for entry in self.sessions.lock().values() {
+            entry.handle.cancel();
+        }
+    }
+}
+
 impl Drop for Registration<'_> {
     fn drop(&mut self) {
         self.registry.sessions.lock().remove(&self.pid);

@@ -65,6 +65,8 @@ pub(crate) struct Connection<S> {
     pub(crate) portals: HashMap<String, Portal>,
     /// Frames are dropped up to the next Sync.
     skipping: bool,
+    /// The node shuts down and has ended the statement: the farewell is all that is left to say.
+    ending: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -79,6 +81,7 @@ impl<S: Stream> Connection<S> {
             unnamed: None,
             portals: HashMap::new(),
             skipping: false,
+            ending: false,
         }
     }
 
@@ -226,8 +229,12 @@ impl<S: Stream> Connection<S> {
     /// Sends an error and lets the session take note of it.
     pub(crate) fn report(&mut self, error: SqlError) {
         self.metrics.errors.add();
-        self.side_messages();
-        out::error(&mut self.io.out, &error);
+        // As PostgreSQL: the statement's error is that the connection ends.
+        self.ending |= error.state == SqlState::QUERY_CANCELED && *self.io.shutdown.borrow();
+        if !self.ending {
+            self.side_messages();
+            out::error(&mut self.io.out, &error);
+        }
         self.session.fail();
         self.drop_portals();
     }
@@ -248,6 +255,9 @@ impl<S: Stream> Connection<S> {
 
     /// ReadyForQuery, and everything goes out.
     async fn ready(&mut self) {
+        if self.ending {
+            return;
+        }
         let status = self.session.status();
         if status == TransactionStatus::Idle {
             self.drop_portals();

@@ -35,6 +35,7 @@ pub struct PontoonNode {
     data_dir: PathBuf,
     log: PathBuf,
     ports: Ports,
+    flags: Vec<String>,
     owned: Option<TempDir>,
 }
 
@@ -65,18 +66,28 @@ impl PontoonNode {
     /// # Errors
     /// As [`PontoonNode::start_fresh`].
     pub fn start_in(data_dir: &Path) -> Result<Self, ServerFailure> {
+        Self::start_with(data_dir, &[])
+    }
+
+    /// Starts a node on the given data directory with further flags.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_with(data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
         let log = data_dir.with_extension("log");
         let ports = Ports {
             sql: free_port()?,
             rpc: free_port()?,
             admin: free_port()?,
         };
-        let child = spawn(data_dir, &log, ports)?;
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let child = spawn(data_dir, &log, ports, &flags)?;
         let mut node = Self {
             child,
             data_dir: data_dir.to_owned(),
             log,
             ports,
+            flags,
             owned: None,
         };
         node.wait()?;
@@ -95,7 +106,7 @@ impl PontoonNode {
             rpc: free_port()?,
             admin: free_port()?,
         };
-        let mut child = spawn(data_dir, &log, ports)?;
+        let mut child = spawn(data_dir, &log, ports, &[])?;
         let address = Address::local(ports.sql);
         match wait_until_ready(&mut child, &address, || tail(&log)) {
             Err(ServerFailure::Ended { .. }) => {
@@ -130,12 +141,40 @@ impl PontoonNode {
         Ok(())
     }
 
+    /// Asks the process to end in good order.
+    ///
+    /// # Errors
+    /// When the signal cannot be sent.
+    pub fn terminate(&self) -> Result<(), ServerFailure> {
+        let sent = Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status();
+        sent.map_err(ServerFailure::io("send SIGTERM"))?;
+        Ok(())
+    }
+
+    /// Waits for the end of the process; its exit code, `None` after a signal.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn wait_for_end(&mut self) -> Result<Option<i32>, ServerFailure> {
+        let status = self.child.wait();
+        Ok(status
+            .map_err(ServerFailure::io("wait for the node"))?
+            .code())
+    }
+
+    /// All of its log.
+    pub fn whole_log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Starts the node again on the same directory and the same ports.
     ///
     /// # Errors
     /// As [`PontoonNode::start_fresh`].
     pub fn start_again(&mut self) -> Result<(), ServerFailure> {
-        self.child = spawn(&self.data_dir, &self.log, self.ports)?;
+        self.child = spawn(&self.data_dir, &self.log, self.ports, &self.flags)?;
         self.wait()
     }
 
@@ -201,7 +240,12 @@ impl Drop for PontoonNode {
     }
 }
 
-fn spawn(data_dir: &Path, log: &Path, ports: Ports) -> Result<Child, ServerFailure> {
+fn spawn(
+    data_dir: &Path,
+    log: &Path,
+    ports: Ports,
+    flags: &[String],
+) -> Result<Child, ServerFailure> {
     let binary = pontoon_binary();
     let output = File::options()
         .create(true)
@@ -219,6 +263,7 @@ fn spawn(data_dir: &Path, log: &Path, ports: Ports) -> Result<Child, ServerFailu
         .args(["--listen-rpc", &format!("127.0.0.1:{}", ports.rpc)])
         .args(["--listen-admin", &format!("127.0.0.1:{}", ports.admin)])
         .arg("--insecure")
+        .args(flags)
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
