@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sqlparser::ast::{Expr as Ast, Ident, ObjectName, Query, SelectItem, SetExpr};
+use sqlparser::ast::{Expr as Ast, Ident, ObjectName, Query, SelectItem, SetExpr, TableWithJoins};
 
 use super::coerce::Context;
 use super::context::Binder;
@@ -708,30 +708,14 @@ impl Binder<'_> {
         let mut ns = Namespace::of_table(target);
         let mut others = Namespace::default();
         if !from.is_empty() {
-            let (right, right_ns) = self.from_list(from, None)?;
-            others = right_ns.clone();
+            (rel, others) = self.joined_with(rel, &mut ns, from)?;
             // What RETURNING sees of them is what the row source gives, and no more.
             others.tables.iter_mut().for_each(|t| t.table_oid = None);
-            ns.add(right_ns)?;
-            rel = Rel::Join {
-                kind: JoinKind::Inner,
-                left: Box::new(rel),
-                right: Box::new(right),
-                on: None,
-                lateral: false,
-            };
         }
         let level = Level::new(ns, None);
         level.clause.set(Clause::Plain("UPDATE"));
         let mut values = self.assignments(&t, set, &level)?;
-        if let Some(f) = filter {
-            let bound = level.within(Clause::Plain("WHERE"), || self.expr(f, &level))?;
-            let predicate = self.to_bool(bound, "WHERE", position_of(f))?;
-            rel = Rel::Filter {
-                input: Box::new(rel),
-                predicate,
-            };
-        }
+        rel = self.filtered(rel, filter.as_ref(), &level)?;
         self.regenerate(&t, &mut values, &old)?;
         let mut exprs: Vec<(Expr, Column)> = rel
             .output()
@@ -767,6 +751,43 @@ impl Binder<'_> {
         })
     }
 
+    /// The target joined with the other tables of an UPDATE or DELETE; gives what these show.
+    fn joined_with(
+        &mut self,
+        target: Rel,
+        ns: &mut Namespace,
+        items: &[TableWithJoins],
+    ) -> Result<(Rel, Namespace), SqlError> {
+        let (right, others) = self.from_list(items, None)?;
+        ns.add(others.clone())?;
+        let rel = Rel::Join {
+            kind: JoinKind::Inner,
+            left: Box::new(target),
+            right: Box::new(right),
+            on: None,
+            lateral: false,
+        };
+        Ok((rel, others))
+    }
+
+    /// The rows for which WHERE is true.
+    fn filtered(
+        &mut self,
+        rel: Rel,
+        filter: Option<&Ast>,
+        level: &Level<'_>,
+    ) -> Result<Rel, SqlError> {
+        let Some(filter) = filter else {
+            return Ok(rel);
+        };
+        let bound = level.within(Clause::Plain("WHERE"), || self.expr(filter, level))?;
+        let predicate = self.to_bool(bound, "WHERE", position_of(filter))?;
+        Ok(Rel::Filter {
+            input: Box::new(rel),
+            predicate,
+        })
+    }
+
     /// A scan of all live columns and the hidden row id.
     fn target_scan(&mut self, t: &Arc<TableDesc>) -> (Rel, Vec<(usize, Column)>) {
         let (rel, _) = self.scan(t, true);
@@ -793,25 +814,10 @@ impl Binder<'_> {
         let mut rel = scan;
         let mut ns = Namespace::of_table(seen_as(&t, alias, &old));
         if !using.is_empty() {
-            let (right, right_ns) = self.from_list(using, None)?;
-            ns.add(right_ns)?;
-            rel = Rel::Join {
-                kind: JoinKind::Inner,
-                left: Box::new(rel),
-                right: Box::new(right),
-                on: None,
-                lateral: false,
-            };
+            (rel, _) = self.joined_with(rel, &mut ns, using)?;
         }
         let level = Level::new(ns, None);
-        if let Some(f) = filter {
-            let bound = level.within(Clause::Plain("WHERE"), || self.expr(f, &level))?;
-            let predicate = self.to_bool(bound, "WHERE", position_of(f))?;
-            rel = Rel::Filter {
-                input: Box::new(rel),
-                predicate,
-            };
-        }
+        rel = self.filtered(rel, filter.as_ref(), &level)?;
         let source = self.leave_with(ctes, rel);
         let returning = self.returning(returning, level.ns)?;
         Ok(BoundDelete {
