@@ -156,6 +156,39 @@ async fn lost_updates_are_prevented_at_every_level() {
 }
 
 #[tokio::test]
+async fn what_writes_rest_on_is_validated_at_every_level() {
+    use IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
+    for level in [ReadCommitted, RepeatableRead, Serializable] {
+        let db = Db::in_memory();
+        put(&db, "schema", "1").await;
+        let writer = begin_at(&db, level).await;
+        assert_eq!(get(&writer, "schema").await.as_deref(), Some("1"));
+        writer.require_unchanged(&key("schema"));
+        writer.put(key("row"), "x".into()).unwrap();
+        put(&db, "schema", "2").await;
+        assert!(is_conflict(writer.commit().await), "{level:?}");
+
+        // A key that did not change stands in nobody's way.
+        let writer = begin_at(&db, level).await;
+        assert_eq!(get(&writer, "schema").await.as_deref(), Some("2"));
+        writer.require_unchanged(&key("schema"));
+        writer.put(key("row"), "y".into()).unwrap();
+        put(&db, "other", "x").await;
+        writer.commit().await.unwrap();
+
+        // A row that appears in what was read while reads were validated.
+        let builder = begin_at(&db, level).await;
+        builder.validate_reads(true);
+        let seen = rows(&builder, ScanOptions::default()).await.len();
+        builder.validate_reads(false);
+        assert_eq!(seen, 3);
+        builder.put(key("schema"), "3".into()).unwrap();
+        put(&db, "late", "x").await;
+        assert!(is_conflict(builder.commit().await), "{level:?}");
+    }
+}
+
+#[tokio::test]
 async fn phantoms_are_found_and_limits_do_not_overreach() {
     let db = Db::in_memory();
     for name in ["a", "b", "m", "n"] {

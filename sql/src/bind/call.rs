@@ -227,6 +227,7 @@ impl Binder<'_> {
             match parts.name.as_str() {
                 "coalesce" => {
                     let args = self.bind_all(&parts.args, level)?;
+                    refuse_sets(&args, "COALESCE", level, parts.position)?;
                     let (args, ty) = self.unify(args, "COALESCE", parts.position)?;
                     return Ok(Expr::Coalesce(args, ty));
                 }
@@ -512,6 +513,27 @@ fn spread(mut args: Vec<Expr>, position: usize) -> Result<Vec<Expr>, SqlError> {
         }
     }
     Ok(args)
+}
+
+/// Set-returning functions make rows where they stand, which a branch that may not be taken
+/// cannot.
+pub(crate) fn refuse_sets(
+    args: &[Expr],
+    what: &str,
+    level: &Level<'_>,
+    position: usize,
+) -> Result<(), SqlError> {
+    let collected = level.collected.borrow();
+    let is_set = |id| collected.sets.iter().any(|(_, _, c)| c.id == id);
+    if collected.sets.is_empty() || !args.iter().any(|e| e.columns().into_iter().any(is_set)) {
+        return Ok(());
+    }
+    Err(SqlError::new(
+        SqlState::FEATURE_NOT_SUPPORTED,
+        format!("set-returning functions are not allowed in {what}"),
+    )
+    .with_hint("You might be able to move the set-returning function into a LATERAL FROM item.")
+    .at(position))
 }
 
 fn set_not_allowed(what: &str, position: usize) -> SqlError {

@@ -413,7 +413,11 @@ impl Binder<'_> {
         if let Some(e) = else_result {
             results.insert(0, self.expr(e, level)?);
         }
-        let (mut results, ty) = self.unify(results, "CASE", position_of(whole))?;
+        let at = position_of(whole);
+        for operands in [&tests, &results] {
+            super::call::refuse_sets(operands, "CASE", level, at)?;
+        }
+        let (mut results, ty) = self.unify(results, "CASE", at)?;
         let otherwise = if has_else {
             Some(Box::new(results.remove(0)))
         } else {

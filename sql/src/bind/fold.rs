@@ -7,7 +7,7 @@
 //! the whole statement, after everything in it was checked: what folding takes away must still
 //! have been right (a column outside GROUP BY is an error though its value would not matter).
 
-use super::tree::{BoundStatement, Expr, Rel, Returning};
+use super::tree::{BoundStatement, ColId, Expr, Rel, Returning};
 use super::walk::{children_mut, parts_mut};
 use crate::parse::depth::with_stack;
 use crate::types::registry::FunctionBody;
@@ -45,13 +45,45 @@ fn returning(returning: Option<&mut Returning>) {
 /// Folds all expressions of a tree.
 pub(crate) fn rel(tree: &mut Rel) {
     with_stack(|| {
+        let sets = sets_used(tree);
         parts_mut(tree, &mut expr, &mut rel);
+        drop_sets(tree, &sets);
         if let Rel::Filter { input, predicate } = tree
             && known(predicate) == Some(Some(true))
         {
             *tree = std::mem::replace(&mut **input, Rel::Unit);
         }
     });
+}
+
+/// The columns of set-returning functions that a select list uses.
+fn sets_used(tree: &Rel) -> Vec<ColId> {
+    let Rel::Project { input, exprs } = tree else {
+        return Vec::new();
+    };
+    let Rel::ProjectSet { sets, .. } = &**input else {
+        return Vec::new();
+    };
+    let used = |id: &ColId| exprs.iter().any(|(e, _)| e.columns().contains(id));
+    sets.iter().map(|(_, _, c)| c.id).filter(used).collect()
+}
+
+/// A set-returning function within what was folded away makes no rows any more.
+fn drop_sets(tree: &mut Rel, before: &[ColId]) {
+    if before.is_empty() {
+        return;
+    }
+    let after = sets_used(tree);
+    let Rel::Project { input, .. } = tree else {
+        return;
+    };
+    let Rel::ProjectSet { input: below, sets } = &mut **input else {
+        return;
+    };
+    sets.retain(|(_, _, c)| after.contains(&c.id) || !before.contains(&c.id));
+    if sets.is_empty() {
+        **input = std::mem::replace(&mut **below, Rel::Unit);
+    }
 }
 
 fn expr(e: &mut Expr) {

@@ -66,6 +66,25 @@ pub struct ColumnDesc {
     pub comment: Option<String>,
 }
 
+impl ColumnDesc {
+    /// A column that may be NULL and has nothing else.
+    pub fn plain(attnum: i16, name: impl Into<String>, ty: PgType) -> Self {
+        Self {
+            attnum,
+            name: name.into(),
+            ty,
+            not_null: false,
+            default: None,
+            generated: None,
+            identity: None,
+            sequence: None,
+            dropped: false,
+            missing: None,
+            comment: None,
+        }
+    }
+}
+
 /// A column of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexColumn {

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use super::create_table::{check_column_type, row_id_column};
+use super::create_table::{query_columns, row_id_column};
 use super::execute::Ddl;
 use super::names;
 use crate::catalog::cache::POSTGRES_ROLE;
-use crate::catalog::desc::{ColumnDesc, RelationKind, TableDesc};
+use crate::catalog::desc::{RelationKind, TableDesc};
 use crate::error::{SqlError, SqlState};
 use crate::exec;
 use crate::parse::Statement;
 use crate::parse::statement::CreateTableAs;
 use crate::session::run::{output_of, rows_of};
-use crate::types::{Oid, PgType};
 
 /// Rows written at once.
 const BATCH_ROWS: usize = 2_000;
@@ -44,38 +43,7 @@ impl Ddl {
                 "too many column names were specified",
             ));
         }
-        let mut columns: Vec<ColumnDesc> = Vec::with_capacity(output.len() + 1);
-        for (i, shown) in output.iter().enumerate() {
-            let name = create
-                .columns
-                .get(i)
-                .map_or_else(|| shown.name.to_string(), |ident| ident.value.clone());
-            let ty = if shown.ty.oid == Oid::UNKNOWN {
-                PgType::new(Oid::TEXT)
-            } else {
-                shown.ty
-            };
-            check_column_type(&name, ty)?;
-            if columns.iter().any(|c| c.name == name) {
-                return Err(SqlError::new(
-                    SqlState::DUPLICATE_COLUMN,
-                    format!("column \"{name}\" specified more than once"),
-                ));
-            }
-            let attnum = i16::try_from(i + 1).map_err(|_| {
-                SqlError::new(
-                    SqlState::TOO_MANY_COLUMNS,
-                    "tables can have at most 1600 columns",
-                )
-            })?;
-            columns.push(ColumnDesc {
-                attnum,
-                name,
-                ty,
-                not_null: false,
-                ..row_id_column()
-            });
-        }
+        let mut columns = query_columns(&output, &create.columns, RelationKind::Table)?;
         columns.push(row_id_column());
         let oid = self.new_oid().await?;
         let table = TableDesc {

@@ -6,6 +6,7 @@ use super::execute::Ddl;
 use super::expression::nextval;
 use super::names;
 use crate::bind::resolve_type;
+use crate::bind::tree::OutputColumn;
 use crate::catalog::cache::POSTGRES_ROLE;
 use crate::catalog::desc::{ColumnDesc, Identity, RelationKind, TableDesc};
 use crate::error::{SqlError, SqlState};
@@ -72,18 +73,49 @@ pub(crate) fn check_column_type(name: &str, ty: PgType) -> Result<(), SqlError> 
 /// The hidden key of tables without a primary key.
 pub(crate) fn row_id_column() -> ColumnDesc {
     ColumnDesc {
-        attnum: 0,
-        name: "row id".to_owned(),
-        ty: PgType::new(Oid::INT8),
         not_null: true,
-        default: None,
-        generated: None,
-        identity: None,
-        sequence: None,
-        dropped: false,
-        missing: None,
-        comment: None,
+        ..ColumnDesc::plain(0, "row id", PgType::new(Oid::INT8))
     }
+}
+
+/// The columns of a table or view that is made of a query; `names` go before the query's own.
+pub(crate) fn query_columns(
+    output: &[OutputColumn],
+    names: &[ast::Ident],
+    kind: RelationKind,
+) -> Result<Vec<ColumnDesc>, SqlError> {
+    let mut columns: Vec<ColumnDesc> = Vec::with_capacity(output.len() + 1);
+    for (i, shown) in output.iter().enumerate() {
+        let name = names
+            .get(i)
+            .map_or_else(|| shown.name.to_string(), |ident| ident.value.clone());
+        let ty = if shown.ty.oid == Oid::UNKNOWN {
+            PgType::new(Oid::TEXT)
+        } else {
+            shown.ty
+        };
+        if kind == RelationKind::Table {
+            check_column_type(&name, ty)?;
+        }
+        if columns.iter().any(|c| c.name == name) {
+            return Err(SqlError::new(
+                SqlState::DUPLICATE_COLUMN,
+                format!("column \"{name}\" specified more than once"),
+            ));
+        }
+        let attnum = i16::try_from(i + 1).map_err(|_| {
+            let what = match kind {
+                RelationKind::Table => "tables",
+                RelationKind::View => "views",
+            };
+            SqlError::new(
+                SqlState::TOO_MANY_COLUMNS,
+                format!("{what} can have at most 1600 columns"),
+            )
+        })?;
+        columns.push(ColumnDesc::plain(attnum, name, ty));
+    }
+    Ok(columns)
 }
 
 impl Ddl {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::create_table::row_id_column;
+use super::create_table::query_columns;
 use super::execute::Ddl;
 use super::expression::relations_named;
 use super::names;
@@ -13,7 +13,7 @@ use crate::error::{SqlError, SqlState};
 use crate::parse::Statement;
 use crate::parse::statement::CreateView;
 use crate::session::run::output_of;
-use crate::types::{Oid, PgType, format_type};
+use crate::types::format_type;
 
 impl Ddl {
     pub(crate) async fn create_view(
@@ -48,37 +48,7 @@ impl Ddl {
                 "CREATE VIEW specifies more column names than columns",
             ));
         }
-        let mut columns: Vec<ColumnDesc> = Vec::with_capacity(output.len());
-        for (i, shown) in output.iter().enumerate() {
-            let name = create
-                .columns
-                .get(i)
-                .map_or_else(|| shown.name.to_string(), |ident| ident.value.clone());
-            if columns.iter().any(|c| c.name == name) {
-                return Err(SqlError::new(
-                    SqlState::DUPLICATE_COLUMN,
-                    format!("column \"{name}\" specified more than once"),
-                ));
-            }
-            let ty = if shown.ty.oid == Oid::UNKNOWN {
-                PgType::new(Oid::TEXT)
-            } else {
-                shown.ty
-            };
-            let attnum = i16::try_from(i + 1).map_err(|_| {
-                SqlError::new(
-                    SqlState::TOO_MANY_COLUMNS,
-                    "views can have at most 1600 columns",
-                )
-            })?;
-            columns.push(ColumnDesc {
-                attnum,
-                name,
-                ty,
-                not_null: false,
-                ..row_id_column()
-            });
-        }
+        let columns = query_columns(&output, &create.columns, RelationKind::View)?;
         if let Some(old) = &replaced {
             check_replacement(old, &columns)?;
         }

@@ -9,7 +9,8 @@ use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, Parse, raise};
 use super::depth::with_stack;
-use super::expr::{call, expr};
+use super::expr::expr;
+use super::primary::call;
 use super::query::{paren_is_query, query, table_alias};
 use super::special;
 use crate::error::SqlError;

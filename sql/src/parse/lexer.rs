@@ -255,34 +255,35 @@ impl Lexer<'_> {
         let mut out = String::new();
         self.at += 1;
         loop {
-            match (self.peek(0), self.peek(1)) {
-                (None, _) => {
-                    return Err(syntax(
-                        format!(
-                            "unterminated quoted string at or near \"{}\"",
-                            self.slice(start, self.at)
-                        ),
-                        start,
-                    ));
-                }
-                (Some('\''), Some('\'')) => {
-                    out.push('\'');
-                    self.at += 2;
-                }
-                (Some('\''), _) => {
-                    self.at += 1;
-                    if !self.continues() {
-                        break;
-                    }
-                }
-                (Some('\\'), _) if escapes => self.escape(start, &mut out)?,
-                (Some(c), _) => {
-                    out.push(c);
-                    self.at += 1;
-                }
+            if escapes && self.peek(0) == Some('\\') {
+                self.escape(start, &mut out)?;
+                continue;
+            }
+            match self.in_quotes('\'', "string", start)? {
+                Some(c) => out.push(c),
+                None if self.continues() => {}
+                None => break,
             }
         }
         Ok(Token::SingleQuotedString(out))
+    }
+
+    /// The next character within quotes, where a doubled quote stands for one; `None` behind the
+    /// quote that closes.
+    fn in_quotes(
+        &mut self,
+        quote: char,
+        what: &str,
+        start: usize,
+    ) -> Result<Option<char>, SqlError> {
+        let Some(c) = self.peek(0) else {
+            let text = self.slice(start, self.at);
+            let message = format!("unterminated quoted {what} at or near \"{text}\"");
+            return Err(syntax(message, start));
+        };
+        let doubled = c == quote && self.peek(1) == Some(quote);
+        self.at += if doubled { 2 } else { 1 };
+        Ok((c != quote || doubled).then_some(c))
     }
 
     /// Whether the string goes on after blanks with a new line (then the position is behind the
@@ -409,30 +410,8 @@ impl Lexer<'_> {
     fn delimited(&mut self, start: usize) -> Result<String, SqlError> {
         let mut out = String::new();
         self.at += 1;
-        loop {
-            match (self.peek(0), self.peek(1)) {
-                (None, _) => {
-                    return Err(syntax(
-                        format!(
-                            "unterminated quoted identifier at or near \"{}\"",
-                            self.slice(start, self.at)
-                        ),
-                        start,
-                    ));
-                }
-                (Some('"'), Some('"')) => {
-                    out.push('"');
-                    self.at += 2;
-                }
-                (Some('"'), _) => {
-                    self.at += 1;
-                    break;
-                }
-                (Some(c), _) => {
-                    out.push(c);
-                    self.at += 1;
-                }
-            }
+        while let Some(c) = self.in_quotes('"', "identifier", start)? {
+            out.push(c);
         }
         if out.is_empty() {
             return Err(syntax(

@@ -9,7 +9,8 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Span, Token};
 
 use super::cursor::{Cursor, Parse, raise};
-use super::expr::{array, b_expr, call, case, expr, string_value, system_call};
+use super::expr::{b_expr, expr, string_value, system_call};
+use super::primary::{array, call, case};
 use super::query::query;
 use super::type_name::type_name;
 use crate::error::SqlError;

@@ -5,8 +5,9 @@ use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
 use super::cursor::{Cursor, Parse, raise};
-use super::expr::{b_expr, call, expr};
+use super::expr::{b_expr, expr};
 use super::object::sequence_options;
+use super::primary::call;
 use super::query::{query, with_clause};
 use super::statement::{
     AlterAction, AlterTable, ColumnDef, Constraint, ConstraintKind, CreateIndex, CreateTable,

@@ -16,17 +16,8 @@ const CONTEXT: Fixed = Fixed {
 
 fn column(attnum: i16, name: &str, ty: PgType) -> ColumnDesc {
     ColumnDesc {
-        attnum,
-        name: name.to_owned(),
-        ty,
         not_null: attnum == 1,
-        default: None,
-        generated: None,
-        identity: None,
-        sequence: None,
-        dropped: false,
-        missing: None,
-        comment: None,
+        ..ColumnDesc::plain(attnum, name, ty)
     }
 }
 

@@ -9,6 +9,7 @@
 pub mod access;
 pub mod build;
 pub mod free;
+mod join;
 pub mod node;
 pub mod order;
 pub mod prune;

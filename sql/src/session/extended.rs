@@ -73,7 +73,7 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
-        let prepared = self.make_prepared(Arc::new(parsed), types, false).await?;
+        let prepared = self.make_prepared(Arc::new(parsed), types).await?;
         self.statements.insert(name.to_owned(), Arc::new(prepared));
         Ok(())
     }
@@ -82,14 +82,13 @@ impl Session {
         &mut self,
         parsed: Arc<Parsed>,
         types: &[Oid],
-        from_sql: bool,
     ) -> Result<Prepared, SqlError> {
         if !is_bindable(&parsed.statement) {
             let output = self.utility_columns(&parsed.statement);
-            return Ok(Prepared::utility(parsed, output, from_sql));
+            return Ok(Prepared::utility(parsed, output));
         }
         let (runner, catalog) = self.catalog_now().await?;
-        Prepared::bindable(parsed, &Self::declared(types), &runner, &catalog, from_sql)
+        Prepared::bindable(parsed, &Self::declared(types), &runner, &catalog)
     }
 
     /// Describe of a statement.

@@ -25,8 +25,6 @@ pub(crate) struct Prepared {
     pub(crate) params: Vec<Oid>,
     /// Columns of the result.
     pub(crate) output: Option<Arc<[OutputColumn]>>,
-    /// Made by PREPARE rather than by the protocol.
-    pub(crate) from_sql: bool,
     cache: Mutex<Option<Cached>>,
 }
 
@@ -40,16 +38,11 @@ pub(crate) fn is_bindable(statement: &Statement) -> bool {
 
 impl Prepared {
     /// A statement that is not the binder's; `output` is what it shows.
-    pub(crate) fn utility(
-        parsed: Arc<Parsed>,
-        output: Option<Arc<[OutputColumn]>>,
-        from_sql: bool,
-    ) -> Self {
+    pub(crate) fn utility(parsed: Arc<Parsed>, output: Option<Arc<[OutputColumn]>>) -> Self {
         Self {
             parsed,
             params: Vec::new(),
             output,
-            from_sql,
             cache: Mutex::new(None),
         }
     }
@@ -60,7 +53,6 @@ impl Prepared {
         declared: &[Oid],
         runner: &Runner,
         catalog: &Arc<CatalogSnapshot>,
-        from_sql: bool,
     ) -> Result<Self, SqlError> {
         let (bound, params) = runner.bind(catalog, &parsed.statement, declared)?;
         let output = output_of(&bound);
@@ -73,7 +65,6 @@ impl Prepared {
             parsed,
             params,
             output,
-            from_sql,
             cache: Mutex::new(Some(cached)),
         })
     }

@@ -242,7 +242,7 @@ impl Session {
             statement: prepare.statement.clone(),
             offset: 0,
         });
-        let prepared = self.make_prepared(parsed, &types, true).await?;
+        let prepared = self.make_prepared(parsed, &types).await?;
         self.statements
             .insert(prepare.name.clone(), Arc::new(prepared));
         done("PREPARE")

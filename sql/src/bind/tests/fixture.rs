@@ -14,7 +14,7 @@ use crate::parse::statement::{
     TableElement,
 };
 use crate::types::testing::Fixed;
-use crate::types::{Datum, Oid, PgType};
+use crate::types::{Oid, PgType};
 
 /// Every name of a relation is one sequence.
 pub(crate) const NOWHERE: Fixed = Fixed {

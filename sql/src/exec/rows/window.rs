@@ -184,12 +184,7 @@ impl Executor {
                 covered = frame.start..frame.start;
             }
             for i in covered.end..frame.end {
-                let taken = partition
-                    .rows
-                    .get(i)
-                    .and_then(|r| args.get(*r))
-                    .and_then(Option::as_ref);
-                if let Some(values) = taken
+                if let Some(values) = partition.args_at(i, args)
                     && !(aggregate.strict && values.iter().any(Datum::is_null))
                 {
                     state.update(values)?;
@@ -217,11 +212,7 @@ impl Executor {
         let count = partition.rows.len();
         let int = |n: usize| Datum::Int8(i64::try_from(n).unwrap_or(i64::MAX));
         let arg = |at: usize, n: usize| -> Datum {
-            let row = partition
-                .rows
-                .get(at)
-                .and_then(|r| args.get(*r))
-                .and_then(Option::as_ref);
+            let row = partition.args_at(at, args);
             row.and_then(|a| a.get(n)).cloned().unwrap_or_default()
         };
         let mut out = Vec::with_capacity(count);
@@ -533,5 +524,11 @@ impl Partition {
             peers,
             groups,
         }
+    }
+
+    /// The arguments of a call in the row at a place of the partition, `None` where FILTER leaves
+    /// the row out.
+    fn args_at<'a>(&self, at: usize, args: &'a [Option<Values>]) -> Option<&'a Values> {
+        args.get(*self.rows.get(at)?)?.as_ref()
     }
 }

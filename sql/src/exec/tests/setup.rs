@@ -26,17 +26,8 @@ pub(crate) const BOOL: PgType = PgType::new(Oid::BOOL);
 
 fn column(attnum: i16, name: &str, ty: PgType, not_null: bool) -> ColumnDesc {
     ColumnDesc {
-        attnum,
-        name: name.to_owned(),
-        ty,
         not_null,
-        default: None,
-        generated: None,
-        identity: None,
-        sequence: None,
-        dropped: false,
-        missing: None,
-        comment: None,
+        ..ColumnDesc::plain(attnum, name, ty)
     }
 }
 

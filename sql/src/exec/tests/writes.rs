@@ -10,7 +10,7 @@ use crate::catalog::desc::TableDesc;
 use super::setup::*;
 
 /// INSERT INTO t VALUES ...
-pub fn insert(table: &Arc<TableDesc>, rows: Vec<Vec<Expr>>) -> BoundInsert {
+pub(crate) fn insert(table: &Arc<TableDesc>, rows: Vec<Vec<Expr>>) -> BoundInsert {
     let mut ids = Ids::new();
     let columns: Vec<_> = table
         .live_columns()
@@ -28,11 +28,11 @@ pub fn insert(table: &Arc<TableDesc>, rows: Vec<Vec<Expr>>) -> BoundInsert {
     }
 }
 
-pub fn row(a: i32, b: &str, c: i64, d: &str) -> Vec<Expr> {
+pub(crate) fn row(a: i32, b: &str, c: i64, d: &str) -> Vec<Expr> {
     vec![int(a), text(b), big(c), numeric(d)]
 }
 
-pub async fn filled() -> (Database, Arc<TableDesc>) {
+pub(crate) async fn filled() -> (Database, Arc<TableDesc>) {
     let (db, t) = (Database::new(), table());
     let rows = vec![
         row(1, "one", 10, "1.5"),

@@ -151,7 +151,7 @@ pub async fn apply(
 }
 
 /// The values of some columns as the detail of an error shows them.
-pub fn key_text(
+pub(super) fn key_text(
     table: &TableDesc,
     columns: &[usize],
     row: &[Datum],

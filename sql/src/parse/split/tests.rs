@@ -85,7 +85,7 @@ fn deep_nesting_is_refused_not_overflowed() {
 
 #[test]
 fn precedence_is_postgresqls() {
-    let shape = |sql: &str| match super::expression(sql).expect(sql) {
+    let shape = |sql: &str| match expression(sql).expect(sql) {
         Expr::BinaryOp { op, .. } => op.to_string(),
         Expr::Prefixed { prefix, .. } => format!("prefix {}", prefix.value),
         Expr::UnaryOp { .. } => "not".into(),
@@ -100,7 +100,7 @@ fn precedence_is_postgresqls() {
     assert_eq!(shape("not a = b"), "not");
     assert_eq!(shape("a = b is null"), "isnull");
     assert!(shape("a between 1 and 2 and c").contains("AND"));
-    assert!(super::expression("a < b < c").is_err());
+    assert!(expression("a < b < c").is_err());
 }
 
 #[test]

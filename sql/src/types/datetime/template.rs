@@ -4,7 +4,7 @@ use super::civil::{Civil, day_of_year, iso_week, weekday};
 use super::words::{DAYS, MONTHS};
 use super::zone::write_offset;
 use super::{DAY, HOUR, MINUTE, SECOND, Zone};
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlState};
 use crate::types::Interval;
 
 /// Keywords, longer ones before their beginnings.
@@ -262,8 +262,8 @@ impl Parts {
         };
         let fraction = civil.micros.unsigned_abs() % SECOND as u64;
         let no_calendar = || {
-            crate::error::SqlError::new(
-                crate::error::SqlState::INVALID_DATETIME_FORMAT,
+            SqlError::new(
+                SqlState::INVALID_DATETIME_FORMAT,
                 "invalid format specification for an interval value",
             )
             .with_hint("Intervals are not tied to specific calendar dates.")

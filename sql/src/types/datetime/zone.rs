@@ -60,13 +60,18 @@ impl Zone {
         if let Some(offset) = abbreviation(name) {
             return Some(Self::Fixed(offset));
         }
-        if let Some(tz) = named(name) {
-            return Some(match tz {
-                chrono_tz::Tz::UTC | chrono_tz::Tz::Etc__UTC => Self::Fixed(0),
-                tz => Self::Named(tz),
-            });
-        }
-        posix(name).map(Self::Fixed)
+        Self::full_name(name).map(|zone| match zone {
+            Self::Named(chrono_tz::Tz::UTC | chrono_tz::Tz::Etc__UTC) => Self::UTC,
+            zone => zone,
+        })
+    }
+
+    /// The zone of a name that is no abbreviation: one of the tz database in any case, or an
+    /// offset as POSIX has it, counted west (`UTC+3`, `<+03>-03`).
+    pub fn full_name(name: &str) -> Option<Self> {
+        named(name)
+            .map(Self::Named)
+            .or_else(|| posix(name).map(Self::Fixed))
     }
 
     /// The name by which SHOW TimeZone and clients know it.

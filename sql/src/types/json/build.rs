@@ -15,7 +15,7 @@ use super::parse::parse_value;
 use super::value::Json;
 
 /// Appends a JSON string.
-pub fn quote(text: &str, out: &mut String) {
+pub(crate) fn quote(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -104,7 +104,7 @@ fn number_like(value: &Datum) -> bool {
 }
 
 /// Appends a value as JSON text, as to_json does.
-pub fn append_datum(value: &Datum, out: &mut String) -> Result<(), SqlError> {
+pub(crate) fn append_datum(value: &Datum, out: &mut String) -> Result<(), SqlError> {
     match value {
         Datum::Null => out.push_str("null"),
         Datum::Bool(v) => out.push_str(if *v { "true" } else { "false" }),
@@ -153,7 +153,7 @@ fn append_array(array: &ArrayValue, out: &mut String) -> Result<(), SqlError> {
 }
 
 /// A value as jsonb.
-pub fn datum_to_value(value: &Datum) -> Result<Json, SqlError> {
+pub(crate) fn datum_to_value(value: &Datum) -> Result<Json, SqlError> {
     Ok(match value {
         Datum::Null => Json::Null,
         Datum::Bool(v) => Json::Bool(*v),

@@ -21,34 +21,10 @@ pub(super) fn clamp_scale(wanted: i64, at_least: &[u16]) -> u16 {
 impl Numeric {
     /// `self + other`
     pub fn add(&self, other: &Self) -> Result<Self, SqlError> {
-        if let (
-            Self::Small {
-                unscaled: a,
-                scale: s,
-            },
-            Self::Small {
-                unscaled: b,
-                scale: t,
-            },
-        ) = (self, other)
+        if let Some((a, b, scale)) = self.aligned(other)
+            && let Some(unscaled) = a.checked_add(b)
         {
-            let sum = if s == t {
-                a.checked_add(*b)
-            } else if s < t {
-                pow10_i128(u32::from(t - s))
-                    .and_then(|p| a.checked_mul(p))
-                    .and_then(|a| a.checked_add(*b))
-            } else {
-                pow10_i128(u32::from(s - t))
-                    .and_then(|p| b.checked_mul(p))
-                    .and_then(|b| a.checked_add(b))
-            };
-            if let Some(unscaled) = sum {
-                return Ok(Self::Small {
-                    unscaled,
-                    scale: *s.max(t),
-                });
-            }
+            return Ok(Self::Small { unscaled, scale });
         }
         match (self, other) {
             (Self::NaN, _) | (_, Self::NaN) => Ok(Self::NaN),
@@ -58,10 +34,8 @@ impl Numeric {
             (Self::PosInfinity | Self::NegInfinity, _) => Ok(self.clone()),
             (_, Self::PosInfinity | Self::NegInfinity) => Ok(other.clone()),
             _ => {
-                let scale = self.scale().max(other.scale());
-                let sum = self.unscaled() * pow10(u32::from(scale - self.scale()))
-                    + other.unscaled() * pow10(u32::from(scale - other.scale()));
-                Self::checked(sum, u32::from(scale))
+                let (a, b, scale) = self.aligned_big(other);
+                Self::checked(a + b, u32::from(scale))
             }
         }
     }

@@ -206,6 +206,36 @@ impl Numeric {
         (weight, take(0, lead), second)
     }
 
+    /// Both as numbers of the same scale, which is the larger one; `None` where they do not fit.
+    pub(super) fn aligned(&self, other: &Self) -> Option<(i128, i128, u16)> {
+        let (
+            Self::Small {
+                unscaled: a,
+                scale: s,
+            },
+            Self::Small {
+                unscaled: b,
+                scale: t,
+            },
+        ) = (self, other)
+        else {
+            return None;
+        };
+        let widen = |v: i128, by: u16| pow10_i128(u32::from(by))?.checked_mul(v);
+        Some(match s.cmp(t) {
+            Ordering::Equal => (*a, *b, *s),
+            Ordering::Less => (widen(*a, t - s)?, *b, *t),
+            Ordering::Greater => (*a, widen(*b, s - t)?, *s),
+        })
+    }
+
+    /// The same of finite numbers of any size.
+    pub(super) fn aligned_big(&self, other: &Self) -> (BigInt, BigInt, u16) {
+        let scale = self.scale().max(other.scale());
+        let widened = |v: &Self| v.unscaled() * pow10(u32::from(scale - v.scale()));
+        (widened(self), widened(other), scale)
+    }
+
     /// The same value with that many digits after the point, rounded half away from zero.
     pub fn rescale(&self, to: u16) -> Self {
         match self {
@@ -385,34 +415,12 @@ pub(super) fn overflow() -> SqlError {
 
 impl Ord for Numeric {
     fn cmp(&self, other: &Self) -> Ordering {
-        if let (
-            Self::Small {
-                unscaled: a,
-                scale: s,
-            },
-            Self::Small {
-                unscaled: b,
-                scale: t,
-            },
-        ) = (self, other)
-        {
-            if s == t {
-                return a.cmp(b);
-            }
-            let widen = |v: i128, by: u16| pow10_i128(u32::from(by)).and_then(|p| v.checked_mul(p));
-            let pair = if s < t {
-                widen(*a, t - s).map(|a| (a, *b))
-            } else {
-                widen(*b, s - t).map(|b| (*a, b))
-            };
-            if let Some((a, b)) = pair {
-                return a.cmp(&b);
-            }
+        if let Some((a, b, _)) = self.aligned(other) {
+            return a.cmp(&b);
         }
         if self.is_finite() && other.is_finite() {
-            let scale = self.scale().max(other.scale());
-            return (self.unscaled() * pow10(u32::from(scale - self.scale())))
-                .cmp(&(other.unscaled() * pow10(u32::from(scale - other.scale()))));
+            let (a, b, _) = self.aligned_big(other);
+            return a.cmp(&b);
         }
         self.rank().cmp(&other.rank())
     }

@@ -110,25 +110,50 @@ fn concat_ws(cx: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::text(parts.join(a.text(0)?)))
 }
 
-/// `substr(text, from, for)` with PostgreSQL's positions before the start.
-fn substr(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    let text = a.text(0)?;
+fn negative_length() -> SqlError {
+    SqlError::new(
+        SqlState::SUBSTRING_ERROR,
+        "negative substring length not allowed",
+    )
+}
+
+/// From where to where `substr(x, from, for)` takes, counted from 0; positions before the start
+/// count too, as in PostgreSQL.
+pub(super) fn substr_bounds(a: &[Datum]) -> Result<(usize, usize), SqlError> {
     let start = a.int(1)?;
     let end = if a.len() > 2 {
         let count = a.int(2)?;
         if count < 0 {
-            return Err(SqlError::new(
-                SqlState::SUBSTRING_ERROR,
-                "negative substring length not allowed",
-            ));
+            return Err(negative_length());
         }
         start + count
     } else {
         i64::MAX
     };
-    let from = (start.max(1) - 1) as usize;
-    let to = (end.max(1) - 1) as usize;
-    Ok(Datum::text(slice(text, from, to)))
+    Ok(((start.max(1) - 1) as usize, (end.max(1) - 1) as usize))
+}
+
+/// Where the head ends and the tail begins that `overlay(x, new, from, for)` keeps, counted from
+/// 0; `length` is that of what is new.
+pub(super) fn overlay_bounds(a: &[Datum], length: usize) -> Result<(usize, usize), SqlError> {
+    let start = a.int(2)?;
+    let count = if a.len() > 3 {
+        a.int(3)?
+    } else {
+        length as i64
+    };
+    if start + count > i64::from(i32::MAX) {
+        return Err(crate::types::fault::out_of_range("integer"));
+    }
+    if start <= 0 {
+        return Err(negative_length());
+    }
+    Ok(((start - 1) as usize, (start - 1 + count).max(0) as usize))
+}
+
+fn substr(_: &dyn EvalContext, a: &[Datum]) -> Value {
+    let (from, to) = substr_bounds(a)?;
+    Ok(Datum::text(slice(a.text(0)?, from, to)))
 }
 
 fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -140,25 +165,11 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    let (text, new, start) = (a.text(0)?, a.text(1)?, a.int(2)?);
-    let count = if a.len() > 3 {
-        a.int(3)?
-    } else {
-        char_count(new) as i64
-    };
-    if start + count > i64::from(i32::MAX) {
-        return Err(crate::types::fault::out_of_range("integer"));
-    }
-    if start <= 0 {
-        return Err(SqlError::new(
-            SqlState::SUBSTRING_ERROR,
-            "negative substring length not allowed",
-        ));
-    }
-    let tail = (start - 1 + count).max(0) as usize;
+    let (text, new) = (a.text(0)?, a.text(1)?);
+    let (head, tail) = overlay_bounds(a, char_count(new))?;
     Ok(Datum::text(format!(
         "{}{new}{}",
-        slice(text, 0, (start - 1) as usize),
+        slice(text, 0, head),
         slice(text, tail, usize::MAX)
     )))
 }

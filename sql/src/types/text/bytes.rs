@@ -11,6 +11,8 @@ use crate::types::io;
 use crate::types::oid::Oid;
 use crate::types::registry::EvalContext;
 
+use super::basic::{overlay_bounds, substr_bounds};
+
 use super::sha::{sha224, sha256, sha384, sha512};
 
 fn bytea(bytes: Vec<u8>) -> Datum {
@@ -149,21 +151,9 @@ fn length(_: &dyn EvalContext, a: &[Datum]) -> Value {
 }
 fn substr(_: &dyn EvalContext, a: &[Datum]) -> Value {
     let bytes = a.bytes(0)?;
-    let start = a.int(1)?;
-    let end = if a.len() > 2 {
-        let count = a.int(2)?;
-        if count < 0 {
-            return Err(SqlError::new(
-                SqlState::SUBSTRING_ERROR,
-                "negative substring length not allowed",
-            ));
-        }
-        start + count
-    } else {
-        i64::MAX
-    };
-    let from = ((start.max(1) - 1) as usize).min(bytes.len());
-    let to = ((end.max(1) - 1) as usize).clamp(from, bytes.len());
+    let (from, to) = substr_bounds(a)?;
+    let from = from.min(bytes.len());
+    let to = to.clamp(from, bytes.len());
     Ok(bytea(bytes.get(from..to).unwrap_or(&[]).to_vec()))
 }
 fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
@@ -175,25 +165,10 @@ fn position(_: &dyn EvalContext, a: &[Datum]) -> Value {
     Ok(Datum::Int4(at.map_or(0, |i| i as i32 + 1)))
 }
 fn overlay(_: &dyn EvalContext, a: &[Datum]) -> Value {
-    let (text, new, start) = (a.bytes(0)?, a.bytes(1)?, a.int(2)?);
-    let count = if a.len() > 3 {
-        a.int(3)?
-    } else {
-        new.len() as i64
-    };
-    if start + count > i64::from(i32::MAX) {
-        return Err(crate::types::fault::out_of_range("integer"));
-    }
-    if start <= 0 {
-        return Err(SqlError::new(
-            SqlState::SUBSTRING_ERROR,
-            "negative substring length not allowed",
-        ));
-    }
-    let head = text.get(..(start - 1) as usize).unwrap_or(text);
-    let tail = text
-        .get((start - 1 + count).max(0) as usize..)
-        .unwrap_or(&[]);
+    let (bytes, new) = (a.bytes(0)?, a.bytes(1)?);
+    let (head, tail) = overlay_bounds(a, new.len())?;
+    let head = bytes.get(..head).unwrap_or(bytes);
+    let tail = bytes.get(tail..).unwrap_or(&[]);
     Ok(bytea([head, new, tail].concat()))
 }
 fn trimmed(a: &[Datum], left: bool, right: bool) -> Value {
