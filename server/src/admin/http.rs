@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_kv::{Db, RoomStats};
+use pontoon_kv::RoomStats;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::metrics::{Metrics, resident_bytes};
+use super::metrics::{Figures, Metrics, resident_bytes};
 
 /// Longest request head.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -27,11 +27,14 @@ pub(crate) struct NodeFacts {
     pub(crate) data_dir: String,
 }
 
+/// Measures.
+pub(crate) type Gauge = Arc<dyn Fn() -> Figures + Send + Sync>;
+
 /// Serves until shutdown.
 pub(crate) async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
-    db: Db,
+    gauge: Gauge,
     facts: NodeFacts,
     mut shutdown: watch::Receiver<bool>,
 ) {
@@ -50,11 +53,12 @@ pub(crate) async fn serve(
             }
         };
         let (metrics, facts) = (Arc::clone(&metrics), Arc::clone(&facts));
-        let db = db.clone();
+        let gauge = Arc::clone(&gauge);
         tokio::spawn(async move {
             // A slow or broken client concerns nobody else.
             let _ =
-                tokio::time::timeout(REQUEST_TIME_MAX, answer(socket, &metrics, &db, &facts)).await;
+                tokio::time::timeout(REQUEST_TIME_MAX, answer(socket, &metrics, &*gauge, &facts))
+                    .await;
         });
     }
 }
@@ -62,7 +66,7 @@ pub(crate) async fn serve(
 async fn answer(
     mut socket: TcpStream,
     metrics: &Metrics,
-    db: &Db,
+    gauge: &(dyn Fn() -> Figures + Send + Sync),
     facts: &NodeFacts,
 ) -> std::io::Result<()> {
     let mut request = Vec::with_capacity(512);
@@ -98,11 +102,11 @@ async fn answer(
     let path = target.split('?').next().unwrap_or("");
     match path {
         "/health" => {
-            let text = health(db.room());
+            let text = health(gauge().room);
             respond(&mut socket, "200 OK", "text/plain", &text, with_body).await
         }
         "/metrics" => {
-            let text = metrics.prometheus(db.room());
+            let text = metrics.prometheus(gauge());
             respond(
                 &mut socket,
                 "200 OK",
@@ -113,7 +117,7 @@ async fn answer(
             .await
         }
         "/" => {
-            let page = page(metrics, db.room(), facts);
+            let page = page(metrics, gauge().room, facts);
             respond(
                 &mut socket,
                 "200 OK",

@@ -22,6 +22,15 @@ impl Counter {
     }
 }
 
+/// What is measured at the moment somebody looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    /// The disk.
+    pub(crate) room: RoomStats,
+    /// Bytes of tables kept by columns.
+    pub(crate) column_cache_bytes: u64,
+}
+
 /// All counters of a node.
 pub(crate) struct Metrics {
     started: Instant,
@@ -63,7 +72,8 @@ impl Metrics {
     }
 
     /// In Prometheus' text format.
-    pub(crate) fn prometheus(&self, room: RoomStats) -> String {
+    pub(crate) fn prometheus(&self, figures: Figures) -> String {
+        let room = figures.room;
         let mut text = String::new();
         let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
             // Writing to a string cannot fail.
@@ -101,6 +111,12 @@ impl Metrics {
             "counter",
             "Errors sent to clients.",
             self.errors.value(),
+        );
+        metric(
+            "column_cache_bytes",
+            "gauge",
+            "Memory of tables kept by columns.",
+            figures.column_cache_bytes,
         );
         if let Some(free) = room.free_bytes {
             metric(
@@ -154,7 +170,7 @@ mod tests {
         let m = Metrics::new();
         m.statements.add();
         m.statements.add();
-        let text = m.prometheus(RoomStats::default());
+        let text = m.prometheus(Figures::default());
         assert!(text.contains("\npontoon_statements_total 2\n"));
         assert!(text.contains("\npontoon_disk_full 0\n"));
     }

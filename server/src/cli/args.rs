@@ -64,6 +64,9 @@ pub(crate) struct NodeArguments {
     /// larger; at most a quarter of it].
     #[arg(long, value_name = "BYTES")]
     pub(crate) disk_reserve_bytes: Option<u64>,
+    /// Memory for the columns of tables that were scanned; 0 keeps none [default: 512 MiB].
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) column_cache_bytes: Option<usize>,
     /// How log lines look [default: text].
     #[arg(long, value_enum)]
     pub(crate) log_format: Option<LogFormat>,

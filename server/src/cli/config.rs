@@ -20,6 +20,7 @@ struct File {
     tls_key: Option<PathBuf>,
     max_connections: Option<usize>,
     disk_reserve_bytes: Option<u64>,
+    column_cache_bytes: Option<usize>,
     log_format: Option<LogFormat>,
 }
 
@@ -42,6 +43,8 @@ pub(crate) struct NodeConfig {
     pub(crate) sessions_max: usize,
     /// Bytes of the disk that writes leave free; `None`: by the size of the file system.
     pub(crate) disk_reserve_bytes: Option<u64>,
+    /// Memory for the columns of tables that were scanned; `None`: the default.
+    pub(crate) column_cache_bytes: Option<usize>,
     /// How log lines look.
     pub(crate) log_format: LogFormat,
 }
@@ -85,6 +88,7 @@ impl NodeConfig {
                 .or(file.max_connections)
                 .unwrap_or(SESSIONS_MAX_DEFAULT),
             disk_reserve_bytes: args.disk_reserve_bytes.or(file.disk_reserve_bytes),
+            column_cache_bytes: args.column_cache_bytes.or(file.column_cache_bytes),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
         })
     }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, watch};
 use super::data_dir::DataDir;
 use super::{Failure, limits};
 use crate::admin::http::{self, NodeFacts};
-use crate::admin::metrics::Metrics;
+use crate::admin::metrics::{Figures, Metrics};
 use crate::cli::NodeConfig;
 use crate::pgwire::listener::{self, Front};
 use crate::pgwire::tls;
@@ -68,7 +68,12 @@ impl Node {
             source,
         };
         let db = open_store(config, data_dir).await.map_err(store_fail)?;
-        let engine = Engine::open(db.clone(), EngineConfig::default())
+        let defaults = EngineConfig::default();
+        let engine_config = EngineConfig {
+            columns_bytes: config.column_cache_bytes.unwrap_or(defaults.columns_bytes),
+            ..defaults
+        };
+        let engine = Engine::open(db.clone(), engine_config)
             .await
             .map_err(|source| Failure::Catalog {
                 path: data_dir.to_path_buf(),
@@ -93,7 +98,16 @@ impl Node {
             sql_address: sql_address.to_string(),
             data_dir: data_dir.display().to_string(),
         };
-        tokio::spawn(http::serve(admin, metrics, db.clone(), facts, watched));
+        let gauge = {
+            let (db, engine) = (db.clone(), Arc::downgrade(&engine));
+            move || Figures {
+                room: db.room(),
+                column_cache_bytes: engine
+                    .upgrade()
+                    .map_or(0, |engine| engine.column_cache_bytes()),
+            }
+        };
+        tokio::spawn(http::serve(admin, metrics, Arc::new(gauge), facts, watched));
         Ok(Self {
             engine,
             db,

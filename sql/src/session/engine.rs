@@ -105,6 +105,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Memory of tables that are kept by columns.
+    pub fn column_cache_bytes(&self) -> u64 {
+        self.runtime.columns().memory() as u64
+    }
+
     /// Opens a session.
     pub fn session(self: &Arc<Self>, start: SessionStart) -> Result<Session, SqlError> {
         if start.user != "postgres" {
