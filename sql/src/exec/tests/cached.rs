@@ -185,7 +185,7 @@ async fn a_read_of_kept_columns_is_validated() {
     bench.write(&writer);
     writer.txn.commit().await.expect("commit");
     // Writes somewhere else, having read all that the other has changed.
-    let elsewhere = pontoon_kv::Key::from_static(b"\x02elsewhere");
+    let elsewhere = pontoon_kv::Key::from(key::prefix(16_999, key::PRIMARY));
     reader.txn.put(elsewhere, "x".into()).expect("put");
     let refused = reader.txn.commit().await;
     assert!(
