@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
 use crate::timestamp::Timestamp;
-use crate::txn::Span;
+use crate::txn::{Span, after};
 
 /// Keys noted for one watch; with more it is lost.
 const KEYS_MAX: usize = 8_192;
@@ -139,9 +139,16 @@ impl Watch {
         &self.span
     }
 
+    /// Parts it behind `last`, one of its keys: this one keeps what lies before and `last` itself,
+    /// the new one has the rest; `None`, and nothing is done, when there is no rest.
+    pub fn split_after(&mut self, last: &[u8]) -> Option<Watch> {
+        let next = after(last);
+        (next < self.span.end).then(|| self.split_off(next))
+    }
+
     /// Parts it at `key`: this one keeps what lies before, the new one has the rest. Nothing that
     /// is written meanwhile is missed.
-    pub fn split_off(&mut self, key: Bytes) -> Watch {
+    fn split_off(&mut self, key: Bytes) -> Watch {
         debug_assert!(self.span.start < key && key < self.span.end, "not inside");
         let mut by_start = self.watches.by_start.write();
         let mut own = self.written.lock();

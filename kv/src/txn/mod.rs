@@ -21,6 +21,7 @@ pub use api::{
     CommitInfo, IsolationLevel, Key, KvBatch, LockStrength, LockWait, Savepoint, ScanOptions, Span,
     TxnOptions, Value,
 };
+pub(crate) use reads::after;
 pub use scan::Scan;
 pub use transaction::Txn;
 

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use bytes::BufMut;
 use pontoon_kv::{Key, ScanOptions, Span, Txn, Value, Watch};
 
 use crate::error::SqlError;
@@ -318,14 +317,9 @@ impl Kept {
     /// A chunk of all rows so far, of which `last` is the last key. What notes the writes goes on
     /// for the rest of the span; `None` when there is no rest.
     fn close(&mut self, last: &[u8]) -> Result<Option<Chunk>, SqlError> {
-        let mut next = Vec::with_capacity(last.len() + 1);
-        next.put_slice(last);
-        next.put_u8(0);
-        let next = Key::from(next);
-        if next >= self.watch.span().end {
+        let Some(rest) = self.watch.split_after(last) else {
             return Ok(None);
-        }
-        let rest = self.watch.split_off(next);
+        };
         let watch = std::mem::replace(&mut self.watch, rest);
         self.bytes = 0;
         self.builder.finish(watch).map(Some)
