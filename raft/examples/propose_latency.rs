@@ -1,7 +1,7 @@
 //! Measures what a proposal costs on a real directory: a single voter, one client and thirty-two.
 //!
 //! ```text
-//! cargo run --release -p pontoon-raft --example propose_latency -- <directory>
+//! cargo run --release -p pontoon-raft --example propose_latency -- <directory> [<spin us> [<here us>]]
 //! ```
 //! The bare figure is one write of the same size and one fdatasync, over and over, to allocated
 //! blocks of a file in the same directory.
@@ -130,16 +130,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let directory = std::env::args()
         .nth(1)
         .ok_or("usage: propose_latency <directory>")?;
-    let spin_us = std::env::args()
-        .nth(2)
-        .map_or(Ok(20), |text| text.parse())?;
+    let defaults = LogOptions::new(StoreId(1));
+    let number = |at: usize, default: u64| {
+        let text = std::env::args().nth(at);
+        text.map_or(Ok(default), |text| text.parse())
+    };
+    let spin_us = number(2, defaults.spin_us)?;
+    let here_us = number(3, defaults.here_us)?;
     let directory = Path::new(&directory);
     std::fs::create_dir_all(directory)?;
     let log_directory = directory.join("raftlog");
     let _ = std::fs::remove_dir_all(&log_directory);
     let options = LogOptions {
         spin_us,
-        ..LogOptions::new(StoreId(1))
+        here_us,
+        ..defaults
     };
     let begun = Instant::now();
     let log = RaftLog::open(&log_directory, options, Box::new(|error| panic!("{error}")))?;

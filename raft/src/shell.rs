@@ -70,3 +70,17 @@ pub(crate) fn spawn_task(
 ) -> tokio::task::JoinHandle<()> {
     tokio::spawn(task)
 }
+
+/// Runs what may block where that holds up no task: on a thread of its own, or in place on a
+/// runtime of a single thread, as in simulations. An error when it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::MultiThread => {
+            let task = tokio::task::spawn_blocking(body);
+            task.await.map_err(io::Error::other)
+        }
+        _ => Ok(body()),
+    }
+}

@@ -158,7 +158,11 @@ impl Run {
                     let LogPosition { term, index } = entry.position;
                     self.now[group].entries.insert(index, (term, bytes));
                 }
-                log.append(entries, done);
+                if self.rng.random_bool(0.3) {
+                    log.append_here(entries, done);
+                } else {
+                    log.append(entries, done);
+                }
             }
             50..60 => {
                 self.term += 1;
@@ -515,4 +519,52 @@ fn a_full_disk_that_gets_room_again_holds_the_log_and_loses_nothing() {
     disk.crash();
     let (_, logs) = open(&disk).unwrap();
     assert_eq!(read_back(&logs[0]).last().unwrap().index, 200);
+}
+
+#[test]
+fn a_caller_writes_what_fits_and_leaves_a_new_segment_to_the_thread() {
+    let disk = SimDisk::new(1);
+    let (log, logs) = open(&disk).unwrap();
+    let durable = Arc::new(AtomicUsize::new(0));
+    let append = |index: u64, bytes: usize| {
+        let payload = EntryPayload::Command(Bytes::from(vec![1; bytes]));
+        let entry = Entry {
+            position: LogPosition { term: 1, index },
+            payload,
+        };
+        let durable = Arc::clone(&durable);
+        let done = move |result: Result<(), crate::state_machine::StorageError>| {
+            result.unwrap();
+            durable.fetch_add(1, Ordering::SeqCst);
+        };
+        logs[0].append_here(vec![entry], Box::new(done));
+    };
+    disk.limit_space(0);
+    disk.room_returns_after(2);
+    let segments = log.stats().segments;
+    let mut index = 0;
+    while durable.load(Ordering::SeqCst) as u64 == index {
+        index += 1;
+        append(index, 1_000);
+        assert!(index < 100, "the segment never filled");
+    }
+    assert!(index > 10, "a caller wrote {} entries only", index - 1);
+    // The frame that did not fit is kept; what comes later waits behind it.
+    index += 1;
+    append(index, 10);
+    assert_eq!(durable.load(Ordering::SeqCst) as u64, index - 2);
+    assert_eq!(log.stats().segments, segments, "a caller began a segment");
+    log.pump();
+    assert_eq!(durable.load(Ordering::SeqCst) as u64, index);
+    assert_eq!(log.stats().segments, segments + 1);
+    index += 1;
+    append(index, 10);
+    assert_eq!(
+        durable.load(Ordering::SeqCst) as u64,
+        index,
+        "callers write again"
+    );
+    disk.crash();
+    let (_, logs) = open(&disk).unwrap();
+    assert_eq!(read_back(&logs[0]).entries.len() as u64, index);
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -28,6 +29,9 @@ pub struct LogOptions {
     pub cache_bytes_per_group: usize,
     /// How long the log thread looks for more to do before it sleeps, in microseconds.
     pub spin_us: u64,
+    /// [`GroupLog::append_here`] writes on the caller's thread while a write and its sync take
+    /// less than this, in microseconds; 0: never.
+    pub here_us: u64,
 }
 
 impl LogOptions {
@@ -38,6 +42,7 @@ impl LogOptions {
             segment_bytes: 16 << 20,
             cache_bytes_per_group: 1 << 20,
             spin_us: 20,
+            here_us: 400,
         }
     }
 }
@@ -64,6 +69,20 @@ pub(super) struct Queue {
     pub(super) stopped: bool,
 }
 
+/// Who sees to it that a command is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Urgency {
+    /// Whoever writes next: nobody waits for it.
+    None,
+    /// The log thread, now.
+    Thread,
+    /// The caller, by calling [`Shared::here`] next.
+    Caller,
+}
+
+/// Writes what is queued on the calling thread, or leaves it to the log thread and wakes that.
+pub(super) type WriteHere = Box<dyn Fn() + Send + Sync>;
+
 /// What the log thread and the callers share.
 pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
@@ -71,6 +90,12 @@ pub(super) struct Shared {
     pub(super) pending: AtomicBool,
     pub(super) wake: Condvar,
     pub(super) wake_task: Notify,
+    /// Not set where callers never write.
+    pub(super) here: OnceLock<WriteHere>,
+    /// What a write with its sync takes, in nanoseconds: the shorter of the last two, since a disk
+    /// is not slow for one hiccup.
+    pub(super) write_ns: AtomicU64,
+    last_write_ns: AtomicU64,
     pub(super) groups: RwLock<BTreeMap<GroupId, Arc<WalGroup>>>,
     /// Segment files by sequence.
     pub(super) files: RwLock<BTreeMap<u64, Arc<dyn DiskFile>>>,
@@ -86,6 +111,9 @@ impl Shared {
             pending: AtomicBool::new(false),
             wake: Condvar::new(),
             wake_task: Notify::new(),
+            here: OnceLock::new(),
+            write_ns: AtomicU64::new(0),
+            last_write_ns: AtomicU64::new(0),
             groups: RwLock::new(BTreeMap::new()),
             files: RwLock::new(BTreeMap::new()),
             failed: OnceLock::new(),
@@ -93,8 +121,8 @@ impl Shared {
         })
     }
 
-    /// Queues a command; wakes the log thread if somebody waits for it.
-    pub(super) fn push(&self, command: Command, urgent: bool) {
+    /// Queues a command; wakes the log thread if it is for that to write it now.
+    pub(super) fn push(&self, command: Command, urgency: Urgency) {
         if let Some(error) = self.failed.get() {
             return refuse(command, error);
         }
@@ -104,17 +132,32 @@ impl Shared {
             return refuse(command, &StorageError::new("raft log is closed"));
         }
         queue.commands.push(command);
-        if !urgent || queue.urgent {
+        if urgency == Urgency::None || queue.urgent {
             return;
         }
         queue.urgent = true;
         self.pending.store(true, Ordering::Release);
-        let asleep = queue.asleep;
         drop(queue);
-        if asleep {
+        if urgency == Urgency::Thread {
+            self.wake_writer();
+        }
+    }
+
+    /// Wakes the log thread if it sleeps. Invariant: whoever finds `queue.urgent` set and does not
+    /// write what is queued calls this, or has seen that somebody else holds the writer who has not
+    /// yet looked at the queue.
+    pub(super) fn wake_writer(&self) {
+        if self.queue.lock().asleep {
             self.wake.notify_one();
             self.wake_task.notify_one();
         }
+    }
+
+    /// Notes what a write with its sync took. Called by whoever holds the writer.
+    pub(super) fn note_write(&self, took: Duration) {
+        let took = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let before = self.last_write_ns.swap(took, Ordering::Relaxed);
+        self.write_ns.store(took.min(before), Ordering::Relaxed);
     }
 
     /// Reads an entry from its segment.
@@ -181,7 +224,10 @@ impl WalGroup {
     }
 
     fn note(&self, record: Record, dropped: Dropped, done: Option<Done>) {
-        let urgent = done.is_some();
+        let urgency = match done {
+            Some(_) => Urgency::Thread,
+            None => Urgency::None,
+        };
         self.shared.push(
             Command::Note {
                 group: self.id,
@@ -189,7 +235,30 @@ impl WalGroup {
                 dropped,
                 done,
             },
-            urgent,
+            urgency,
+        );
+    }
+
+    fn queue_append(&self, entries: Vec<Entry>, done: Done, urgency: Urgency) {
+        let Some(group) = self.this.upgrade() else {
+            return;
+        };
+        let mut index = self.index.lock();
+        if index.removed {
+            return done(Err(self.is_removed()));
+        }
+        if let Err(error) = index.append(&entries) {
+            drop(index);
+            return done(Err(error));
+        }
+        // Under the lock: the order of the queue is that of the index.
+        self.shared.push(
+            Command::Append {
+                group,
+                entries,
+                done,
+            },
+            urgency,
         );
     }
 
@@ -236,26 +305,17 @@ impl GroupLog for WalGroup {
     }
 
     fn append(&self, entries: Vec<Entry>, done: Done) {
-        let Some(group) = self.this.upgrade() else {
-            return;
-        };
-        let mut index = self.index.lock();
-        if index.removed {
-            return done(Err(self.is_removed()));
+        self.queue_append(entries, done, Urgency::Thread);
+    }
+
+    fn append_here(&self, entries: Vec<Entry>, done: Done) {
+        match self.shared.here.get() {
+            Some(write_here) => {
+                self.queue_append(entries, done, Urgency::Caller);
+                write_here();
+            }
+            None => self.append(entries, done),
         }
-        if let Err(error) = index.append(&entries) {
-            drop(index);
-            return done(Err(error));
-        }
-        // Under the lock: the order of the queue is that of the index.
-        self.shared.push(
-            Command::Append {
-                group,
-                entries,
-                done,
-            },
-            true,
-        );
     }
 
     fn save_vote(&self, vote: Vote, done: Done) {

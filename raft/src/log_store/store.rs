@@ -43,6 +43,16 @@ pub(super) enum Command {
     },
 }
 
+impl Command {
+    /// Bytes of its entries.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Append { entries, .. } => entries.iter().map(record::entry_length).sum(),
+            Self::Note { .. } => 0,
+        }
+    }
+}
+
 struct Segment {
     slot: u64,
     file: Arc<dyn DiskFile>,
@@ -61,6 +71,8 @@ struct Building {
     done: Vec<Done>,
     dropped: Vec<Dropped>,
     removed: Vec<GroupId>,
+    /// Its header is written for the place it goes to: nothing is added any more.
+    sealed: bool,
 }
 
 /// The writing side of the log.
@@ -85,6 +97,17 @@ pub(super) struct Store {
     marked: bool,
     /// A segment was begun since old ones were last looked at.
     compaction_due: bool,
+    /// Writes are timed, since callers may write.
+    measures: bool,
+}
+
+/// What writing the frame may wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Patience {
+    /// A new segment, and room on the disk.
+    Endless,
+    /// Nothing but the write and its sync.
+    None,
 }
 
 fn failed(action: &str, disk: &dyn Disk, name: &str) -> impl Fn(io::Error) -> StorageError + use<> {
@@ -149,6 +172,7 @@ impl Store {
             building: Building::default(),
             marked: false,
             compaction_due: false,
+            measures: options.here_us > 0,
         };
         match store.segments.get(&current) {
             // What a killed process wrote may not be on disk yet, and is about to be relied on.
@@ -167,6 +191,30 @@ impl Store {
     pub(super) fn run(&mut self, commands: Vec<Command>) -> Result<(), StorageError> {
         let mut commands = commands.into_iter();
         let outcome = self.write_all(&mut commands);
+        self.refuse_rest(outcome, commands)
+    }
+
+    /// Like [`Self::run`], but does nothing that may take long: false when there is no room in the
+    /// segment or on the disk; then the frame is kept and [`Self::run`] begins with it.
+    /// `commands` fit in one frame, and no frame is kept.
+    pub(super) fn run_here(&mut self, commands: Vec<Command>) -> Result<bool, StorageError> {
+        debug_assert!(!self.keeps_frame(), "a frame waits to be written");
+        let mut commands = commands.into_iter();
+        let filled = self.fill(&mut commands);
+        let outcome = filled.and_then(|()| self.flush(Patience::None));
+        self.refuse_rest(outcome, commands)
+    }
+
+    /// Whether a frame waits to be written by [`Self::run`].
+    pub(super) fn keeps_frame(&self) -> bool {
+        self.building.count > 0
+    }
+
+    fn refuse_rest<T>(
+        &mut self,
+        outcome: Result<T, StorageError>,
+        commands: impl Iterator<Item = Command>,
+    ) -> Result<T, StorageError> {
         if let Err(error) = &outcome {
             for done in std::mem::take(&mut self.building).done {
                 done(Err(error.clone()));
@@ -180,6 +228,19 @@ impl Store {
         &mut self,
         commands: &mut impl Iterator<Item = Command>,
     ) -> Result<(), StorageError> {
+        if self.keeps_frame() {
+            self.flush(Patience::Endless)?;
+        }
+        self.fill(commands)?;
+        self.flush(Patience::Endless)?;
+        if self.compaction_due {
+            self.compact()?;
+        }
+        Ok(())
+    }
+
+    /// Puts commands into the frame, writing it each time it is full.
+    fn fill(&mut self, commands: &mut impl Iterator<Item = Command>) -> Result<(), StorageError> {
         for command in commands {
             self.begin_frame();
             match command {
@@ -210,10 +271,6 @@ impl Store {
                 }
             }
         }
-        self.flush()?;
-        if self.compaction_due {
-            self.compact()?;
-        }
         Ok(())
     }
 
@@ -229,7 +286,7 @@ impl Store {
     fn put_entry(&mut self, group: &Arc<WalGroup>, entry: &Entry) -> Result<(), StorageError> {
         if self.buffer.len() > FRAME_BYTES {
             let last = self.building.done.pop();
-            let flushed = self.flush();
+            let flushed = self.flush(Patience::Endless);
             self.building.done.extend(last);
             flushed?;
             self.begin_frame();
@@ -250,25 +307,34 @@ impl Store {
         }
     }
 
-    /// Writes and syncs the frame, then completes what it holds.
-    fn flush(&mut self) -> Result<(), StorageError> {
+    /// Writes and syncs the frame, then completes what it holds; false when it had no patience and
+    /// keeps the frame.
+    fn flush(&mut self, patience: Patience) -> Result<bool, StorageError> {
         if self.building.count == 0 {
             let idle = std::mem::take(&mut self.building);
             idle.done.into_iter().for_each(|done| done(Ok(())));
-            return Ok(());
+            return Ok(true);
         }
-        if !self.fits(self.buffer.len()) {
-            self.begin_segment(self.buffer.len())?;
+        if !self.building.sealed {
+            if !self.fits(self.buffer.len()) {
+                if patience == Patience::None {
+                    return Ok(false);
+                }
+                self.begin_segment(self.buffer.len())?;
+            }
+            let seal = self.seal();
+            frame::finish(&mut self.buffer, 0, seal, self.lsn, self.building.count);
+            self.building.sealed = true;
         }
-        let seal = self.seal();
-        frame::finish(&mut self.buffer, 0, seal, self.lsn, self.building.count);
         let at = self.tail;
-        self.write_synced(at)?;
+        if !self.write_synced(at, patience)? {
+            return Ok(false);
+        }
         self.tail += self.buffer.len();
         self.lsn += self.building.count;
         self.marked = false;
         self.complete(at);
-        Ok(())
+        Ok(true)
     }
 
     fn complete(&mut self, at: usize) {
@@ -336,16 +402,28 @@ impl Store {
         self.tail >= HEAD && (end + HEADER) as u64 <= room
     }
 
-    fn write_synced(&self, at: usize) -> Result<(), StorageError> {
+    /// False when there is no room on the disk, and no patience.
+    fn write_synced(&self, at: usize, patience: Patience) -> Result<bool, StorageError> {
         let Some(segment) = self.segments.get(&self.current) else {
             return Err(StorageError::new("raft log has no segment"));
         };
-        let name = slot_name(segment.slot);
-        let written = self.with_room(|| {
+        let begun = self.measures.then(crate::shell::now);
+        let attempt = || {
             segment.file.write_at(at as u64, &self.buffer)?;
             segment.file.sync()
-        });
-        written.map_err(failed("write", &*self.disk, &name))
+        };
+        let written = match patience {
+            Patience::Endless => self.with_room(attempt),
+            Patience::None => attempt(),
+        };
+        if patience == Patience::None && written.as_ref().is_err_and(out_of_room) {
+            return Ok(false);
+        }
+        written.map_err(|error| failed("write", &*self.disk, &slot_name(segment.slot))(error))?;
+        if let Some(begun) = begun {
+            self.shared.note_write(begun.elapsed());
+        }
+        Ok(true)
     }
 
     /// Does what needs room on the disk, again and again while there is none.
@@ -457,7 +535,7 @@ impl Store {
             },
         );
         self.current = sequence;
-        self.write_synced(0)?;
+        self.write_synced(0, Patience::Endless)?;
         self.tail = self.buffer.len();
         self.lsn += count;
         self.buffer = pending;
@@ -536,7 +614,7 @@ impl Store {
                 self.put_entry(&group, &entry)?;
             }
         }
-        self.flush()
+        self.flush(Patience::Endless).map(|_| ())
     }
 
     /// Shows that the log ends here on purpose; not synced. Called when there is nothing to do.

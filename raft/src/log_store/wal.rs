@@ -3,6 +3,11 @@
 //! On a real disk one thread takes everything that is queued, writes it, syncs once and completes
 //! it; while it syncs, the next batch gathers. There is no timer: the sync is the window. In a
 //! simulation a task of the paused runtime does the same.
+//!
+//! While the disk is quick and nobody writes, a caller that asks for it writes what is queued on
+//! its own thread ([`GroupLog::append_here`]), as the thread would have: the writer is behind a
+//! lock, the queue is taken under that lock, so batches are written in the order of the queue
+//! whoever writes them. What could take long (a new segment, a full disk) is left to the thread.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +24,7 @@ use super::index::{Dropped, GroupIndex};
 use super::manifest::{self, Manifest};
 use super::record::{GroupMeta, Record};
 use super::recover::{Recovered, recover};
-use super::shared::{LogOptions, Shared, WalGroup, refuse};
+use super::shared::{LogOptions, Queue, Shared, Urgency, WalGroup, refuse};
 use super::sim_disk::SimDisk;
 use super::spares::{Spare, Spares};
 use super::store::{Command, Store};
@@ -42,6 +47,12 @@ struct Writer {
     on_failure: Option<OnLogFailure>,
 }
 
+/// How long the log has nothing to do before its end is marked.
+const MARK_AFTER: Duration = Duration::from_millis(200);
+/// A caller writes no more commands, and no more bytes of entries, than these at once.
+const HERE_COMMANDS_MAX: usize = 64;
+const HERE_BYTES_MAX: usize = 256 << 10;
+
 impl RaftLog {
     /// Opens the log in `directory`, creating it when there is none, and starts its thread.
     /// `on_failure` is called when a write or sync has failed: the process should end then.
@@ -57,6 +68,7 @@ impl RaftLog {
         })?;
         let nonce = crate::shell::entropy_seed();
         let log = Self::on_disk(disk, options, nonce, true, on_failure)?;
+        log.let_callers_write(options);
         let (shared, writer) = (Arc::clone(&log.shared), Arc::clone(&log.writer));
         let spin = Duration::from_micros(options.spin_us);
         let thread = crate::shell::spawn_thread("raftlog", move || work(&shared, &writer, spin));
@@ -76,6 +88,11 @@ impl RaftLog {
         options: LogOptions,
         sync_time: Duration,
     ) -> Result<Arc<Self>, LogOpenError> {
+        // Nobody but the task writes: a sync takes simulated time.
+        let options = LogOptions {
+            here_us: 0,
+            ..options
+        };
         let log = Self::on_disk(disk.attach(), options, 1, false, Box::new(|_| {}))?;
         let (shared, writer) = (Arc::clone(&log.shared), Arc::clone(&log.writer));
         shared.queue.lock().asleep = true;
@@ -83,7 +100,7 @@ impl RaftLog {
             loop {
                 shared.wake_task.notified().await;
                 tokio::time::sleep(sync_time).await;
-                if !write_queued(&shared, &mut writer.lock()) {
+                if !write_and_mark(&shared, &mut writer.lock()) {
                     return;
                 }
             }
@@ -132,6 +149,23 @@ impl RaftLog {
             thread: Mutex::new(None),
         }))
     }
+
+    /// Makes [`GroupLog::append_here`] write on the caller's thread.
+    fn let_callers_write(&self, options: LogOptions) {
+        if options.here_us == 0 {
+            return;
+        }
+        let limit = options.here_us.saturating_mul(1_000);
+        let shared = Arc::downgrade(&self.shared);
+        let writer = Arc::downgrade(&self.writer);
+        let here = move || {
+            if let (Some(shared), Some(writer)) = (shared.upgrade(), writer.upgrade()) {
+                write_here(&shared, &writer, limit);
+            }
+        };
+        // Set once, by the log that made it.
+        let _ = self.shared.here.set(Box::new(here));
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +175,9 @@ impl RaftLog {
         disk: &SimDisk,
         options: LogOptions,
     ) -> Result<Arc<Self>, LogOpenError> {
-        Self::on_disk(disk.attach(), options, 1, false, Box::new(|_| {}))
+        let log = Self::on_disk(disk.attach(), options, 1, false, Box::new(|_| {}))?;
+        log.let_callers_write(options);
+        Ok(log)
     }
 
     /// Lets the log of a group begin at any index, as openraft's test suite does.
@@ -153,7 +189,7 @@ impl RaftLog {
 
     /// Writes what is queued.
     pub(super) fn pump(&self) {
-        write_queued(&self.shared, &mut self.writer.lock());
+        write_and_mark(&self.shared, &mut self.writer.lock());
     }
 }
 
@@ -199,45 +235,122 @@ fn work(shared: &Shared, writer: &Mutex<Writer>, spin: Duration) {
         while !shared.pending.load(Ordering::Acquire) && begun.elapsed() < spin {
             std::hint::spin_loop();
         }
-        {
-            let mut queue = shared.queue.lock();
-            while !queue.urgent && !queue.stopped {
-                queue.asleep = true;
-                shared.wake.wait(&mut queue);
-            }
-            queue.asleep = false;
+        while !wait_for_work(shared) {
+            mark_end(shared, &mut writer.lock());
         }
-        if !write_queued(shared, &mut writer.lock()) {
+        let mut writer = writer.lock();
+        if !write_queued(shared, &mut writer) {
+            mark_end(shared, &mut writer);
             return;
+        }
+    }
+}
+
+/// Sleeps until there is something to write or the log is closed; false when there was nothing to
+/// do for a while.
+fn wait_for_work(shared: &Shared) -> bool {
+    let mut queue = shared.queue.lock();
+    while !queue.urgent && !queue.stopped {
+        queue.asleep = true;
+        if shared.wake.wait_for(&mut queue, MARK_AFTER).timed_out() {
+            break;
+        }
+    }
+    queue.asleep = false;
+    queue.urgent || queue.stopped
+}
+
+/// Writes what is queued on this thread if that is quick; else wakes the log thread for it.
+fn write_here(shared: &Shared, writer: &Mutex<Writer>, limit_ns: u64) {
+    let written = shared.write_ns.load(Ordering::Relaxed) <= limit_ns
+        && writer
+            .try_lock()
+            .is_some_and(|mut writer| try_write(shared, &mut writer));
+    if !written {
+        shared.wake_writer();
+    }
+}
+
+/// Writes what is queued unless that may take long; false when something is left to write.
+fn try_write(shared: &Shared, writer: &mut Writer) -> bool {
+    if writer.store.keeps_frame() {
+        return false;
+    }
+    let batch = {
+        let mut queue = shared.queue.lock();
+        if queue.stopped || !is_small(&queue) {
+            return false;
+        }
+        take(shared, &mut queue)
+    };
+    let outcome = write(shared, writer, batch, Store::run_here);
+    if outcome == Some(false) {
+        shared.queue.lock().urgent = true;
+        shared.pending.store(true, Ordering::Release);
+        return false;
+    }
+    true
+}
+
+fn is_small(queue: &Queue) -> bool {
+    queue.commands.len() <= HERE_COMMANDS_MAX
+        && queue.commands.iter().map(Command::bytes).sum::<usize>() <= HERE_BYTES_MAX
+}
+
+fn take(shared: &Shared, queue: &mut Queue) -> Vec<Command> {
+    queue.urgent = false;
+    shared.pending.store(false, Ordering::Release);
+    std::mem::take(&mut queue.commands)
+}
+
+/// Writes a batch as `run` says; `None` when the log has failed.
+fn write<T>(
+    shared: &Shared,
+    writer: &mut Writer,
+    batch: Vec<Command>,
+    run: impl FnOnce(&mut Store, Vec<Command>) -> Result<T, StorageError>,
+) -> Option<T> {
+    let Writer { store, on_failure } = writer;
+    if let Some(error) = shared.failed.get() {
+        batch.into_iter().for_each(|command| refuse(command, error));
+        return None;
+    }
+    match run(store, batch) {
+        Ok(done) => Some(done),
+        Err(error) => {
+            tracing::error!(%error, "raft log failed");
+            let _ = shared.failed.set(error.clone());
+            if let Some(on_failure) = on_failure.take() {
+                on_failure(&error);
+            }
+            None
         }
     }
 }
 
 /// Writes what is queued; false when the log is closed and the queue empty.
 fn write_queued(shared: &Shared, writer: &mut Writer) -> bool {
-    let Writer { store, on_failure } = writer;
     let (batch, stopped) = {
         let mut queue = shared.queue.lock();
-        queue.urgent = false;
-        shared.pending.store(false, Ordering::Release);
-        (std::mem::take(&mut queue.commands), queue.stopped)
+        (take(shared, &mut queue), queue.stopped)
     };
-    if let Some(error) = shared.failed.get() {
-        batch.into_iter().for_each(|command| refuse(command, error));
-        return !stopped;
-    }
-    if let Err(error) = store.run(batch) {
-        tracing::error!(%error, "raft log failed");
-        let _ = shared.failed.set(error.clone());
-        if let Some(on_failure) = on_failure.take() {
-            on_failure(&error);
-        }
-        return !stopped;
-    }
-    if !shared.pending.load(Ordering::Acquire) {
-        store.mark();
-    }
+    write(shared, writer, batch, Store::run);
     !stopped
+}
+
+/// Like [`write_queued`], and marks the end of the log when nothing has come meanwhile.
+fn write_and_mark(shared: &Shared, writer: &mut Writer) -> bool {
+    let goes_on = write_queued(shared, writer);
+    mark_end(shared, writer);
+    goes_on
+}
+
+/// Marks the end of the log when nothing waits to be written behind it.
+fn mark_end(shared: &Shared, writer: &mut Writer) {
+    let nothing_waits = !shared.pending.load(Ordering::Acquire) && !writer.store.keeps_frame();
+    if nothing_waits && shared.failed.get().is_none() {
+        writer.store.mark();
+    }
 }
 
 impl LogEngine for RaftLog {
@@ -280,7 +393,7 @@ impl LogEngine for RaftLog {
                 dropped,
                 done: None,
             },
-            false,
+            Urgency::None,
         );
         Ok(opened)
     }
@@ -306,7 +419,7 @@ impl LogEngine for RaftLog {
                 dropped,
                 done: Some(done),
             },
-            true,
+            Urgency::Thread,
         );
     }
 
@@ -330,7 +443,7 @@ impl LogEngine for RaftLog {
             // It panicked if it is not there: then the process is ending anyway.
             let _ = thread.join();
         } else {
-            write_queued(&self.shared, &mut self.writer.lock());
+            write_and_mark(&self.shared, &mut self.writer.lock());
         }
     }
 }
