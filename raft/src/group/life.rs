@@ -11,6 +11,7 @@ use super::leadership::LeaderCell;
 use super::log::LogAdapter;
 use super::machine::{Machine, MachineFactory};
 use super::network::Network;
+use super::together::gathered;
 use super::types::{Instant, Raft, seeded};
 use crate::error::OpenError;
 use crate::ids::{GroupId, ReplicaId};
@@ -140,7 +141,7 @@ impl GroupInner {
         let raft_config = Arc::clone(&self.wiring.raft_config);
         let new = Raft::new(self.me.replica.0, raft_config, network, adapter, machine);
         let fatal = |error: String| StorageError::new(format!("group {}: {error}", self.id));
-        let raft = seeded(self.wiring.next_seed(), new)
+        let raft = gathered(seeded(self.wiring.next_seed(), new))
             .await
             .map_err(|error| fatal(error.to_string()))?;
         running.store(true, Ordering::Release);

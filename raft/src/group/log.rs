@@ -12,12 +12,13 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use tokio::sync::oneshot;
 
 use super::convert;
-use super::leadership::LeaderCell;
+use super::leadership::{CellView, LeaderCell};
+use super::together;
 use super::types::{LogId, RaftEntry, RaftVote, Types};
 use crate::codec::Malformed;
 use crate::log_store::GroupLog;
 use crate::membership::Membership;
-use crate::state_machine::EntryPayload;
+use crate::state_machine::{EntryPayload, StorageError};
 
 /// Most bytes of entries read at once for replication; openraft asks again for the rest.
 const REPLICATION_BYTES_MAX: usize = 2 << 20;
@@ -124,10 +125,18 @@ impl RaftLogStorage<Types> for LogAdapter {
                     .on_membership_appended(entry.position.index, &membership);
             }
         }
-        self.log.append(
-            entries,
-            Box::new(move |result| callback.io_completed(result.map_err(io::Error::from))),
-        );
+        let done = move |result: Result<(), StorageError>| {
+            callback.io_completed(result.map_err(io::Error::from));
+        };
+        // A sole voter has nothing to do before its entries are durable; a leader of others sends
+        // them meanwhile.
+        if matches!(self.cell.view(), CellView::Sole(_)) {
+            self.log.append_here(entries, Box::new(done));
+            // To the one who tells the core that they are: it then hears of it right after this.
+            together::give_way().await;
+        } else {
+            self.log.append(entries, Box::new(done));
+        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! openraft's state machine on top of a [`StateMachine`].
 //!
 //! Applying: what openraft hands over is gathered up to a bound and applied as one batch. A batch
-//! of which the state machine says that it will not block is applied in place; any other where
-//! blocking is allowed ([`tokio::task::block_in_place`] on a multi-threaded runtime).
+//! of which the state machine says that it will not block is applied in place; any other on a
+//! thread for blocking work, since the core shares this task ([`super::together`]).
 //!
 //! Snapshots: building one returns metadata only, namely the position that is durable, since the
 //! state machine keeps its data; data is read when a peer needs it. That is what allows the log
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use parking_lot::Mutex;
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::convert;
@@ -112,48 +111,39 @@ impl Machine {
         }
     }
 
-    fn apply_batch(
+    /// Applies `entries`, answers those who wait, and leaves `entries` empty.
+    async fn apply_batch(
         &self,
-        entries: &[Entry],
+        entries: &mut Vec<Entry>,
         responders: Vec<Option<Responder>>,
         bytes: usize,
     ) -> Result<(), io::Error> {
-        let Some(last) = entries.last() else {
+        let Some(last) = entries.last().map(|entry| entry.position) else {
             return Ok(());
         };
-        let mut inner = self.inner.lock();
-        let blocks = inner.machine.apply_may_block(entries.len(), bytes);
-        let mut apply = || inner.machine.apply(entries);
-        let mut guarded = || catch_unwind(AssertUnwindSafe(&mut apply));
-        let applied = if blocks {
-            blocking(&mut guarded)
+        let inner = Arc::clone(&self.inner);
+        let blocks = inner.lock().machine.apply_may_block(entries.len(), bytes);
+        let outcome = if blocks {
+            let moved = std::mem::take(entries);
+            crate::shell::blocking(move || inner.lock().apply(&moved)).await
         } else {
-            guarded()
+            let outcome = inner.lock().apply(entries);
+            entries.clear();
+            Ok(outcome)
         };
-        let Ok(replies) = applied else {
+        let Ok(Some(applied)) = outcome else {
             // openraft would notice with the next command only, and the group hang until then.
             self.panicked.store(true, Ordering::Release);
             return Err(io::Error::other("state machine panicked"));
         };
-        let replies = replies?;
-        if replies.len() != entries.len() {
-            return Err(io::Error::other(format!(
-                "state machine gave {} replies to {} entries",
-                replies.len(),
-                entries.len()
-            )));
+        let Applied {
+            replies,
+            memberships,
+        } = applied?;
+        for membership in &memberships {
+            self.cell.on_membership_applied(membership);
         }
-        inner.applied = Some(last.position);
-        for entry in entries {
-            if let EntryPayload::Membership(bytes) = &entry.payload {
-                let membership = Membership::decode(bytes).map_err(io::Error::other)?;
-                self.cell.on_membership_applied(&membership);
-                inner.memberships.push_back(membership);
-            }
-        }
-        drop(inner);
-        self.cell
-            .on_applied(last.position.term, last.position.index);
+        self.cell.on_applied(last.term, last.index);
         for (responder, reply) in responders.into_iter().zip(replies) {
             if let Some(responder) = responder {
                 responder.send(CommandReply(reply));
@@ -163,7 +153,50 @@ impl Machine {
     }
 }
 
+/// What came of a batch of entries.
+struct Applied {
+    /// One for each entry.
+    replies: Vec<Bytes>,
+    memberships: Vec<Membership>,
+}
+
 impl Inner {
+    /// Applies a batch; `None` when the state machine panicked.
+    fn apply(&mut self, entries: &[Entry]) -> Option<Result<Applied, io::Error>> {
+        let machine = &mut self.machine;
+        let replies = catch_unwind(AssertUnwindSafe(|| machine.apply(entries))).ok()?;
+        Some(self.note_applied(entries, replies))
+    }
+
+    fn note_applied(
+        &mut self,
+        entries: &[Entry],
+        replies: Result<Vec<Bytes>, StorageError>,
+    ) -> Result<Applied, io::Error> {
+        let replies = replies?;
+        if replies.len() != entries.len() {
+            return Err(io::Error::other(format!(
+                "state machine gave {} replies to {} entries",
+                replies.len(),
+                entries.len()
+            )));
+        }
+        self.applied = entries
+            .last()
+            .map_or(self.applied, |last| Some(last.position));
+        let mut memberships = Vec::new();
+        for entry in entries {
+            if let EntryPayload::Membership(bytes) = &entry.payload {
+                memberships.push(Membership::decode(bytes).map_err(io::Error::other)?);
+            }
+        }
+        self.memberships.extend(memberships.iter().cloned());
+        Ok(Applied {
+            replies,
+            memberships,
+        })
+    }
+
     /// The durable position with the membership as of it.
     fn durable(&mut self) -> Meta {
         let durable = self.machine.durable_applied();
@@ -182,14 +215,6 @@ fn meta(position: Option<LogPosition>, membership: Option<&Membership>) -> Meta 
     Meta {
         last_log_id: position.map(convert::log_id),
         last_membership,
-    }
-}
-
-/// Runs what may block, without holding up the other tasks of this thread where that can be done.
-fn blocking<T>(body: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(body),
-        _ => body(),
     }
 }
 
@@ -223,12 +248,12 @@ impl RaftStateMachine<Types> for Machine {
             entries.push(entry);
             responders.push(responder);
             if entries.len() >= BATCH_ENTRIES_MAX || bytes >= BATCH_BYTES_MAX {
-                self.apply_batch(&entries, std::mem::take(&mut responders), bytes)?;
-                entries.clear();
+                let answers = std::mem::take(&mut responders);
+                self.apply_batch(&mut entries, answers, bytes).await?;
                 bytes = 0;
             }
         }
-        self.apply_batch(&entries, responders, bytes)
+        self.apply_batch(&mut entries, responders, bytes).await
     }
 
     async fn try_create_snapshot_builder(&mut self, _force: bool) -> Option<Builder> {
@@ -269,15 +294,18 @@ impl RaftStateMachine<Types> for Machine {
         if let Some(position) = position {
             self.expect_snapshot(position).await?;
         }
-        let mut inner = self.inner.lock();
-        blocking(|| {
+        let inner = Arc::clone(&self.inner);
+        let memberships = VecDeque::from([membership.clone()]);
+        let install = move || {
+            let mut inner = inner.lock();
             inner
                 .machine
-                .install_snapshot(state, &mut || Ok(chunks.pop_front()))
-        })?;
-        inner.applied = position;
-        inner.memberships = VecDeque::from([membership.clone()]);
-        drop(inner);
+                .install_snapshot(state, &mut || Ok(chunks.pop_front()))?;
+            inner.applied = position;
+            inner.memberships = memberships;
+            Ok::<_, StorageError>(())
+        };
+        crate::shell::blocking(install).await??;
         self.cell.on_membership_applied(&membership);
         if let Some(position) = position {
             self.cell.on_applied(position.term, position.index);

@@ -20,6 +20,7 @@ mod runtime;
 mod serve;
 #[cfg(test)]
 mod suite_test;
+mod together;
 mod types;
 mod watch;
 

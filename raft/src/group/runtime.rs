@@ -2,21 +2,27 @@
 //!
 //! Random draws come from seeds ([`super::types::seeded`]) and watch channels wake in order
 //! ([`super::watch`]). On a paused single-threaded tokio runtime nothing else is left to chance.
+//! The tasks of one core are one task of tokio ([`super::together`]).
 
 use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
-use openraft_rt::{AsyncRuntime, OptionalSend};
+use openraft_rt::{AsyncRuntime, Instant as _, OptionalSend};
 
+use super::together::{self, TaskError, TaskHandle};
 use super::watch::OrderedWatch;
+
+/// Waits shorter than this are none: tokio's timer counts whole milliseconds and rounds up, while
+/// openraft asks for a microsecond between two notices of finished I/O.
+const SHORTEST_WAIT: Duration = Duration::from_micros(100);
 
 /// Tokio with watch channels that wake in order.
 #[derive(Debug)]
 pub(crate) struct OrderedTokio(TokioRuntime);
 
 impl AsyncRuntime for OrderedTokio {
-    type JoinError = <TokioRuntime as AsyncRuntime>::JoinError;
-    type JoinHandle<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::JoinHandle<T>;
+    type JoinError = TaskError;
+    type JoinHandle<T: OptionalSend + 'static> = TaskHandle<T>;
     type Sleep = <TokioRuntime as AsyncRuntime>::Sleep;
     type Instant = <TokioRuntime as AsyncRuntime>::Instant;
     type TimeoutError = <TokioRuntime as AsyncRuntime>::TimeoutError;
@@ -33,7 +39,7 @@ impl AsyncRuntime for OrderedTokio {
         T: Future + OptionalSend + 'static,
         T::Output: OptionalSend + 'static,
     {
-        TokioRuntime::spawn(future)
+        together::spawn(future)
     }
 
     fn sleep(duration: Duration) -> Self::Sleep {
@@ -41,6 +47,11 @@ impl AsyncRuntime for OrderedTokio {
     }
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
+        let now = Self::Instant::now();
+        if deadline > now && deadline - now < SHORTEST_WAIT {
+            // So long ago that it is over however it is rounded.
+            return TokioRuntime::sleep_until(now - Duration::from_millis(2));
+        }
         TokioRuntime::sleep_until(deadline)
     }
 
@@ -59,7 +70,7 @@ impl AsyncRuntime for OrderedTokio {
     }
 
     fn is_panic(join_error: &Self::JoinError) -> bool {
-        TokioRuntime::is_panic(join_error)
+        join_error.is_panic()
     }
 
     fn thread_rng() -> Self::ThreadLocalRng {
