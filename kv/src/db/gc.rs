@@ -1,6 +1,7 @@
 //! Garbage collection as a background job: moves the safe point of the ranges that this node
 //! leads, and removes what lies below the safe point from every replica on this node.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const STEP_ENTRIES: usize = 512;
 /// Runs for as long as the node lives.
 pub(super) async fn keep_clean(node: Weak<Node>) {
     // The number of changes of each range at its last pass.
-    let mut passed = [0, 0];
+    let mut passed = BTreeMap::new();
     loop {
         let Some(strong) = node.upgrade() else { return };
         let every = Duration::from_millis(strong.config.gc_interval_ms.max(1));
@@ -31,12 +32,19 @@ pub(super) async fn keep_clean(node: Weak<Node>) {
         if strong.room.is_tight() {
             continue;
         }
-        for (replica, passed) in strong.replicas().into_iter().zip(&mut passed) {
+        let replicas = strong.replicas();
+        let held: BTreeSet<u64> = replicas
+            .iter()
+            .map(|replica| replica.state().range)
+            .collect();
+        passed.retain(|range, _| held.contains(range));
+        for replica in replicas {
+            let passed = passed.entry(replica.state().range).or_insert(0);
             let changes = replica.state().changes.load(Ordering::Acquire);
             if changes == *passed {
                 continue;
             }
-            if let Err(error) = strong.collect(replica).await {
+            if let Err(error) = strong.collect(&replica).await {
                 tracing::debug!(%error, "garbage collection has to wait");
             }
             // The safe point itself is a change.

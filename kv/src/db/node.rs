@@ -1,13 +1,14 @@
 //! [`Node`]: assembly and life of what a node holds of the store.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pontoon_raft::{
-    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, MembershipError, OpenError, Peer,
-    StateMachine, StorageError, Transport,
+    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, LogPosition, MembershipError,
+    OpenError, Peer, StateMachine, StorageError, Transport,
 };
 use tokio::task::JoinHandle;
 
@@ -19,7 +20,7 @@ use crate::error::Error;
 use crate::keys;
 use crate::oracle::TimestampSource;
 use crate::range::{
-    CommitRequest, Descriptor, RangeMachine, RangeState, Replica, WriteEntry, Writes,
+    CommitRequest, Descriptor, HeldRanges, RangeMachine, RangeState, Replica, WriteEntry, Writes,
 };
 use crate::shell::{DataDirectory, Runtime};
 use crate::storage::{Engine, Reserve, Room, Volume};
@@ -51,7 +52,7 @@ pub struct NodeParts {
     pub events: Arc<dyn HostEvents>,
     /// All randomness of the node comes from it.
     pub seed: u64,
-    /// The replica on this node; the same for both ranges.
+    /// The replica on this node of the two ranges that a cluster begins with.
     pub me: Peer,
     /// The members to found new ranges with. Only one node of a new cluster has them; the others
     /// wait to be told.
@@ -68,8 +69,8 @@ pub struct Node {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) host: Host,
     pub(crate) runtime: Runtime,
-    pub(crate) system: Replica,
-    pub(crate) user: Replica,
+    pub(crate) system: Arc<Replica>,
+    pub(crate) ranges: HeldRanges,
     pub(crate) oracle: Arc<OracleService>,
     pub(crate) timestamps: Arc<dyn TimestampSource>,
     pub(crate) active: ActiveTxns,
@@ -106,7 +107,7 @@ async fn open_replica(
     runtime: &Runtime,
     room: &Arc<Room>,
     (range, span): (u64, Span),
-) -> Result<Replica, Error> {
+) -> Result<Arc<Replica>, Error> {
     let descriptor = Descriptor {
         range,
         generation: 1,
@@ -136,7 +137,10 @@ async fn open_replica(
     }
     let patience = Duration::from_millis(parts.config.patience_ms);
     let room = Arc::clone(room);
-    Ok(Replica::new(group, state, runtime.clone(), patience, room))
+    let runtime = runtime.clone();
+    Ok(Arc::new(Replica::new(
+        group, state, runtime, patience, room,
+    )))
 }
 
 impl Node {
@@ -167,7 +171,10 @@ impl Node {
         let system = open_replica(&host, &parts, &runtime, &room, system).await?;
         let user = (USER_RANGE, keys::user_span());
         let user = open_replica(&host, &parts, &runtime, &room, user).await?;
-        let oracle = OracleService::new(system.clone(), Arc::clone(&parts.clock));
+        let ranges = HeldRanges::default();
+        ranges.insert(Arc::clone(&system));
+        ranges.insert(user);
+        let oracle = OracleService::new(Arc::clone(&system), Arc::clone(&parts.clock));
         let timestamps: Arc<dyn TimestampSource> = match &parts.timestamps {
             Some(wrap) => wrap(Arc::clone(&oracle)),
             None => Arc::clone(&oracle) as Arc<dyn TimestampSource>,
@@ -178,7 +185,7 @@ impl Node {
             host,
             runtime: runtime.clone(),
             system,
-            user,
+            ranges,
             oracle: Arc::clone(&oracle),
             timestamps,
             active: ActiveTxns::default(),
@@ -212,24 +219,20 @@ impl Node {
         &self.oracle
     }
 
-    /// The replicas on this node.
-    pub fn replicas(&self) -> [&Replica; 2] {
-        [&self.system, &self.user]
+    /// The replicas on this node, in the order of their keys.
+    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.ranges.all()
     }
 
     /// The replica that holds `key`.
-    pub(crate) fn route(&self, key: &[u8]) -> Result<&Replica, Error> {
-        let found = self
-            .replicas()
-            .into_iter()
-            .find(|replica| replica.state().contains(key));
-        found.ok_or_else(|| Error::Unavailable {
+    pub(crate) fn route(&self, key: &[u8]) -> Result<Arc<Replica>, Error> {
+        self.ranges.at(key).ok_or_else(|| Error::Unavailable {
             message: "no range holds the key".into(),
         })
     }
 
     /// The replica that holds all of `span`.
-    pub(crate) fn route_span(&self, span: &Span) -> Result<&Replica, Error> {
+    pub(crate) fn route_span(&self, span: &Span) -> Result<Arc<Replica>, Error> {
         let replica = self.route(&span.start)?;
         if span.end > replica.state().descriptor().span.end {
             let message = "a span over several ranges is not supported yet".into();
@@ -240,13 +243,13 @@ impl Node {
 
     /// Makes what is applied survive a power failure, and says so to the Raft groups.
     pub(crate) async fn persist(&self) -> Result<(), Error> {
-        let positions = self
-            .replicas()
-            .map(|replica| replica.state().applied().position);
+        let replicas = self.replicas();
+        let applied = |replica: &Arc<Replica>| replica.state().applied().position;
+        let positions: Vec<_> = replicas.iter().map(applied).collect();
         let engine = Arc::clone(&self.engine);
         let synced = self.runtime.blocking(move || engine.persist()).await;
         synced.unwrap_or(Ok(()))?;
-        for (replica, position) in self.replicas().into_iter().zip(positions) {
+        for (replica, position) in replicas.into_iter().zip(positions) {
             replica.state().set_durable(position);
         }
         Ok(())
@@ -333,13 +336,16 @@ impl Drop for Node {
 }
 
 async fn keep_durable(node: std::sync::Weak<Node>) {
-    let mut last = [None, None];
+    let mut last = BTreeMap::new();
     loop {
         let Some(strong) = node.upgrade() else { return };
         let (runtime, every) = (strong.runtime.clone(), strong.config.persist_interval_ms);
-        let now = strong
-            .replicas()
-            .map(|replica| replica.state().applied().position);
+        let replicas = strong.replicas();
+        let applied = replicas.iter().map(|replica| {
+            let state = replica.state();
+            (state.range, state.applied().position)
+        });
+        let now: BTreeMap<u64, Option<LogPosition>> = applied.collect();
         if now != last {
             match strong.persist().await {
                 Ok(()) => last = now,

@@ -15,7 +15,7 @@ use crate::timestamp::Timestamp;
 
 /// Hands out timestamps while this node leads range 1.
 pub struct OracleService {
-    replica: Replica,
+    replica: Arc<Replica>,
     window: Window,
     clock: Arc<dyn Clock>,
     /// One refill at a time.
@@ -27,7 +27,7 @@ pub struct OracleService {
 
 impl OracleService {
     /// A service over a replica of range 1.
-    pub fn new(replica: Replica, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub fn new(replica: Arc<Replica>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
             replica,
             window: Window::default(),

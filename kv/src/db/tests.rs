@@ -81,7 +81,7 @@ async fn a_directory_whose_log_was_purged_is_reopened() {
     let mut rows = 0;
     for _ in 0..2 {
         let db = Db::open(directory.path(), config.clone()).await.unwrap();
-        let purged = || db.node().user.group().status().purged;
+        let purged = || db.node().replicas()[1].group().status().purged;
         let before = purged();
         let wide = "v".repeat(50_000);
         while purged() == before {
@@ -190,7 +190,7 @@ async fn garbage_goes_and_what_is_read_stays() {
     let past = put(&db, "k", Some("3")).await;
     put(&db, "k", None).await;
     let node = db.node();
-    let user = node.replicas()[1];
+    let user = &node.replicas()[1];
     assert_eq!(
         node.collect(user).await.unwrap(),
         1,

@@ -19,6 +19,7 @@
 mod command;
 mod descriptor;
 mod evaluate;
+mod held;
 mod machine;
 mod recent;
 mod replica;
@@ -29,6 +30,7 @@ mod watch;
 pub use command::{Body, Command, Outcome};
 pub use descriptor::Descriptor;
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
+pub use held::HeldRanges;
 pub use machine::RangeMachine;
 pub use replica::Replica;
 pub use state::RangeState;

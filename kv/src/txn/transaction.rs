@@ -147,7 +147,7 @@ impl Txn {
         })
     }
 
-    fn replica(&self, key: &[u8]) -> Result<&Replica, Error> {
+    fn replica(&self, key: &[u8]) -> Result<Arc<Replica>, Error> {
         self.inner.node.route(key)
     }
 
@@ -544,7 +544,7 @@ impl Txn {
     /// The range that holds every key written and all that is to be validated.
     ///
     /// Invariant: a read is validated in the range that holds it, or the commit is refused.
-    fn sole_range(&self, writes: &Writes, reads: &[ReadEntry]) -> Result<&Replica, Error> {
+    fn sole_range(&self, writes: &Writes, reads: &[ReadEntry]) -> Result<Arc<Replica>, Error> {
         let (Some((first, _)), Some((last, _))) =
             (writes.first_key_value(), writes.last_key_value())
         else {
