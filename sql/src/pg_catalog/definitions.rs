@@ -1,5 +1,6 @@
 //! SQL text of definitions, in PostgreSQL's layout.
 
+use super::pretty::pretty;
 use crate::catalog::desc::{CheckDesc, ColumnDesc, IndexDesc, IndexKind, TableDesc};
 use crate::parse::keywords;
 
@@ -102,10 +103,15 @@ pub(super) fn key_constraint(table: &TableDesc, index: &IndexDesc) -> String {
     format!("{what} ({}){}", keys.join(", "), included(table, index))
 }
 
-/// A CHECK; operators stand in parentheses in its canonical text already.
-pub(super) fn check_constraint(check: &CheckDesc) -> String {
+/// A CHECK; operators stand in parentheses in its canonical text already, and in its pretty form
+/// where they must.
+pub(super) fn check_constraint(check: &CheckDesc, is_pretty: bool) -> String {
     let valid = if check.not_valid { " NOT VALID" } else { "" };
-    format!("CHECK ({}){valid}", check.expr)
+    if is_pretty {
+        format!("CHECK ({}){valid}", pretty(&check.expr))
+    } else {
+        format!("CHECK ({}){valid}", check.expr)
+    }
 }
 
 /// `expr` with parentheses around it, unless they are there.
@@ -219,8 +225,8 @@ mod tests {
             expr: "(a > 0)".to_owned(),
             not_valid: false,
         };
-        assert_eq!(check_constraint(&check), "CHECK ((a > 0))");
+        assert_eq!(check_constraint(&check, false), "CHECK ((a > 0))");
         check.not_valid = true;
-        assert_eq!(check_constraint(&check), "CHECK ((a > 0)) NOT VALID");
+        assert_eq!(check_constraint(&check, true), "CHECK (a > 0) NOT VALID");
     }
 }

@@ -6,6 +6,7 @@ use super::definitions::{
     view_definition,
 };
 use super::objects::{DATABASE, DATABASE_COMMENT, PG_DATABASE};
+use super::pretty::pretty;
 use super::registered::arguments;
 use super::relations::PG_CLASS;
 use super::roles::{role_name, role_oid};
@@ -28,16 +29,15 @@ pub fn describe(s: &CatalogSnapshot, function: &str, args: &[Datum]) -> Result<D
         None => Oid::INVALID,
     };
     let text = |i: usize| args.get(i).and_then(Datum::as_str);
+    let flag = |i: usize| matches!(args.get(i), Some(Datum::Bool(true)));
     let number = |i: usize| args.get(i).and_then(Datum::as_i64).unwrap_or(0);
     Ok(match function {
         "pg_get_userbyid" => t(role_name(oid(0))),
         "to_regrole" => text(0).and_then(role_oid).map_or(NULL, o),
+        "pg_get_expr" if flag(2) => text(0).map_or(NULL, |expr| t(pretty(expr))),
         "pg_get_expr" => text(0).map_or(NULL, t),
-        "pg_get_indexdef" => {
-            let short = matches!(args.get(2), Some(Datum::Bool(true)));
-            indexdef(s, oid(0), number(1), short)
-        }
-        "pg_get_constraintdef" => t_or_null(constraintdef(s, oid(0))),
+        "pg_get_indexdef" => indexdef(s, oid(0), number(1), flag(2)),
+        "pg_get_constraintdef" => t_or_null(constraintdef(s, oid(0), flag(1))),
         "pg_get_viewdef" => match text(0) {
             Some(name) => t_or_null(named_view(s, name)),
             None => t_or_null(view(s, oid(0)).map(view_definition)),
@@ -144,12 +144,12 @@ fn indexdef(s: &CatalogSnapshot, oid: Oid, column: i64, short: bool) -> Datum {
     name.map_or(NULL, |c| t(quoted(&c.name)))
 }
 
-fn constraintdef(s: &CatalogSnapshot, oid: Oid) -> Option<String> {
+fn constraintdef(s: &CatalogSnapshot, oid: Oid, is_pretty: bool) -> Option<String> {
     s.tables.values().find_map(|x| {
         let check = x.checks.iter().find(|c| c.oid == oid);
         let key = || x.indexes.iter().find(|i| i.constraint == Some(oid));
         check
-            .map(|c| check_constraint(c))
+            .map(|c| check_constraint(c, is_pretty))
             .or_else(|| key().map(|i| key_constraint(x, i)))
     })
 }

@@ -13,6 +13,7 @@ mod definitions;
 mod describe;
 mod information_schema;
 mod objects;
+mod pretty;
 mod registered;
 mod relations;
 mod roles;

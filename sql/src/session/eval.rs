@@ -183,6 +183,10 @@ impl EvalContext for StatementContext {
         self.show(name)
     }
 
+    fn lock_timeout_ms(&self) -> u64 {
+        self.values.lock_timeout_ms
+    }
+
     fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String, SqlError> {
         self.shared.assign(name, Some(value), local)?;
         Ok(self.show(name).unwrap_or_default())

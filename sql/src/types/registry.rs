@@ -64,6 +64,10 @@ pub trait EvalContext: Send + Sync {
     fn time_zone(&self) -> super::datetime::Zone;
     /// A session variable as text (`current_setting`), `None` if there is none of that name.
     fn setting(&self, name: &str) -> Option<String>;
+    /// How long to wait for a row lock, in milliseconds (`lock_timeout`); 0: without end.
+    fn lock_timeout_ms(&self) -> u64 {
+        0
+    }
     /// Sets a session variable (`set_config`).
     fn set_setting(&self, name: &str, value: &str, local: bool) -> Result<String, SqlError>;
     /// The next value of a sequence.

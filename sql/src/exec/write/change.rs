@@ -40,19 +40,7 @@ pub async fn lock(cx: &ExecContext, keys: &[Key]) -> Result<(), SqlError> {
 
 /// How long a lock may be waited for.
 pub fn lock_wait(eval: &dyn EvalContext) -> LockWait {
-    let text = eval.setting("lock_timeout").unwrap_or_default();
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = text.get(digits.len()..).unwrap_or_default().trim();
-    let factor = match unit {
-        "s" => 1_000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        _ => 1,
-    };
-    match digits.parse::<u64>() {
-        Ok(n) if n > 0 => LockWait::Wait(Some(n.saturating_mul(factor))),
-        _ => LockWait::Wait(None),
-    }
+    LockWait::Wait(Some(eval.lock_timeout_ms()).filter(|ms| *ms > 0))
 }
 
 /// A key that a change adds.
