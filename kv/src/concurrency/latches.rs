@@ -43,6 +43,43 @@ impl ReadSpan {
             Self::Range(read) => span.start <= read.start && read.end <= span.end,
         }
     }
+
+    /// Its first key.
+    pub fn first_key(&self) -> &Bytes {
+        match self {
+            Self::Point(key) => key,
+            Self::Range(read) => &read.start,
+        }
+    }
+
+    /// The parts of it that do not lie in `span`.
+    pub fn outside(&self, span: &Span) -> Vec<Self> {
+        match self {
+            Self::Point(key) if span.contains(key) => Vec::new(),
+            Self::Point(_) => vec![self.clone()],
+            Self::Range(read) => {
+                let before = Span {
+                    start: read.start.clone(),
+                    end: (&read.end).min(&span.start).clone(),
+                };
+                let after = Span {
+                    start: (&read.start).max(&span.end).clone(),
+                    end: read.end.clone(),
+                };
+                let parts = [before, after].into_iter();
+                let parts = parts.filter(|part| part.start < part.end);
+                parts.map(Self::Range).collect()
+            }
+        }
+    }
+
+    /// The part of it that lies in `span`.
+    pub fn within(&self, span: &Span) -> Option<Self> {
+        match self {
+            Self::Point(key) => span.contains(key).then(|| self.clone()),
+            Self::Range(read) => read.common(span).map(Self::Range),
+        }
+    }
 }
 
 /// Requests with more keys are kept aside instead of in the index by key.

@@ -1,8 +1,12 @@
 //! What a store is told when it is opened.
 
+use bytes::Bytes;
 use pontoon_raft::Timing;
 
+use crate::keys;
+use crate::range::Descriptor;
 use crate::storage::FjallConfig;
+use crate::txn::Span;
 
 /// What a store is told when it is opened.
 #[derive(Clone, Debug)]
@@ -23,11 +27,41 @@ pub struct DbConfig {
     pub patience_ms: u64,
     /// Bytes of the newest entries that each Raft log keeps although they are applied.
     pub log_bytes_kept: u64,
+    /// Keys at which what SQL transactions touch is parted into ranges when a cluster is founded, in
+    /// order. None: one range.
+    pub founding_splits: Vec<Bytes>,
     /// Bytes of the disk that commits leave free; `None`: by the size of the file system.
     pub disk_reserve_bytes: Option<u64>,
 }
 
 impl DbConfig {
+    /// The ranges that a cluster is founded with: that of its metadata, and those of everything
+    /// else.
+    pub(crate) fn founding_ranges(&self) -> Vec<Descriptor> {
+        let user = keys::user_span();
+        let splits = self.founding_splits.iter();
+        let splits = splits.filter(|key| user.start < **key && **key < user.end);
+        let mut bounds = vec![user.start.clone()];
+        bounds.extend(splits.cloned());
+        bounds.push(user.end.clone());
+        let spans = bounds.windows(2).filter_map(|pair| match pair {
+            [start, end] => Some(Span {
+                start: start.clone(),
+                end: end.clone(),
+            }),
+            _ => None,
+        });
+        std::iter::once(keys::system_span())
+            .chain(spans)
+            .zip(1..)
+            .map(|(span, range)| Descriptor {
+                range,
+                generation: 1,
+                span,
+            })
+            .collect()
+    }
+
     /// Makes what lies on the disk for a while smaller on a small file system: 1/16 of it for each
     /// Raft log, 1/8 for the journal of the engine, 1/64 for a memtable (merges take several).
     pub(crate) fn fit(&mut self, volume_bytes: u64) {
@@ -51,6 +85,7 @@ impl Default for DbConfig {
             persist_interval_ms: 1_000,
             patience_ms: 10_000,
             log_bytes_kept: 256 << 20,
+            founding_splits: Vec::new(),
             disk_reserve_bytes: None,
         }
     }

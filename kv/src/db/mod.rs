@@ -5,13 +5,15 @@
 //! Db ---- begin() ----> Txn (crate::txn)
 //!  |                     | timestamps        | reads, locks, commits
 //!  Node                  v                   v
-//!   |-- OracleService (leader of range 1) -- Replica 1   system range
-//!   |-- ActiveTxns                           Replica 2   user range
+//!   |-- OracleService (leader of range 1) -- Replica 1    system range
+//!   |-- ActiveTxns                           Replica 2..  ranges of user keys
 //!   \-- tasks: make data durable, refill the window, collect garbage, look at the disk
 //! ```
 //!
-//! A node holds range 1 (cluster metadata) and range 2 (everything that SQL transactions touch).
-//! A range is found by its bounds.
+//! A cluster is founded with range 1 (its metadata) and range 2 (everything that SQL transactions
+//! touch), or several of the latter ([`DbConfig::founding_splits`]). A range is found by its bounds
+//! ([`crate::range::HeldRanges`]). Reads and their validation go over any number of ranges; a
+//! commit whose writes and reads to be validated do not all lie in one is refused.
 
 mod active;
 mod config;

@@ -29,8 +29,6 @@ use crate::txn::Span;
 
 /// The range of cluster metadata.
 const SYSTEM_RANGE: u64 = 1;
-/// The range of everything that SQL transactions touch.
-const USER_RANGE: u64 = 2;
 
 /// Puts something between a node and its oracle.
 pub(crate) type TimestampWrapper =
@@ -52,7 +50,7 @@ pub struct NodeParts {
     pub events: Arc<dyn HostEvents>,
     /// All randomness of the node comes from it.
     pub seed: u64,
-    /// The replica on this node of the two ranges that a cluster begins with.
+    /// The replica on this node of the ranges that a cluster begins with.
     pub me: Peer,
     /// The members to found new ranges with. Only one node of a new cluster has them; the others
     /// wait to be told.
@@ -106,13 +104,9 @@ async fn open_replica(
     parts: &NodeParts,
     runtime: &Runtime,
     room: &Arc<Room>,
-    (range, span): (u64, Span),
+    descriptor: Descriptor,
 ) -> Result<Arc<Replica>, Error> {
-    let descriptor = Descriptor {
-        range,
-        generation: 1,
-        span,
-    };
+    let range = descriptor.range;
     let state = RangeState::open(Arc::clone(&parts.engine), descriptor)?;
     // The engine was synced before. Without this, a log that was purged would seem to have been
     // purged above what is durable.
@@ -167,13 +161,13 @@ impl Node {
         synced.unwrap_or(Ok(()))?;
         let reserve = parts.disk.as_ref().map(|(_, reserve)| *reserve);
         let room = Arc::new(Room::new(reserve.unwrap_or_default()));
-        let system = (SYSTEM_RANGE, keys::system_span());
-        let system = open_replica(&host, &parts, &runtime, &room, system).await?;
-        let user = (USER_RANGE, keys::user_span());
-        let user = open_replica(&host, &parts, &runtime, &room, user).await?;
         let ranges = HeldRanges::default();
-        ranges.insert(Arc::clone(&system));
-        ranges.insert(user);
+        for descriptor in parts.config.founding_ranges() {
+            ranges.insert(open_replica(&host, &parts, &runtime, &room, descriptor).await?);
+        }
+        let system = ranges.of(SYSTEM_RANGE).ok_or_else(|| Error::Storage {
+            message: "the range of the cluster's metadata is not here".into(),
+        })?;
         let oracle = OracleService::new(Arc::clone(&system), Arc::clone(&parts.clock));
         let timestamps: Arc<dyn TimestampSource> = match &parts.timestamps {
             Some(wrap) => wrap(Arc::clone(&oracle)),
@@ -228,6 +222,27 @@ impl Node {
     pub(crate) fn route(&self, key: &[u8]) -> Result<Arc<Replica>, Error> {
         self.ranges.at(key).ok_or_else(|| Error::Unavailable {
             message: "no range holds the key".into(),
+        })
+    }
+
+    /// The replica that holds the first keys of `span`, or, in reverse, the last ones; with the part
+    /// of the span that it holds.
+    pub(crate) fn route_part(
+        &self,
+        span: &Span,
+        reverse: bool,
+    ) -> Result<(Arc<Replica>, Span), Error> {
+        let found = if reverse {
+            self.ranges.before(&span.end)
+        } else {
+            self.ranges.at(&span.start)
+        };
+        let part = found.and_then(|replica| {
+            let part = replica.state().descriptor().span.common(span)?;
+            Some((replica, part))
+        });
+        part.ok_or_else(|| Error::Unavailable {
+            message: "no range holds the keys".into(),
         })
     }
 

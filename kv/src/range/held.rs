@@ -33,6 +33,15 @@ impl HeldRanges {
         replica.state().contains(key).then(|| Arc::clone(replica))
     }
 
+    /// The replica that holds the last keys before `end`.
+    pub fn before(&self, end: &[u8]) -> Option<Arc<Replica>> {
+        let by_start = self.by_start.read();
+        let bounds = (std::ops::Bound::Unbounded, std::ops::Bound::Excluded(end));
+        let (_, replica) = by_start.range::<[u8], _>(bounds).next_back()?;
+        let span = replica.state().descriptor().span;
+        (end <= span.end.as_ref()).then(|| Arc::clone(replica))
+    }
+
     /// The replica of a range.
     pub fn of(&self, range: u64) -> Option<Arc<Replica>> {
         let by_start = self.by_start.read();

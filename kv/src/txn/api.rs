@@ -47,6 +47,16 @@ impl Span {
         }
     }
 
+    /// What it has in common with another, `None` when that is nothing.
+    pub fn common(&self, other: &Span) -> Option<Span> {
+        let start = (&self.start).max(&other.start);
+        let end = (&self.end).min(&other.end);
+        (start < end).then(|| Span {
+            start: start.clone(),
+            end: end.clone(),
+        })
+    }
+
     /// Whether `key` lies in the span.
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref() <= key && key < self.end.as_ref()

@@ -2,7 +2,8 @@
 //!
 //! It sees the transaction as of the moment it was started: the read timestamp and the writes of
 //! then. What it has passed is noted in the transaction's read set batch by batch, so a scan that
-//! stops early is validated for what it has seen only.
+//! stops early is validated for what it has seen only. It goes from range to range: one is opened
+//! when the one before has nothing left.
 
 use std::ops::Bound;
 
@@ -24,8 +25,10 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 pub struct Scan {
     txn: Txn,
     at: Timestamp,
-    /// What is left to pass.
-    left_span: Span,
+    /// What is left to pass of the range that is being scanned.
+    part: Span,
+    /// What is left to pass in the others.
+    rest: Span,
     reverse: bool,
     left: u64,
     batch_rows: usize,
@@ -51,7 +54,11 @@ impl Scan {
         Self {
             txn,
             at,
-            left_span: span,
+            part: Span {
+                start: span.start.clone(),
+                end: span.start.clone(),
+            },
+            rest: span,
             reverse: options.reverse,
             left: options.limit.unwrap_or(u64::MAX),
             batch_rows: options.batch_rows.max(1),
@@ -70,18 +77,34 @@ impl Scan {
 
     /// The next rows, `None` at the end.
     pub async fn next_batch(&mut self) -> Result<Option<KvBatch>, Error> {
-        if self.done || self.left == 0 {
-            return Ok(None);
-        }
-        let mut rows = match self.rows.take() {
-            Some(rows) => rows,
-            None => {
-                self.txn
-                    .open_scan(&self.left_span, self.reverse, self.at)
-                    .boxed()
-                    .await?
+        while !self.done && self.left > 0 {
+            let rows = match self.rows.take() {
+                Some(rows) => rows,
+                None => self.open_part().boxed().await?,
+            };
+            let batch = self.batch(rows)?;
+            if !batch.is_empty() {
+                return Ok(Some(batch));
             }
-        };
+        }
+        Ok(None)
+    }
+
+    /// Opens the scan of the next range.
+    async fn open_part(&mut self) -> Result<VersionScan, Error> {
+        let opened = self.txn.open_scan(&self.rest, self.reverse, self.at);
+        let (rows, part) = opened.await?;
+        if self.reverse {
+            self.rest.end = part.start.clone();
+        } else {
+            self.rest.start = part.end.clone();
+        }
+        self.part = part;
+        Ok(rows)
+    }
+
+    /// The next rows of the range that is being scanned.
+    fn batch(&mut self, mut rows: VersionScan) -> Result<KvBatch, Error> {
         let rows_max = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(self.batch_rows);
@@ -95,29 +118,33 @@ impl Scan {
             }
         };
         self.met_newer |= rows.met_newer();
-        self.rows = Some(rows);
         self.left -= u64::try_from(batch.len())
             .unwrap_or(u64::MAX)
             .min(self.left);
         self.note(&batch, more)?;
-        self.done = !more;
-        Ok((!batch.is_empty()).then_some(batch))
+        if more {
+            self.rows = Some(rows);
+        } else {
+            debug_assert!(self.held.is_none(), "a row of the range was left behind");
+            self.done = self.rest.start >= self.rest.end;
+        }
+        Ok(batch)
     }
 
     /// Notes what this batch has passed.
     fn note(&mut self, batch: &KvBatch, more: bool) -> Result<(), Error> {
-        let Span { start, end } = self.left_span.clone();
+        let Span { start, end } = self.part.clone();
         let passed = if !more {
             Span { start, end }
         } else {
             let (last, _) = batch.row(batch.len().saturating_sub(1));
             if self.reverse {
                 let last = Bytes::copy_from_slice(last);
-                self.left_span.end = last.clone();
+                self.part.end = last.clone();
                 Span { start: last, end }
             } else {
                 let next = after(last);
-                self.left_span.start = next.clone();
+                self.part.start = next.clone();
                 Span { start, end: next }
             }
         };
@@ -132,8 +159,8 @@ impl Scan {
         batch: &mut KvBatch,
         rows_max: usize,
     ) -> Result<bool, Error> {
-        let mut from = Bound::Included(self.left_span.start.clone());
-        let mut to = Bound::Excluded(self.left_span.end.clone());
+        let mut from = Bound::Included(self.part.start.clone());
+        let mut to = Bound::Excluded(self.part.end.clone());
         let mut write = own.next(from.as_ref(), to.as_ref(), self.reverse);
         loop {
             if batch.len() >= rows_max || batch.bytes() >= BATCH_BYTES_MAX {

@@ -22,6 +22,15 @@ fn all() -> Span {
     keys::table_span(7)
 }
 
+/// A store whose ranges begin at these names.
+fn split_at<'a>(names: impl IntoIterator<Item = &'a str>) -> Db {
+    let config = DbConfig {
+        founding_splits: names.into_iter().map(key).collect(),
+        ..DbConfig::default()
+    };
+    Db::in_memory_with(config).unwrap()
+}
+
 async fn begin(db: &Db) -> Txn {
     db.begin(TxnOptions::default()).await.unwrap()
 }
@@ -486,9 +495,57 @@ async fn after_shutdown_nothing_hangs() {
     );
 }
 
+/// What was read is checked in every range that holds a part of it.
+#[tokio::test]
+async fn a_refresh_looks_at_all_ranges() {
+    let db = split_at(["h", "p"]);
+    assert_eq!(db.node().replicas().len(), 4);
+    for name in ["a", "k", "x"] {
+        put(&db, name, "1").await;
+    }
+    for (written, survives) in [("a", false), ("k", false), ("x", false), ("zz", true)] {
+        let txn = begin(&db).await;
+        let wide = Span {
+            start: key(""),
+            end: key("z"),
+        };
+        let mut scan = txn.scan(wide, ScanOptions::default());
+        let mut found = 0;
+        while let Some(batch) = scan.next_batch().await.unwrap() {
+            found += batch.len();
+        }
+        assert_eq!(found, 3);
+        txn.begin_statement().await.unwrap();
+        put(&db, written, "2").await;
+        put(&db, "zzz", "2").await;
+        let before = txn.read_timestamp();
+        let locked = txn
+            .lock(&[key("zzz")], LockStrength::Update, LockWait::NoWait)
+            .await;
+        assert_eq!(locked.is_ok(), survives, "{written}");
+        assert_eq!(txn.read_timestamp() > before, survives, "{written}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_over_several_ranges_is_refused() {
+    let db = split_at(["h"]);
+    let txn = begin(&db).await;
+    txn.put(key("a"), "1".into()).unwrap();
+    txn.put(key("x"), "1".into()).unwrap();
+    assert!(txn.commit().await.is_err());
+    // A read of one range, a write in another.
+    let txn = begin(&db).await;
+    assert_eq!(get(&txn, "a").await, None);
+    txn.put(key("x"), "1".into()).unwrap();
+    assert!(txn.commit().await.is_err());
+    assert_eq!(rows(&begin(&db).await, ScanOptions::default()).await, []);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
-    /// A scan merges the store and the transaction's writes, whatever the batch size.
+    /// A scan merges the store and the transaction's writes, whatever the batch size, and goes
+    /// from range to range.
     #[test]
     fn scans_merge(
         stored in prop::collection::btree_map("[a-f]{1,2}", "[0-9]", 0..12),
@@ -496,14 +553,13 @@ proptest! {
         reverse: bool,
         limit in prop::option::of(0u64..8),
         batch_rows in 1usize..5,
+        splits in prop::collection::btree_set("[a-f]{1,2}", 0..4),
     ) {
-        let db = Db::in_memory();
+        let db = split_at(splits.iter().map(String::as_str));
         let outcome: Result<(), TestCaseError> = futures::executor::block_on(async {
-            let setup = begin(&db).await;
             for (name, value) in &stored {
-                setup.put(key(name), value.clone().into()).unwrap();
+                put(&db, name, value).await;
             }
-            setup.commit().await.unwrap();
             let txn = begin(&db).await;
             let mut expected = stored.clone();
             for (i, (name, value)) in own.iter().enumerate() {
