@@ -59,6 +59,11 @@ fn replicas_apply_the_same_commands() {
                     .await;
                 assert_eq!(done.unwrap().reply, format!("did {n}"));
             }
+            // What is called committed is applied everywhere in the end.
+            let leading = cluster.group(leader, group);
+            let term = leading.leadership().unwrap().term;
+            let done = leading.propose_unapplied(command("last"), term).await;
+            assert!(done.is_ok(), "{done:?}");
             let follower = leader % 3 + 1;
             let refused = cluster.group(follower, group).propose(command("x")).await;
             assert_eq!(
@@ -75,7 +80,7 @@ fn replicas_apply_the_same_commands() {
                     hint: Some(peer(leader))
                 })
             );
-            assert_eq!(converge(&cluster, group).await.len(), 50);
+            assert_eq!(converge(&cluster, group).await.len(), 51);
         }
         cluster.shutdown().await;
     });

@@ -10,7 +10,7 @@ use pontoon_raft::log_store::{LogOptions, RaftLog};
 use pontoon_raft::shell::SystemClock;
 use pontoon_raft::transport::MemoryNetwork;
 use pontoon_raft::{
-    GroupId, Host, HostConfig, LogEngine, OpenError, ProposeError, ReplicaId, StoreId,
+    Committed, GroupId, Host, HostConfig, LogEngine, OpenError, ProposeError, ReplicaId, StoreId,
 };
 use support::{Cluster, Data, Events, peer, simulate};
 
@@ -71,6 +71,42 @@ async fn acknowledged_commands_survive_restarts_on_a_real_disk() {
         // The data forgets everything; the log brings it back.
         data.crash();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sole_voter_tells_that_a_command_is_committed_before_it_applies_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = Data::default();
+    let (host, log) = open(directory.path(), &data).await;
+    let group = host.group(GROUP).unwrap();
+    group.initialize(vec![peer(1)]).await.unwrap();
+    let term = group.wait_leadership().await.unwrap().term;
+    let held = data.hold();
+    let early = group.propose_unapplied(Bytes::from_static(b"early"), term);
+    assert_eq!(early.await, Ok(Committed::Unapplied));
+    assert_eq!(held.0.commands.len(), 0);
+    drop(held);
+    // One that counts in another term only is not told of before the machine has judged it.
+    let late = group.propose_unapplied(Bytes::from_static(b"late"), term + 1);
+    let Ok(Committed::Applied(late)) = late.await else {
+        panic!("applied");
+    };
+    assert_eq!(late.reply, "did late");
+    // What was told of survives a machine that has not applied it.
+    let held = data.hold();
+    let last = group.propose_unapplied(Bytes::from_static(b"last"), term);
+    assert_eq!(last.await, Ok(Committed::Unapplied));
+    drop(held);
+    host.shutdown().await;
+    drop((group, host, log));
+    data.crash();
+    let (host, _log) = open(directory.path(), &data).await;
+    let group = host.group(GROUP).unwrap();
+    group.wait_leadership().await.unwrap();
+    let commands = data.visible().commands;
+    let commands: Vec<&[u8]> = commands.iter().map(|(_, command)| &command[..]).collect();
+    assert_eq!(commands, [&b"early"[..], b"late", b"last"]);
+    host.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -15,13 +15,13 @@ use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardReason, ForwardToLeader,
     InitializeError, LinearizableReadError, RaftError,
 };
-use openraft::impls::OneshotResponder;
 use openraft::{ChangeMembers, ReadPolicy, ServerState};
 use parking_lot::{Mutex, RwLock};
 
 use super::convert;
 use super::leadership::{CellView, LeaderCell, Leadership};
 use super::machine::MachineFactory;
+use super::proposal::{News, ProposalResponder, Proposer, Write};
 use super::types::{Command, Instant, MetricsWatch, Raft, Types};
 use crate::error::{BarrierError, MembershipError, ProposeError};
 use crate::host::HostConfig;
@@ -38,6 +38,15 @@ pub struct Proposed {
     pub position: LogPosition,
     /// What the state machine answered.
     pub reply: Bytes,
+}
+
+/// A command that is committed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Committed {
+    /// It is applied here.
+    Applied(Proposed),
+    /// It will be applied, here and everywhere.
+    Unapplied,
 }
 
 /// A look at a replica, for people and for placement. Not for decisions about reads.
@@ -183,6 +192,27 @@ impl Group {
     /// Durability: when this returns `Ok`, a majority has the entry on disk. Cancellation: dropping
     /// the future leaves the outcome unknown.
     pub async fn propose(&self, command: Bytes) -> Result<Proposed, ProposeError> {
+        match self.submit(command, 0).await? {
+            Committed::Applied(proposed) => Ok(proposed),
+            // Nobody says so who was not asked.
+            Committed::Unapplied => Err(ProposeError::Ambiguous { hint: None }),
+        }
+    }
+
+    /// Like [`Self::propose`], but may return as soon as the command is committed in `term`, before
+    /// it is applied. What the state machine will then answer to a command of that term is for the
+    /// caller to know beforehand, and to see to it that nobody reads what it changes until it is
+    /// applied.
+    pub async fn propose_unapplied(
+        &self,
+        command: Bytes,
+        term: u64,
+    ) -> Result<Committed, ProposeError> {
+        self.submit(command, term).await
+    }
+
+    /// Proposes a command whose commitment is enough in the term `enough_in`; 0 for none.
+    async fn submit(&self, command: Bytes, enough_in: u64) -> Result<Committed, ProposeError> {
         let limit = self.inner.wiring.config.command_bytes_max;
         if command.len() > limit {
             return Err(ProposeError::TooLarge {
@@ -192,24 +222,28 @@ impl Group {
         }
         let core = self.inner.core().ok_or(ProposeError::Stopped)?;
         for _ in 0..=LEASE_RETRIES {
-            let (responder, receiver) = OneshotResponder::new_pair();
+            let proposal = Write::new(enough_in);
+            let proposer = Proposer::new(&proposal);
             let write = core
                 .raft
-                .write(Command(command.clone()))
-                .responder(responder);
+                .write(Command {
+                    bytes: command.clone(),
+                    proposal: (enough_in > 0).then(|| Arc::clone(&proposal)),
+                })
+                .responder(ProposalResponder::new(&proposal));
             write.await.map_err(|_| ProposeError::Stopped)?;
-            let outcome = match receiver.await {
-                Ok(outcome) => outcome,
-                // The core died with the entry under way.
-                Err(_) => return Err(ProposeError::Ambiguous { hint: None }),
+            let outcome = match proposer.news().await {
+                News::Committed => return Ok(Committed::Unapplied),
+                News::Answered(outcome) => outcome,
+                News::Dropped => return Err(ProposeError::Ambiguous { hint: None }),
             };
             match outcome {
                 Ok(done) => {
                     let position = convert::position(&done.log_id);
-                    return Ok(Proposed {
+                    return Ok(Committed::Applied(Proposed {
                         position,
                         reply: done.data.0,
-                    });
+                    }));
                 }
                 Err(ClientWriteError::LogEntryDiscarded(forward)) => {
                     return Err(ProposeError::Ambiguous {

@@ -9,7 +9,8 @@
 //!   anybody else (the cell is cleared before such a vote is on disk, and the vote is answered
 //!   after that).
 //! * The newest applied entry is of term T: so everything committed before T began is applied.
-//!   What this leader has acknowledged since is applied too, for it acknowledges after applying.
+//!   What this leader has acknowledged since is applied too, for it acknowledges after applying,
+//!   save what was asked for by [`super::Group::propose_unapplied`].
 //! * Nobody else can have been elected since: either this replica is the only voter, and nobody
 //!   else can be without an entry in this replica's log; or a majority has answered a message
 //!   sent less than a lease ago, and refuses to vote for others until the lease is over (a

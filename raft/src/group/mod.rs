@@ -16,6 +16,7 @@ mod life;
 mod log;
 mod machine;
 mod network;
+mod proposal;
 mod runtime;
 mod serve;
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod together;
 mod types;
 mod watch;
 
-pub use handle::{Group, GroupStatus, Proposed};
+pub use handle::{Committed, Group, GroupStatus, Proposed};
 pub use leadership::Leadership;
 
 pub(crate) use handle::{Core, GroupInner, Wiring};

@@ -64,7 +64,8 @@ pub struct HostConfig {
     /// (its issue 2116).
     pub log_entries_kept: u64,
     /// Bytes of entries kept in the log of a group, when that is less: what is above, and durable
-    /// in the data, is purged. A peer that lags by more needs a snapshot.
+    /// in the data, is purged. A peer that lags by more needs a snapshot. Without peers a few MiB
+    /// are kept at most.
     pub log_bytes_kept: u64,
     /// How often the host looks after its groups.
     pub supervise_ms: u64,

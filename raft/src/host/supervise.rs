@@ -30,6 +30,9 @@ pub trait HostEvents: Send + Sync + 'static {
     }
 }
 
+/// Bytes of entries kept in the log of a replica without peers.
+const ALONE_BYTES_KEPT: u64 = 8 << 20;
+
 /// Rounds to wait after the n-th failure to reopen a group: 1, 2, 4, ... up to this.
 const BACKOFF_ROUNDS_MAX: u32 = 64;
 
@@ -49,17 +52,25 @@ pub(super) async fn supervise(host: Weak<HostInner>, every: Duration) {
 /// Lets the log go as far as it is durable in the data and neither its entries nor its bytes are
 /// to be kept. openraft purges by entries when it hears what is durable, which it takes for a
 /// snapshot; by bytes only when told.
-async fn compact_log(core: &Core, config: &HostConfig, applied: u64, snapshot: u64) {
+///
+/// Entries are kept for peers that lag. A replica that is `alone` has none, and a long log makes
+/// its next start slow.
+async fn compact_log(core: &Core, config: &HostConfig, alone: bool, applied: u64, snapshot: u64) {
+    let bytes_kept = if alone {
+        config.log_bytes_kept.min(ALONE_BYTES_KEPT)
+    } else {
+        config.log_bytes_kept
+    };
     let purged = core.log.state().purged.map_or(0, |position| position.index);
     let kept = config.log_entries_kept;
     let many = applied.saturating_sub(purged) > kept + kept / 4
         && applied.saturating_sub(snapshot) > kept / 4;
-    let large = core.log.bytes() > config.log_bytes_kept + config.log_bytes_kept / 4;
+    let large = core.log.bytes() > bytes_kept + bytes_kept / 4;
     if many || (large && applied > snapshot) {
         let _ = core.raft.trigger().snapshot().await;
     }
     let newest = if large {
-        core.log.newest(config.log_bytes_kept)
+        core.log.newest(bytes_kept)
     } else {
         0
     };
@@ -76,18 +87,19 @@ impl HostInner {
             self.try_reopen(group).await;
             return;
         };
-        let (running, applied, snapshot) = {
+        let (running, alone, applied, snapshot) = {
             let metrics = core.metrics.borrow_watched();
             let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index() + 1);
             let snapshot = metrics.snapshot.as_ref().map_or(0, |id| id.index() + 1);
-            (metrics.running_state.clone(), applied, snapshot)
+            let alone = metrics.membership_config.nodes().count() == 1;
+            (metrics.running_state.clone(), alone, applied, snapshot)
         };
         match running {
             Ok(()) => {
                 if core.vote_guard.is_some() && !core.vote_guard_holds() {
                     core.raft.runtime_config().elect(true);
                 }
-                compact_log(&core, &group.wiring.config, applied, snapshot).await;
+                compact_log(&core, &group.wiring.config, alone, applied, snapshot).await;
             }
             Err(Fatal::StorageError(error)) if !core.panicked.load(Ordering::Acquire) => {
                 self.take_down(group, &error.to_string()).await;

@@ -195,12 +195,13 @@ impl Reading<'_> {
         };
         let mut segments = BTreeMap::new();
         let mut tail = HEAD;
+        let mut buffer = Vec::new();
         for (position, (sequence, slot_number)) in sequences.iter().enumerate() {
             let last = position + 1 == sequences.len();
             let Some(slot) = self.slots.get(slot_number) else {
                 continue;
             };
-            tail = self.read_segment(&mut replay, *slot_number, slot, last)?;
+            tail = self.read_segment(&mut replay, *slot_number, slot, last, &mut buffer)?;
             let (file, length) = (Arc::clone(&slot.file), slot.length);
             segments.insert(
                 *sequence,
@@ -292,9 +293,11 @@ impl Reading<'_> {
         Ok(sequences)
     }
 
-    fn read_file(&self, number: u64, slot: &Slot) -> Result<Bytes, LogOpenError> {
+    /// Reads a file into the memory of `buffer`: fresh memory costs more than the reading.
+    fn read_file(&self, number: u64, slot: &Slot, buffer: Vec<u8>) -> Result<Bytes, LogOpenError> {
         let name = slot_name(number);
-        let mut bytes = vec![0; usize::try_from(slot.length).unwrap_or(usize::MAX)];
+        let mut bytes = buffer;
+        bytes.resize(usize::try_from(slot.length).unwrap_or(usize::MAX), 0);
         slot.file
             .read_at(0, &mut bytes)
             .map_err(io_error(self.disk, "read", &name))?;
@@ -302,7 +305,7 @@ impl Reading<'_> {
     }
 
     fn any_frame(&self, number: u64, slot: &Slot, seal: Seal) -> Result<bool, LogOpenError> {
-        let bytes = self.read_file(number, slot)?;
+        let bytes = self.read_file(number, slot, Vec::new())?;
         Ok(later_frame(&bytes, HEAD.min(bytes.len()), seal, 0).is_some())
     }
 
@@ -313,6 +316,7 @@ impl Reading<'_> {
         number: u64,
         slot: &Slot,
         last: bool,
+        buffer: &mut Vec<u8>,
     ) -> Result<usize, LogOpenError> {
         let name = slot_name(number);
         let Ok(head) = slot.head else { return Ok(HEAD) };
@@ -325,7 +329,7 @@ impl Reading<'_> {
             let reason = format!("the segment begins with record {}, not {lsn}", head.lsn);
             return Err(self.damaged(&name, 0, reason));
         }
-        let bytes = self.read_file(number, slot)?;
+        let bytes = self.read_file(number, slot, std::mem::take(buffer))?;
         let mut at = HEAD;
         while let Some(frame) = frame::read(&bytes.slice(at.min(bytes.len())..), head.seal) {
             if frame.lsn != lsn {
@@ -346,6 +350,7 @@ impl Reading<'_> {
             let reason = format!("record {lsn} is damaged, records after it are at offset {found}");
             return Err(self.damaged(&name, at, reason));
         }
+        *buffer = bytes.try_into_mut().map(Vec::from).unwrap_or_default();
         Ok(at)
     }
 }

@@ -42,7 +42,7 @@ impl LogOptions {
             segment_bytes: 16 << 20,
             cache_bytes_per_group: 1 << 20,
             spin_us: 20,
-            here_us: 400,
+            here_us: 2_000,
         }
     }
 }

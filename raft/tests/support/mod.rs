@@ -8,7 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,6 +37,11 @@ pub struct Data {
 impl Data {
     pub fn visible(&self) -> Contents {
         self.state.lock().unwrap().0.clone()
+    }
+
+    /// Nothing is applied while this is held.
+    pub fn hold(&self) -> MutexGuard<'_, (Contents, Contents)> {
+        self.state.lock().unwrap()
     }
 
     /// Makes everything durable, as the layer above does now and then.
