@@ -11,8 +11,10 @@
 //! ```
 //!
 //! A request that has been proposed is completed by whoever applies its entry, not by the task
-//! that proposed it: that task may be gone, and the entry may still be applied. What an earlier
-//! term has left behind is dropped when an entry of a later term is applied.
+//! that proposed it: that task may be gone, and the entry may still be applied; or the client has
+//! heard already that it is committed, and only these latches keep others from reading what it has
+//! not written yet. What an earlier term has left behind is dropped when an entry of a later term is
+//! applied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -110,6 +112,8 @@ struct Request {
     commit: Option<Timestamp>,
     /// The term in which it was proposed.
     term: Option<u64>,
+    /// Its client has been told that it took effect.
+    acknowledged: bool,
 }
 
 #[derive(Default)]
@@ -128,6 +132,9 @@ pub struct Latches {
     table: Mutex<Table>,
     /// Number of requests, to spare readers the lock when there is none.
     count: AtomicUsize,
+    /// A fault that the simulator must find: readers wait for nobody.
+    #[cfg(test)]
+    pub(crate) skip_waits: std::sync::atomic::AtomicBool,
 }
 
 fn contains(sorted: &[Bytes], key: &[u8]) -> bool {
@@ -355,6 +362,7 @@ impl Latches {
             wake,
             commit: None,
             term: None,
+            acknowledged: false,
         };
         table.requests.insert(id, entry);
         (
@@ -383,6 +391,14 @@ impl Latches {
         if table.complete(id) {
             self.count.fetch_sub(1, Ordering::SeqCst);
         }
+    }
+
+    /// Whether the client of a request that was proposed in `term` has been told that it took
+    /// effect.
+    pub fn is_acknowledged(&self, term: u64, id: u64) -> bool {
+        let table = self.table.lock();
+        let request = table.requests.get(&id);
+        request.is_some_and(|request| request.term == Some(term) && request.acknowledged)
     }
 
     /// Ends every request that was proposed before `term`: an entry of `term` is applied, so what
@@ -418,6 +434,10 @@ impl Latches {
     /// to the span is applied; otherwise a signal after which to ask again.
     pub fn blocks_read(&self, read: &ReadSpan, at: Timestamp) -> Option<oneshot::Receiver<()>> {
         if self.count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        #[cfg(test)]
+        if self.skip_waits.load(Ordering::Relaxed) {
             return None;
         }
         let mut table = self.table.lock();
@@ -488,6 +508,14 @@ impl LatchGuard {
             request.term = Some(term);
         }
         self.armed = false;
+    }
+
+    /// The client is about to be told that the request, which was proposed, took effect.
+    pub fn acknowledged(&self) {
+        let mut table = self.latches.table.lock();
+        if let Some(request) = table.requests.get_mut(&self.id) {
+            request.acknowledged = true;
+        }
     }
 
     /// The proposal was refused for certain: dropping the guard ends the request again.

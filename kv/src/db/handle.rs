@@ -34,7 +34,7 @@ impl HostEvents for LogFailure {
 }
 
 /// A node of its own, in memory, on the runtime of the caller.
-pub(super) async fn start_in_memory(
+pub(crate) async fn start_in_memory(
     config: DbConfig,
     disk: Option<(Arc<dyn Volume>, Reserve)>,
 ) -> Result<Arc<Node>, Error> {

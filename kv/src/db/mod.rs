@@ -7,19 +7,20 @@
 //!  Node                  v                   v
 //!   |-- OracleService (leader of range 1) -- Replica 1    system range
 //!   |-- ActiveTxns                           Replica 2..  ranges of user keys
-//!   \-- tasks: make data durable, refill the window, collect garbage, look at the disk
+//!   \-- tasks: make data durable, refill the window, collect garbage, end intents that are left,
+//!             look at the disk
 //! ```
 //!
 //! A cluster is founded with range 1 (its metadata) and range 2 (everything that SQL transactions
 //! touch), or several of the latter ([`DbConfig::founding_splits`]). A range is found by its bounds
-//! ([`crate::range::HeldRanges`]). Reads and their validation go over any number of ranges; a
-//! commit whose writes and reads to be validated do not all lie in one is refused.
+//! ([`crate::range::HeldRanges`]). Reads, their validation and commits go over any number of ranges.
 
 mod active;
 mod config;
 mod disk;
 mod gc;
 mod handle;
+mod intents;
 mod node;
 mod open;
 mod oracle_service;
@@ -27,6 +28,9 @@ mod oracle_service;
 pub use active::ActiveTxns;
 pub use config::DbConfig;
 pub use handle::Db;
+#[cfg(test)]
+pub(crate) use handle::start_in_memory;
+pub(crate) use intents::certain;
 pub use node::{DataStats, Node, NodeParts};
 pub use oracle_service::OracleService;
 

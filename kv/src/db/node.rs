@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use crate::db::active::ActiveTxns;
 use crate::db::config::DbConfig;
 use crate::db::oracle_service::OracleService;
-use crate::db::{disk, gc};
+use crate::db::{disk, gc, intents};
 use crate::error::Error;
 use crate::keys;
 use crate::oracle::TimestampSource;
@@ -75,6 +75,10 @@ pub struct Node {
     pub(crate) events: Arc<dyn HostEvents>,
     pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) room: Arc<Room>,
+    /// A fault that the simulator must find: commits over several ranges take their timestamps
+    /// before their intents are in place.
+    #[cfg(test)]
+    pub(crate) early_timestamps: std::sync::atomic::AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// The directory this process has to itself, until shutdown.
     pub(crate) directory: Mutex<Option<DataDirectory>>,
@@ -91,6 +95,8 @@ pub struct DataStats {
     pub locked_rows: usize,
     /// Commits that wait or are under way.
     pub latched_requests: usize,
+    /// Writes of transactions over several ranges that are not resolved yet.
+    pub intents: usize,
 }
 
 pub(crate) fn open_error(error: &OpenError) -> Error {
@@ -186,6 +192,8 @@ impl Node {
             events: parts.events,
             log: parts.log,
             room,
+            #[cfg(test)]
+            early_timestamps: std::sync::atomic::AtomicBool::default(),
             tasks: Mutex::default(),
             directory: Mutex::new(None),
         });
@@ -193,6 +201,7 @@ impl Node {
             runtime.spawn(oracle.keep_filled()),
             runtime.spawn(keep_durable(Arc::downgrade(&node))),
             runtime.spawn(gc::keep_clean(Arc::downgrade(&node))),
+            runtime.spawn(intents::keep_settled(Arc::downgrade(&node))),
         ];
         if let Some((volume, _)) = parts.disk {
             node.look_at_disk(&volume).await;
@@ -277,7 +286,8 @@ impl Node {
         for replica in self.replicas() {
             let descriptor = replica.state().descriptor();
             let key = Bytes::from(keys::range_key(descriptor.range));
-            if self.system.get(&key, now).await?.is_none() {
+            let found = || self.system.get(&key, now);
+            if self.settling(now, false, found).await?.is_none() {
                 let value = Some(descriptor.encode());
                 writes.insert(key, WriteEntry { value, base: now });
             }
@@ -288,7 +298,8 @@ impl Node {
                 writes: Arc::new(writes),
                 reads: Vec::new(),
             };
-            self.system.commit(&request, &*self.timestamps).await?;
+            let commit = || self.system.commit(&request, &*self.timestamps);
+            self.settling(now, true, commit).await?;
         }
         Ok(())
     }
@@ -299,6 +310,11 @@ impl Node {
             disk_bytes: self.engine.disk_bytes(),
             active_txns: self.active.len(),
             locked_rows: self.replicas().iter().map(|r| r.state().locks.len()).sum(),
+            intents: self
+                .replicas()
+                .iter()
+                .map(|r| r.state().intents.len())
+                .sum(),
             latched_requests: self
                 .replicas()
                 .iter()

@@ -1,13 +1,66 @@
-//! Keys of the `meta` keyspace: what one store remembers for itself. They are not part of the
-//! replicated keyspace and carry no versions.
+//! Keys of the `meta` keyspace: what one store remembers for itself, and what is undecided of
+//! transactions over several ranges. They carry no versions.
 //!
 //! ```text
+//! i ‖ key               intent of a transaction on a key
+//! t ‖ encoded key ‖ start (8)   record of a transaction at its primary key
 //! s                     identity of the store
 //! r ‖ range id (8) ‖ a  applied position and membership of the replica
 //! r ‖ range id (8) ‖ d  descriptor of the range as applied
 //! r ‖ range id (8) ‖ g  safe point of garbage collection
 //! r ‖ range id (8) ‖ w  bound of the timestamps that may be handed out
 //! ```
+
+use bytes::Bytes;
+
+use crate::keys::{Malformed, decode_bytes, encode_bytes};
+use crate::timestamp::Timestamp;
+
+const INTENT: u8 = b'i';
+const RECORD: u8 = b't';
+
+/// The intent on a key; also a bound of the intents on a span.
+pub fn intent(key: &[u8]) -> Vec<u8> {
+    let mut to = Vec::with_capacity(1 + key.len());
+    to.push(INTENT);
+    to.extend_from_slice(key);
+    to
+}
+
+/// The key of an intent.
+pub fn intent_key(meta: &Bytes) -> Bytes {
+    meta.slice(meta.len().min(1)..)
+}
+
+/// The record of the transaction that began at `start`, at its primary key.
+pub fn record(primary: &[u8], start: Timestamp) -> Vec<u8> {
+    let mut to = Vec::with_capacity(12 + primary.len());
+    to.push(RECORD);
+    encode_bytes(&mut to, primary, false);
+    to.extend_from_slice(&start.0.to_be_bytes());
+    to
+}
+
+/// A bound of the records at the keys of a span.
+pub fn record_bound(key: &[u8]) -> Vec<u8> {
+    let mut to = Vec::with_capacity(4 + key.len());
+    to.push(RECORD);
+    encode_bytes(&mut to, key, false);
+    // Without the end: "a" and "a\0" begin alike.
+    to.truncate(to.len().saturating_sub(2));
+    to
+}
+
+/// Splits the key of a record into the primary key and the start timestamp.
+pub fn decode_record(meta: &[u8]) -> Result<(Bytes, Timestamp), Malformed> {
+    let Some((&RECORD, mut rest)) = meta.split_first() else {
+        return Err(Malformed);
+    };
+    let mut primary = Vec::new();
+    decode_bytes(&mut rest, false, &mut primary)?;
+    let start = rest.try_into().map_err(|_| Malformed)?;
+    Ok((primary.into(), Timestamp(u64::from_be_bytes(start))))
+}
 
 /// Identity of the store.
 pub const STORE: &[u8] = b"s";

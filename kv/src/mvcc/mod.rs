@@ -22,12 +22,14 @@
 //! This module knows nothing of ranges, latches or replication.
 
 mod gc;
+mod intent;
 mod read;
 mod scan;
 mod version;
 mod write;
 
 pub use gc::{GcProgress, collect};
+pub use intent::{Intent, Outcome, Record};
 pub use read::{committed_by, get, newest, newest_in_span};
 pub use scan::VersionScan;
 pub(crate) use version::history_bound;

@@ -4,6 +4,10 @@
 //! version (1) ‖ kind (1) ‖ term (8) ‖ generation (8) ‖ request (8) ‖ body
 //! commit: count (4) ‖ { flags (1) ‖ key length (4) ‖ stored length (4) ‖ key ‖ stored }
 //! window, safe point: timestamp (8)
+//! prewrite: start (8) ‖ length (4) ‖ primary ‖ count (4) ‖ { flags (1) ‖ lengths (8) ‖ key ‖ value }
+//! resolve: start (8) ‖ length (4) ‖ primary ‖ change of the record ‖ rows as in commit
+//!          ‖ count (4) ‖ { length (4) ‖ key }
+//! change of the record: 0, 1 (removed), or 2 ‖ length (4) ‖ record
 //! ```
 //!
 //! Rows are carried as they are stored, so that applying one copies nothing.
@@ -17,7 +21,13 @@ const VERSION: u8 = 1;
 const COMMIT: u8 = 1;
 const WINDOW: u8 = 2;
 const SAFE_POINT: u8 = 3;
+const PREWRITE: u8 = 4;
+const RESOLVE: u8 = 5;
 const FRESH: u8 = 1;
+const TOMBSTONE: u8 = 1;
+const RECORD_STAYS: u8 = 0;
+const RECORD_REMOVED: u8 = 1;
+const RECORD_PUT: u8 = 2;
 
 /// A replicated command.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +51,47 @@ pub enum Body {
     Window(u64),
     /// Raises the timestamp below which history may be removed.
     SafePoint(Timestamp),
+    /// Writes intents.
+    Prewrite(Prewrite),
+    /// Ends intents, and notes how their transaction ended.
+    Resolve(Resolve),
+}
+
+/// Intents of a transaction over several ranges.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Prewrite {
+    /// The transaction.
+    pub start: Timestamp,
+    /// The key at which it is decided.
+    pub primary: Bytes,
+    /// Each key with its new value, `None` to delete.
+    pub intents: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// The end of intents of one transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Resolve {
+    /// The transaction.
+    pub start: Timestamp,
+    /// The key at which it is decided.
+    pub primary: Bytes,
+    /// What becomes of its record, which lies in this range if something does.
+    pub record: RecordChange,
+    /// Intents that become versions.
+    pub writes: Vec<Write>,
+    /// Keys whose intents are removed.
+    pub removed: Vec<Bytes>,
+}
+
+/// What becomes of the record of a transaction.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum RecordChange {
+    /// Nothing.
+    Stays,
+    /// It is written, as stored.
+    Put(Bytes),
+    /// It is removed: nobody needs it any more.
+    Removed,
 }
 
 /// What applying a command achieved.
@@ -66,32 +117,27 @@ impl Command {
                 .iter()
                 .map(|w| 9 + w.key.len() + w.stored.len())
                 .sum(),
-            Body::Window(_) | Body::SafePoint(_) => 8,
+            _ => 8,
         };
         let mut to = Vec::with_capacity(30 + rows);
         let kind = match &self.body {
             Body::Commit(_) => COMMIT,
             Body::Window(_) => WINDOW,
             Body::SafePoint(_) => SAFE_POINT,
+            Body::Prewrite(_) => PREWRITE,
+            Body::Resolve(_) => RESOLVE,
         };
         to.extend_from_slice(&[VERSION, kind]);
         to.extend_from_slice(&self.term.to_be_bytes());
         to.extend_from_slice(&self.generation.to_be_bytes());
         to.extend_from_slice(&self.request.to_be_bytes());
         match &self.body {
-            Body::Commit(writes) => {
-                put_len(&mut to, writes.len());
-                for write in writes {
-                    to.push(if write.fresh { FRESH } else { 0 });
-                    put_len(&mut to, write.key.len());
-                    put_len(&mut to, write.stored.len());
-                    to.extend_from_slice(&write.key);
-                    to.extend_from_slice(&write.stored);
-                }
-            }
+            Body::Commit(writes) => put_writes(&mut to, writes),
             Body::Window(at) | Body::SafePoint(Timestamp(at)) => {
                 to.extend_from_slice(&at.to_be_bytes());
             }
+            Body::Prewrite(prewrite) => prewrite.put(&mut to),
+            Body::Resolve(resolve) => resolve.put(&mut to),
         }
         to.into()
     }
@@ -107,6 +153,8 @@ impl Command {
             COMMIT => Body::Commit(decode_writes(&mut from)?),
             WINDOW if from.len() == 8 => Body::Window(from.get_u64()),
             SAFE_POINT if from.len() == 8 => Body::SafePoint(Timestamp(from.get_u64())),
+            PREWRITE => Body::Prewrite(Prewrite::take(&mut from).ok_or(Unreadable)?),
+            RESOLVE => Body::Resolve(Resolve::take(&mut from)?),
             _ => return Err(Unreadable),
         };
         if from.is_empty() {
@@ -126,6 +174,111 @@ fn put_len(to: &mut Vec<u8>, len: usize) {
     // The limit on the bytes of a transaction keeps every length far below.
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     to.extend_from_slice(&len.to_be_bytes());
+}
+
+fn put_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+    put_len(to, bytes.len());
+    to.extend_from_slice(bytes);
+}
+
+fn take_bytes(from: &mut Bytes) -> Option<Bytes> {
+    let length = from.try_get_u32().ok()? as usize;
+    (length <= from.len()).then(|| from.split_to(length))
+}
+
+fn put_writes(to: &mut Vec<u8>, writes: &[Write]) {
+    put_len(to, writes.len());
+    for write in writes {
+        to.push(if write.fresh { FRESH } else { 0 });
+        put_len(to, write.key.len());
+        put_len(to, write.stored.len());
+        to.extend_from_slice(&write.key);
+        to.extend_from_slice(&write.stored);
+    }
+}
+
+impl Prewrite {
+    fn put(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.start.0.to_be_bytes());
+        put_bytes(to, &self.primary);
+        put_len(to, self.intents.len());
+        for (key, value) in &self.intents {
+            to.push(if value.is_none() { TOMBSTONE } else { 0 });
+            put_bytes(to, key);
+            put_bytes(to, value.as_deref().unwrap_or_default());
+        }
+    }
+
+    fn take(from: &mut Bytes) -> Option<Self> {
+        let start = Timestamp(from.try_get_u64().ok()?);
+        let primary = take_bytes(from)?;
+        let count = from.try_get_u32().ok()? as usize;
+        let mut intents = Vec::with_capacity(count.min(from.len() / 9));
+        for _ in 0..count {
+            let tombstone = from.try_get_u8().ok()? & TOMBSTONE != 0;
+            let (key, value) = (take_bytes(from)?, take_bytes(from)?);
+            intents.push((key, (!tombstone).then_some(value)));
+        }
+        Some(Self {
+            start,
+            primary,
+            intents,
+        })
+    }
+}
+
+impl Resolve {
+    /// The keys whose intents end.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        let written = self.writes.iter().map(|write| &write.key);
+        written.chain(&self.removed)
+    }
+
+    fn put(&self, to: &mut Vec<u8>) {
+        to.extend_from_slice(&self.start.0.to_be_bytes());
+        put_bytes(to, &self.primary);
+        match &self.record {
+            RecordChange::Stays => to.push(RECORD_STAYS),
+            RecordChange::Removed => to.push(RECORD_REMOVED),
+            RecordChange::Put(stored) => {
+                to.push(RECORD_PUT);
+                put_bytes(to, stored);
+            }
+        }
+        put_writes(to, &self.writes);
+        put_len(to, self.removed.len());
+        for key in &self.removed {
+            put_bytes(to, key);
+        }
+    }
+
+    fn take(from: &mut Bytes) -> Result<Self, Unreadable> {
+        let mut head = || {
+            let start = Timestamp(from.try_get_u64().ok()?);
+            let primary = take_bytes(from)?;
+            let record = match from.try_get_u8().ok()? {
+                RECORD_STAYS => RecordChange::Stays,
+                RECORD_REMOVED => RecordChange::Removed,
+                RECORD_PUT => RecordChange::Put(take_bytes(from)?),
+                _ => return None,
+            };
+            Some((start, primary, record))
+        };
+        let (start, primary, record) = head().ok_or(Unreadable)?;
+        let writes = decode_writes(from)?;
+        let count = from.try_get_u32().map_err(|_| Unreadable)? as usize;
+        let mut removed = Vec::with_capacity(count.min(from.len() / 4));
+        for _ in 0..count {
+            removed.push(take_bytes(from).ok_or(Unreadable)?);
+        }
+        Ok(Self {
+            start,
+            primary,
+            record,
+            writes,
+            removed,
+        })
+    }
 }
 
 fn decode_writes(from: &mut Bytes) -> Result<Vec<Write>, Unreadable> {

@@ -15,12 +15,13 @@ use pontoon_raft::{
 
 use crate::error::Error;
 use crate::keys::meta;
-use crate::mvcc::{self, Header};
-use crate::range::command::{Body, Command, Outcome};
+use crate::mvcc::{self, Header, Intent};
+use crate::range::command::{Body, Command, Outcome, RecordChange};
 use crate::range::snapshot;
 use crate::range::state::{RangeState, encode_applied, read_applied};
 use crate::storage::{Space, WriteBatch};
 use crate::timestamp::Timestamp;
+use crate::txn::Span;
 
 /// The state machine of a replica.
 pub struct RangeMachine {
@@ -34,8 +35,9 @@ struct Effects {
     staged: Option<BTreeMap<Bytes, Bytes>>,
     window: u64,
     safe_point: u64,
-    /// Commits with their keys, for the memory of recent writes.
-    commits: Vec<(Timestamp, Command)>,
+    /// Commands that change what is known in memory of keys, in order; with the timestamp of the
+    /// versions that they write, if they do.
+    noted: Vec<(Option<Timestamp>, Command)>,
     /// Latches to release.
     requests: Vec<(u64, u64)>,
 }
@@ -65,9 +67,30 @@ impl RangeMachine {
                 self.state.range
             ))
         })?;
-        if command.request != 0 {
-            effects.requests.push((command.term, command.request));
+        let (term, request) = (command.term, command.request);
+        if request != 0 {
+            effects.requests.push((term, request));
         }
+        let outcome = self.stage_command(position, command, effects)?;
+        if outcome != Outcome::Applied
+            && request != 0
+            && self.state.latches.is_acknowledged(term, request)
+        {
+            return Err(StorageError::new(format!(
+                "Invariant: entry {position} of range {}, refused with {outcome:?}, is a commit that \
+                 was acknowledged",
+                self.state.range
+            )));
+        }
+        Ok(outcome)
+    }
+
+    fn stage_command(
+        &self,
+        position: LogPosition,
+        command: Command,
+        effects: &mut Effects,
+    ) -> Result<Outcome, StorageError> {
         if command.term != position.term {
             return Ok(Outcome::OtherTerm);
         }
@@ -75,24 +98,37 @@ impl RangeMachine {
         if command.generation != descriptor.generation {
             return Ok(Outcome::OtherBounds);
         }
+        if !lies_in(&command.body, &descriptor.span) {
+            return Ok(Outcome::OtherBounds);
+        }
+        drop(descriptor);
         match &command.body {
             Body::Commit(writes) => {
-                if writes
-                    .iter()
-                    .any(|write| !descriptor.span.contains(&write.key))
-                {
-                    return Ok(Outcome::OtherBounds);
+                let commit = self.stage_writes(writes, effects)?;
+                effects.noted.push((commit, command));
+            }
+            Body::Prewrite(prewrite) => {
+                for (key, value) in &prewrite.intents {
+                    let stored =
+                        Intent::encode(prewrite.start, &prewrite.primary, value.as_deref());
+                    effects.batch.put(Space::Meta, meta::intent(key), stored);
                 }
-                let engine = &*self.state.engine;
-                for write in writes {
-                    mvcc::stage(engine, write, effects.staged.as_mut(), &mut effects.batch)
-                        .map_err(storage_error)?;
+                effects.noted.push((None, command));
+            }
+            Body::Resolve(resolve) => {
+                let commit = self.stage_writes(&resolve.writes, effects)?;
+                for key in resolve.keys() {
+                    effects.batch.remove(Space::Meta, meta::intent(key));
                 }
-                if let Some(first) = writes.first() {
-                    let header = Header::decode(&first.stored).map_err(storage_error)?;
-                    drop(descriptor);
-                    effects.commits.push((header.commit, command));
+                let record = meta::record(&resolve.primary, resolve.start);
+                match &resolve.record {
+                    RecordChange::Stays => {}
+                    RecordChange::Put(stored) => {
+                        effects.batch.put(Space::Meta, record, stored.clone());
+                    }
+                    RecordChange::Removed => effects.batch.remove(Space::Meta, record),
                 }
+                effects.noted.push((commit, command));
             }
             Body::Window(bound) => effects.window = effects.window.max(*bound),
             Body::SafePoint(at) => effects.safe_point = effects.safe_point.max(at.0),
@@ -100,32 +136,64 @@ impl RangeMachine {
         Ok(Outcome::Applied)
     }
 
+    /// Adds new versions to the batch; returns their timestamp, if there are some.
+    fn stage_writes(
+        &self,
+        writes: &[mvcc::Write],
+        effects: &mut Effects,
+    ) -> Result<Option<Timestamp>, StorageError> {
+        let engine = &*self.state.engine;
+        for write in writes {
+            mvcc::stage(engine, write, effects.staged.as_mut(), &mut effects.batch)
+                .map_err(storage_error)?;
+        }
+        let first = writes.first().map(|first| Header::decode(&first.stored));
+        let first = first.transpose().map_err(storage_error)?;
+        Ok(first.map(|header| header.commit))
+    }
+
     /// Makes the effects visible, in the order that readers and validators rely on: the data, the
-    /// memory of recent writes and the watches, and only then the end of the latches.
+    /// memory of recent writes, the watches and the intents, and only then the end of the latches.
     fn publish(&self, effects: Effects, applied: AppliedState, term: u64) {
         let state = &self.state;
         state.window.store(effects.window, Ordering::Release);
         state
             .safe_point
             .store(effects.safe_point, Ordering::Release);
-        if !effects.commits.is_empty() {
-            let mut recent = state.recent.lock();
-            #[cfg(test)]
-            let mut noted = false;
-            for (commit, command) in &effects.commits {
-                let Body::Commit(writes) = &command.body else {
-                    continue;
-                };
-                recent.note(*commit, writes.iter().map(|write| &write.key));
-                #[cfg(test)]
-                if noted && state.skip_notes.load(Ordering::Relaxed) {
+        #[cfg_attr(not(test), expect(unused_mut, reason = "a planted fault changes it"))]
+        let mut watched = true;
+        for (commit, command) in &effects.noted {
+            let (writes, start) = match &command.body {
+                Body::Commit(writes) => (writes, None),
+                Body::Resolve(resolve) => (&resolve.writes, Some(resolve.start)),
+                Body::Prewrite(prewrite) => {
+                    let keys = prewrite.intents.iter().map(|(key, _)| key);
+                    state.intents.add(prewrite.start, &prewrite.primary, keys);
                     continue;
                 }
+                Body::Window(_) | Body::SafePoint(_) => continue,
+            };
+            if let Some(commit) = commit {
                 let keys = writes.iter().map(|write| &write.key);
-                state.watches.note(*commit, keys);
+                state.recent.lock().note(*commit, keys.clone());
+                if watched {
+                    state.watches.note(*commit, keys);
+                }
                 #[cfg(test)]
                 {
-                    noted = true;
+                    watched = !state.skip_notes.load(Ordering::Relaxed);
+                }
+            }
+            if let (Some(start), Body::Resolve(resolve)) = (start, &command.body) {
+                state.intents.remove(start, resolve.keys());
+                match &resolve.record {
+                    RecordChange::Stays => {}
+                    RecordChange::Put(_) => {
+                        state.records.fetch_add(1, Ordering::AcqRel);
+                    }
+                    RecordChange::Removed => {
+                        state.records.fetch_sub(1, Ordering::AcqRel);
+                    }
                 }
             }
         }
@@ -135,6 +203,19 @@ impl RangeMachine {
             state.latches.complete(term, request);
         }
         state.latches.complete_before(term);
+    }
+}
+
+/// Whether all keys that a command is about lie in the span.
+fn lies_in(body: &Body, span: &Span) -> bool {
+    match body {
+        Body::Commit(writes) => writes.iter().all(|write| span.contains(&write.key)),
+        Body::Window(_) | Body::SafePoint(_) => true,
+        Body::Prewrite(prewrite) => prewrite.intents.iter().all(|(key, _)| span.contains(key)),
+        Body::Resolve(resolve) => {
+            let decided = resolve.record == RecordChange::Stays || span.contains(&resolve.primary);
+            decided && resolve.keys().all(|key| span.contains(key))
+        }
     }
 }
 
@@ -155,7 +236,7 @@ impl StateMachine for RangeMachine {
             staged: (entries.len() > 1).then(BTreeMap::new),
             window: state.window.load(Ordering::Acquire),
             safe_point: state.safe_point.load(Ordering::Acquire),
-            commits: Vec::new(),
+            noted: Vec::new(),
             requests: Vec::new(),
         };
         let (window, safe_point) = (effects.window, effects.safe_point);

@@ -15,14 +15,20 @@
 //! Invariant: rows and applied position reach the engine in one batch.
 //! Invariant: latches on written keys are held until the entry is applied or can never be.
 //! Absent on purpose: a range never reads another range, and never waits for one under latches.
+//!
+//! A transaction over several ranges leaves intents in each and is decided at one key
+//! ([`several`]).
 
 mod command;
 mod descriptor;
 mod evaluate;
+mod heard;
 mod held;
+mod intents;
 mod machine;
 mod recent;
 mod replica;
+mod several;
 mod snapshot;
 mod state;
 mod watch;
@@ -30,9 +36,12 @@ mod watch;
 pub use command::{Body, Command, Outcome};
 pub use descriptor::Descriptor;
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
+pub(crate) use heard::SAYS_SO;
 pub use held::HeldRanges;
+pub use intents::Foreign;
 pub use machine::RangeMachine;
-pub use replica::Replica;
+pub use replica::{Refusal, Replica};
+pub use several::{PrewriteRequest, Status};
 pub use state::RangeState;
 pub use watch::Watch;
 

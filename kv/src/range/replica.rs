@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pontoon_raft::{BarrierError, Group, Leadership, ProposeError};
+use pontoon_raft::{BarrierError, Committed, Group, Leadership, ProposeError};
 
-use crate::concurrency::{LatchRequest, LockOutcome, ReadSpan};
+use crate::concurrency::{LatchGuard, LatchRequest, LockOutcome, ReadSpan};
 use crate::error::Error;
 use crate::mvcc::{self, VersionScan};
 use crate::oracle::TimestampSource;
 use crate::range::command::{Body, Command, Outcome};
 use crate::range::evaluate::{self, Checked, CommitRequest, ReadEntry};
+use crate::range::intents::Foreign;
 use crate::range::state::RangeState;
 use crate::range::watch::Watch;
 use crate::shell::Runtime;
@@ -22,23 +23,26 @@ use crate::timestamp::Timestamp;
 use crate::txn::{LockStrength, LockWait, Span};
 
 /// How long to wait between two looks for a leader.
-const RETRY: Duration = Duration::from_millis(20);
+pub(super) const RETRY: Duration = Duration::from_millis(20);
 /// Attempts to commit before giving up.
-const ATTEMPTS_MAX: usize = 64;
+pub(super) const ATTEMPTS_MAX: usize = 64;
 
 /// A replica with its Raft group. Clones are the same replica.
 #[derive(Clone)]
 pub struct Replica {
     group: Group,
     state: Arc<RangeState>,
-    runtime: Runtime,
+    pub(super) runtime: Runtime,
     /// How long an operation waits for this replica to lead.
-    patience: Duration,
+    pub(super) patience: Duration,
     /// Admission of commits by free space on the disk.
-    room: Arc<Room>,
+    pub(super) room: Arc<Room>,
     #[cfg(test)]
     pub(crate) skip_validation: Arc<std::sync::atomic::AtomicBool>,
 }
+
+/// No transaction: whoever reads has no intents yet.
+const NOBODY: Timestamp = Timestamp::ZERO;
 
 /// What became of an attempt to commit.
 enum Attempt {
@@ -47,6 +51,32 @@ enum Attempt {
     Again,
     /// It may happen.
     Unknown,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Sent {
+    /// It takes effect.
+    Done,
+    /// It does not.
+    Refused,
+    /// It may.
+    Unknown,
+}
+
+/// Why something could not be done.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// An intent of another transaction is in the way.
+    Intent(Foreign),
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 impl Replica {
@@ -140,9 +170,11 @@ impl Replica {
     /// commits there.
     pub fn try_get(&self, key: &[u8], at: Timestamp) -> Option<Result<Option<Bytes>, Error>> {
         self.leadership()?;
-        if !self.state.latches.is_empty() {
+        if !self.state.latches.is_empty() || !self.state.intents.is_empty() {
             let span = ReadSpan::Point(Bytes::copy_from_slice(key));
-            if self.state.latches.blocks_read(&span, at).is_some() {
+            if self.state.latches.blocks_read(&span, at).is_some()
+                || self.foreign(&span, NOBODY, at).is_some()
+            {
                 return None;
             }
         }
@@ -153,28 +185,39 @@ impl Replica {
     }
 
     /// The value of `key` as of `at`.
-    pub async fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, Error> {
-        if self.leadership().is_none() {
-            self.lead().await?;
-        }
-        if !self.state.latches.is_empty() {
-            let span = ReadSpan::Point(Bytes::copy_from_slice(key));
-            self.wait_for_commits(&span, at).await;
-        }
+    pub async fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, Refusal> {
+        let span = ReadSpan::Point(Bytes::copy_from_slice(key));
+        self.settle(&span, NOBODY, at).await?;
         self.check_history(at)?;
-        mvcc::get(&*self.state.engine, key, at)
+        Ok(mvcc::get(&*self.state.engine, key, at)?)
     }
 
-    /// Waits until all that a reader at `at` must see of `span` is applied here.
-    async fn settle(&self, span: &Span, at: Timestamp) -> Result<(), Error> {
+    /// An intent in `span` of another transaction than `own` that may have committed below `at`.
+    fn foreign(&self, span: &ReadSpan, own: Timestamp, at: Timestamp) -> Option<Foreign> {
+        self.state.intents.foreign(span, own, at)
+    }
+
+    /// Waits until all that a reader at `at` must see of `span` is applied here, as far as it is
+    /// decided.
+    ///
+    /// Invariant: after this such a reader sees every commit at or below `at`, save where an intent
+    /// refuses it. (A transaction over several ranges gets its commit timestamp when its intents
+    /// are applied; one whose intents are not here yet commits above `at`.)
+    async fn settle(&self, span: &ReadSpan, own: Timestamp, at: Timestamp) -> Result<(), Refusal> {
         if self.leadership().is_none() {
             self.lead().await?;
         }
         if !self.state.latches.is_empty() {
-            self.wait_for_commits(&ReadSpan::Range(span.clone()), at)
-                .await;
+            self.wait_for_commits(span, at).await;
         }
-        self.check_history(at)
+        #[cfg(test)]
+        if self.state.intents.blind.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match self.foreign(span, own, at) {
+            Some(foreign) => Err(Refusal::Intent(foreign)),
+            None => Ok(()),
+        }
     }
 
     /// The keys of `within` that were written between the beginning of `watch` and `at`, in
@@ -184,8 +227,10 @@ impl Replica {
         watch: &Watch,
         within: &Span,
         at: Timestamp,
-    ) -> Result<Option<Vec<Bytes>>, Error> {
-        self.settle(within, at).await?;
+    ) -> Result<Option<Vec<Bytes>>, Refusal> {
+        let read = ReadSpan::Range(within.clone());
+        self.settle(&read, NOBODY, at).await?;
+        self.check_history(at)?;
         if watch.is_of(&self.state.watches) {
             Ok(watch.written_until(within, at))
         } else {
@@ -204,8 +249,10 @@ impl Replica {
         span: &Span,
         reverse: bool,
         at: Timestamp,
-    ) -> Result<VersionScan, Error> {
-        self.settle(span, at).await?;
+    ) -> Result<VersionScan, Refusal> {
+        let read = ReadSpan::Range(span.clone());
+        self.settle(&read, NOBODY, at).await?;
+        self.check_history(at)?;
         let snapshot = self.state.engine.snapshot();
         Ok(VersionScan::new(
             snapshot,
@@ -236,18 +283,23 @@ impl Replica {
         .await;
     }
 
-    /// Checks that nothing in `reads` has a version newer than the read, up to `upto`.
+    /// Checks that nothing in `reads` has a version newer than the read, up to `upto`, for the
+    /// transaction `own`.
     pub async fn validate(
         &self,
         reads: &[ReadEntry],
+        own: Timestamp,
         upto: Timestamp,
         timestamps: &dyn TimestampSource,
-    ) -> Result<(), Error> {
-        self.lead().await?;
+    ) -> Result<(), Refusal> {
         for read in reads {
-            self.wait_for_commits(&read.span, upto).await;
+            self.settle(&read.span, own, upto).await?;
         }
-        evaluate::validate(&self.state, reads, timestamps)
+        #[cfg(test)]
+        if self.skip_validation.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        Ok(evaluate::validate(&self.state, reads, timestamps)?)
     }
 
     /// When `key` was last written, once every commit at or below `upto` is applied.
@@ -255,26 +307,23 @@ impl Replica {
         &self,
         key: &Bytes,
         upto: Timestamp,
-    ) -> Result<Option<Timestamp>, Error> {
-        if self.leadership().is_none() {
-            self.lead().await?;
-        }
-        if !self.state.latches.is_empty() {
-            self.wait_for_commits(&ReadSpan::Point(key.clone()), upto)
-                .await;
-        }
-        Ok(mvcc::newest(&*self.state.engine, key)?.map(|newest| newest.commit))
+    ) -> Result<Option<Timestamp>, Refusal> {
+        self.settle(&ReadSpan::Point(key.clone()), NOBODY, upto)
+            .await?;
+        let newest = mvcc::newest(&*self.state.engine, key)?;
+        Ok(newest.map(|newest| newest.commit))
     }
 
     /// [`Self::last_written`], if that needs no waiting.
     pub fn try_last_written(&self, key: &Bytes) -> Option<Result<Option<Timestamp>, Error>> {
         self.leadership()?;
-        if !self.state.latches.is_empty() {
+        if !self.state.latches.is_empty() || !self.state.intents.is_empty() {
             let span = ReadSpan::Point(key.clone());
-            self.state
-                .latches
-                .blocks_read(&span, Timestamp::MAX)
-                .map_or(Some(()), |_| None)?;
+            let latched = self.state.latches.blocks_read(&span, Timestamp::MAX);
+            let intent = self.foreign(&span, NOBODY, Timestamp::MAX);
+            if latched.is_some() || intent.is_some() {
+                return None;
+            }
         }
         let newest = mvcc::newest(&*self.state.engine, key);
         Some(newest.map(|newest| newest.map(|newest| newest.commit)))
@@ -321,7 +370,8 @@ impl Replica {
 
     /// Commits a transaction whose writes and reads lie in this range, exactly once.
     ///
-    /// Durability: when this returns `Ok`, a majority has it on disk. An outcome that was unknown
+    /// Durability: when this returns `Ok`, a majority has it on disk. It may not be applied yet: its
+    /// latches are then still held, and whoever reads what it wrote waits for them. An outcome that was unknown
     /// is looked up under the next leadership, by the start timestamp in the versions.
     /// [`Error::Ambiguous`] only when that leadership is not here. [`Error::NoRoom`] when the disk
     /// is too full for it: nothing was proposed. Cancellation: dropping the
@@ -330,7 +380,7 @@ impl Replica {
         &self,
         request: &CommitRequest,
         timestamps: &dyn TimestampSource,
-    ) -> Result<Timestamp, Error> {
+    ) -> Result<Timestamp, Refusal> {
         // Before anything is proposed, and once: what was proposed must be seen through.
         self.room.admit(request.bytes())?;
         let keys: Arc<[Bytes]> = request.writes.keys().cloned().collect();
@@ -339,7 +389,7 @@ impl Replica {
             let attempt = if unknown {
                 let again = self.attempt(request, &keys, timestamps, true);
                 let again = self.runtime.timeout(self.patience, again).boxed().await;
-                again.unwrap_or(Err(Error::Ambiguous))
+                again.unwrap_or(Err(Error::Ambiguous.into()))
             } else {
                 self.attempt(request, &keys, timestamps, false)
                     .boxed()
@@ -349,15 +399,17 @@ impl Replica {
                 Ok(Attempt::Committed(at)) => return Ok(at),
                 Ok(Attempt::Again) => self.runtime.sleep(RETRY).boxed().await,
                 Ok(Attempt::Unknown) => unknown = true,
-                Err(Error::Unavailable { .. }) if unknown => return Err(Error::Ambiguous),
-                Err(error) => return Err(error),
+                Err(Refusal::Error(Error::Unavailable { .. })) if unknown => {
+                    return Err(Error::Ambiguous.into());
+                }
+                Err(refusal) => return Err(refusal),
             }
         }
         if unknown {
-            return Err(Error::Ambiguous);
+            return Err(Error::Ambiguous.into());
         }
         let message = format!("range {} changes leaders too often", self.state.range);
-        Err(Error::Unavailable { message })
+        Err(Error::Unavailable { message }.into())
     }
 
     async fn attempt(
@@ -366,7 +418,7 @@ impl Replica {
         keys: &Arc<[Bytes]>,
         timestamps: &dyn TimestampSource,
         retry: bool,
-    ) -> Result<Attempt, Error> {
+    ) -> Result<Attempt, Refusal> {
         if self.leadership().is_none() {
             self.lead().await?;
         }
@@ -375,7 +427,7 @@ impl Replica {
             writes: Arc::clone(keys),
             reads,
         };
-        let mut guard = self.state.latches.acquire(latches).await;
+        let guard = self.state.latches.acquire(latches).await;
         // Leadership now: the state that is read below is that of this term or later.
         let Some(leadership) = self.leadership() else {
             return Ok(Attempt::Again);
@@ -383,6 +435,7 @@ impl Replica {
         if retry && let Some(at) = self.committed(request)? {
             return Ok(Attempt::Committed(at));
         }
+        self.no_intent_on(request.start, keys)?;
         let fresh = match evaluate::check_writes(&self.state, request)? {
             Checked::Free(fresh) => fresh,
             Checked::Committed(at) => return Ok(Attempt::Committed(at)),
@@ -402,32 +455,79 @@ impl Replica {
         #[cfg(not(test))]
         let validates = true;
         if validates && !request.reads.is_empty() {
+            for read in &request.reads {
+                // One that begins later also commits later.
+                if let Some(foreign) = self.foreign(&read.span, request.start, commit) {
+                    return Err(Refusal::Intent(foreign));
+                }
+            }
             evaluate::validate(&self.state, &request.reads, timestamps)?;
         }
+        guard.release_reads();
+        let body = Body::Commit(evaluate::rows(request, fresh, commit));
+        Ok(match self.send(guard, leadership, body).await? {
+            Sent::Done => Attempt::Committed(commit),
+            Sent::Refused => Attempt::Again,
+            Sent::Unknown => Attempt::Unknown,
+        })
+    }
+
+    /// Replicates a command that was evaluated under the latches of `guard` in `leadership`. From
+    /// now on the latches end when it is applied.
+    pub(super) async fn send(
+        &self,
+        mut guard: LatchGuard,
+        leadership: Leadership,
+        body: Body,
+    ) -> Result<Sent, Error> {
         let command = Command {
             term: leadership.term,
             generation: self.state.descriptor.read().generation,
             request: guard.id(),
-            body: Body::Commit(evaluate::rows(request, fresh, commit)),
+            body,
         };
-        guard.release_reads();
         guard.in_flight(leadership.term);
-        match self.group.propose(command.encode()).await {
-            Ok(done) => match Outcome::decode(&done.reply) {
-                Some(Outcome::Applied) => Ok(Attempt::Committed(commit)),
-                Some(Outcome::OtherTerm | Outcome::OtherBounds) => Ok(Attempt::Again),
-                None => Ok(Attempt::Unknown),
+        let proposed = self
+            .group
+            .propose_unapplied(command.encode(), leadership.term);
+        match proposed.await {
+            // Invariant: what is acknowledged before it is applied takes effect. Its entry is of
+            // the term in which it was evaluated, and the bounds of the range only change under
+            // latches on all of it, which its own are in the way of until it is applied. Until
+            // then readers and other requests wait for those latches too.
+            Ok(Committed::Unapplied) => {
+                guard.acknowledged();
+                Ok(Sent::Done)
+            }
+            Ok(Committed::Applied(done)) => match Outcome::decode(&done.reply) {
+                Some(Outcome::Applied) => Ok(Sent::Done),
+                Some(Outcome::OtherTerm | Outcome::OtherBounds) => Ok(Sent::Refused),
+                None => Ok(Sent::Unknown),
             },
-            Err(ProposeError::Ambiguous { .. }) => Ok(Attempt::Unknown),
+            Err(ProposeError::Ambiguous { .. }) => Ok(Sent::Unknown),
             Err(ProposeError::NotLeader { .. } | ProposeError::Stopped) => {
                 guard.not_proposed();
-                Ok(Attempt::Again)
+                Ok(Sent::Refused)
             }
             Err(ProposeError::TooLarge { bytes, limit }) => {
                 guard.not_proposed();
                 Err(Error::TooLarge { bytes, limit })
             }
         }
+    }
+
+    /// Refuses when one of `keys` has an intent of another transaction.
+    fn no_intent_on(&self, own: Timestamp, keys: &[Bytes]) -> Result<(), Refusal> {
+        if self.state.intents.is_empty() {
+            return Ok(());
+        }
+        for key in keys {
+            let point = ReadSpan::Point(key.clone());
+            if let Some(foreign) = self.foreign(&point, own, Timestamp::MAX) {
+                return Err(Refusal::Intent(foreign));
+            }
+        }
+        Ok(())
     }
 
     /// Whether the transaction has committed here, and when.

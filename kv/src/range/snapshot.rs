@@ -16,13 +16,15 @@ use crate::keys::meta;
 use crate::mvcc::history_bound;
 use crate::range::descriptor::Descriptor;
 use crate::range::machine::storage_error;
-use crate::range::state::{RangeState, decode_applied, encode_applied};
+use crate::range::state::{RangeState, count_records, decode_applied, encode_applied};
 use crate::storage::{EngineSnapshot, Space, WriteBatch};
 
 /// Size of a chunk.
 const CHUNK_BYTES: usize = 1 << 20;
 const KV: u8 = 1;
 const HISTORY: u8 = 2;
+const INTENT: u8 = 3;
+const RECORD: u8 = 4;
 
 /// A view of a replica at one applied position.
 pub(super) struct View {
@@ -62,7 +64,7 @@ pub(super) fn open(state: &RangeState) -> Result<View, Error> {
 }
 
 /// The keyspaces of a range with their bounds.
-fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 2] {
+fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 4] {
     let span = &descriptor.span;
     [
         (Space::Kv, KV, span.start.to_vec(), span.end.to_vec()),
@@ -71,6 +73,18 @@ fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 2] {
             HISTORY,
             history_bound(&span.start),
             history_bound(&span.end),
+        ),
+        (
+            Space::Meta,
+            INTENT,
+            meta::intent(&span.start),
+            meta::intent(&span.end),
+        ),
+        (
+            Space::Meta,
+            RECORD,
+            meta::record_bound(&span.start),
+            meta::record_bound(&span.end),
         ),
     ]
 }
@@ -151,6 +165,7 @@ pub(super) fn install(
             let space = match chunk.get_u8() {
                 KV => Space::Kv,
                 HISTORY => Space::History,
+                INTENT | RECORD => Space::Meta,
                 _ => return Err(malformed()),
             };
             let (key, value) = (chunk.get_u32() as usize, chunk.get_u32() as usize);
@@ -185,6 +200,10 @@ pub(super) fn install(
     state.safe_point.store(safe_point, Ordering::Release);
     state.recent.lock().forget();
     state.watches.forget();
+    let loaded = state.intents.load(&*state.engine, &descriptor.span);
+    loaded.map_err(storage_error)?;
+    let records = count_records(&*state.engine, &descriptor.span).map_err(storage_error)?;
+    state.records.store(records, Ordering::Release);
     *state.descriptor.write() = descriptor;
     state.changes.fetch_add(1, Ordering::AcqRel);
     let term = applied.position.map_or(0, |position| position.term);

@@ -1,7 +1,7 @@
 //! [`RangeState`]: what the parts of a replica share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::{Mutex, RwLock};
@@ -11,10 +11,13 @@ use crate::concurrency::{Latches, LockTable};
 use crate::error::Error;
 use crate::keys::meta;
 use crate::range::descriptor::Descriptor;
+use crate::range::heard::Heard;
+use crate::range::intents::Intents;
 use crate::range::recent::RecentWrites;
 use crate::range::watch::Watches;
 use crate::storage::{Engine, Space, WriteBatch};
 use crate::timestamp::Timestamp;
+use crate::txn::Span;
 
 /// The state of one replica in memory, beside its data in the engine. It is shared by the Raft
 /// group, which applies, and by those who read and evaluate.
@@ -27,6 +30,12 @@ pub struct RangeState {
     pub(crate) locks_term: AtomicU64,
     pub(crate) recent: Mutex<RecentWrites>,
     pub(crate) watches: Arc<Watches>,
+    pub(crate) intents: Intents,
+    /// Records of transactions that are decided here. A record is put where there is none, and
+    /// removed where there is one.
+    pub(crate) records: AtomicUsize,
+    /// When somebody heard of transactions that are decided here, or first asked for them.
+    pub(crate) heard: Heard,
     /// A fault that the simulator must find.
     #[cfg(test)]
     pub(crate) skip_notes: std::sync::atomic::AtomicBool,
@@ -69,6 +78,9 @@ impl RangeState {
             number(meta::safe_point(range))?,
         );
         let applied = read_applied(&*engine, range)?;
+        let intents = Intents::default();
+        intents.load(&*engine, &descriptor.span)?;
+        let records = count_records(&*engine, &descriptor.span)?;
         Ok(Arc::new(Self {
             range,
             engine,
@@ -77,6 +89,9 @@ impl RangeState {
             locks_term: AtomicU64::new(0),
             recent: Mutex::default(),
             watches: Arc::default(),
+            intents,
+            records: AtomicUsize::new(records),
+            heard: Heard::default(),
             #[cfg(test)]
             skip_notes: std::sync::atomic::AtomicBool::default(),
             descriptor: RwLock::new(descriptor),
@@ -124,6 +139,21 @@ pub(crate) fn read_applied(engine: &dyn Engine, range: u64) -> Result<AppliedSta
     decode_applied(stored).ok_or_else(|| Error::Storage {
         message: format!("the applied position of range {range} is damaged"),
     })
+}
+
+/// The number of transaction records at the keys of a span.
+pub(crate) fn count_records(engine: &dyn Engine, span: &Span) -> Result<usize, Error> {
+    let (from, to) = (
+        meta::record_bound(&span.start),
+        meta::record_bound(&span.end),
+    );
+    let mut count = 0;
+    let mut rows = engine.snapshot().scan(Space::Meta, &from, &to, false);
+    rows.for_each(&mut |_, _| {
+        count += 1;
+        true
+    })?;
+    Ok(count)
 }
 
 /// The stored form of an applied state.

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use pontoon_raft::{AppliedState, Entry, EntryPayload, LogPosition, StateMachine};
 use proptest::prelude::*;
 
+use super::command::{Prewrite, RecordChange, Resolve};
 use super::*;
-use crate::mvcc::{self, Write, encode_version};
+use crate::mvcc::{self, Outcome as Ending, Record, Write, encode_version};
 use crate::storage::{Engine, MemoryEngine, Space};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
@@ -155,12 +156,6 @@ fn what_was_not_synced_is_applied_again_from_the_log() {
 fn windows_and_safe_points_only_rise_and_survive() {
     let engine = Arc::new(MemoryEngine::new());
     let (_, mut machine) = open(&engine);
-    let command = |body| Command {
-        term: 1,
-        generation: 1,
-        request: 0,
-        body,
-    };
     let entries = [
         entry(1, 1, &command(Body::Window(50))),
         entry(1, 2, &command(Body::Window(40))),
@@ -233,6 +228,94 @@ fn a_snapshot_makes_an_equal_replica() {
     );
 }
 
+fn command(body: Body) -> Command {
+    Command {
+        term: 1,
+        generation: 1,
+        request: 0,
+        body,
+    }
+}
+
+#[test]
+fn intents_and_records_survive_restarts_and_travel_in_snapshots() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (state, mut machine) = open(&engine);
+    let (start, primary) = (Timestamp(10), Bytes::from_static(b"b"));
+    let intents = [("b", Some("1")), ("c", None), ("d", Some("3"))];
+    let prewrite = Prewrite {
+        start,
+        primary: primary.clone(),
+        intents: intents
+            .map(|(key, value)| (Bytes::from(key), value.map(Bytes::from)))
+            .to_vec(),
+    };
+    let record = Record {
+        outcome: Ending::Committed(Timestamp(20)),
+        spans: vec![span()],
+    };
+    let decided = Resolve {
+        start,
+        primary: primary.clone(),
+        record: RecordChange::Put(record.encode()),
+        writes: vec![write("b", Some("1"), 20, true)],
+        removed: Vec::new(),
+    };
+    let entries = [
+        entry(1, 1, &command(Body::Prewrite(prewrite))),
+        entry(1, 2, &command(Body::Resolve(decided))),
+    ];
+    machine.apply(&entries).unwrap();
+    assert_eq!(get(&state, "b", 20).unwrap(), "1");
+    let holds = |state: &RangeState| {
+        assert!(!state.intents.has(b"b", start));
+        assert!(state.intents.has(b"c", start) && state.intents.has(b"d", start));
+        assert_eq!(
+            (
+                state.intents.len(),
+                state.records.load(std::sync::atomic::Ordering::SeqCst)
+            ),
+            (2, 1)
+        );
+    };
+    holds(&state);
+    let (reopened, machine_again) = open(&engine);
+    holds(&reopened);
+
+    let mut chunks = Vec::new();
+    let applied = machine_again
+        .write_snapshot(&mut |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        })
+        .unwrap();
+    let (other, mut target) = open(&Arc::new(MemoryEngine::new()));
+    let mut rest = chunks.into_iter();
+    target
+        .install_snapshot(applied, &mut || Ok(rest.next()))
+        .unwrap();
+    holds(&other);
+
+    let resolved = Resolve {
+        start,
+        primary: primary.clone(),
+        record: RecordChange::Removed,
+        writes: vec![write("d", Some("3"), 20, true)],
+        removed: vec![Bytes::from_static(b"c")],
+    };
+    let entries = [entry(1, 3, &command(Body::Resolve(resolved)))];
+    machine.apply(&entries).unwrap();
+    for state in [&state, &open(&engine).0] {
+        assert!(state.intents.is_empty());
+        assert_eq!(get(state, "d", 20).unwrap(), "3");
+        assert_eq!(get(state, "c", 20), None);
+    }
+    let mut left = engine.snapshot().scan(Space::Meta, b"i", b"u", false);
+    let left = std::iter::from_fn(|| left.next().unwrap());
+    let left: Vec<_> = left.filter(|(key, _)| !key.starts_with(b"r")).collect();
+    assert_eq!(left, [], "nothing is left in the store");
+}
+
 #[test]
 fn an_entry_that_cannot_be_read_stops_the_replica() {
     let (_, mut machine) = open(&Arc::new(MemoryEngine::new()));
@@ -252,14 +335,36 @@ proptest! {
     fn commands_round_trip_and_cuts_are_refused(
         rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>(), any::<bool>()), 0..5),
         numbers: (u64, u64, u64),
-        kind in 0..3,
+        kind in 0..5,
+        change in 0..3,
     ) {
+        let keys: Vec<Bytes> = rows.iter().map(|(key, _, _)| key.clone().into()).collect();
+        let primary = keys.first().cloned().unwrap_or_default();
+        let writes: Vec<Write> = rows.iter().cloned().map(|(key, stored, fresh)| {
+            Write { key: key.into(), stored: stored.into(), fresh }
+        }).collect();
         let body = match kind {
             0 => Body::Window(numbers.0),
             1 => Body::SafePoint(Timestamp(numbers.1)),
-            _ => Body::Commit(rows.into_iter().map(|(key, stored, fresh)| {
-                Write { key: key.into(), stored: stored.into(), fresh }
-            }).collect()),
+            2 => Body::Prewrite(Prewrite {
+                start: Timestamp(numbers.0),
+                primary,
+                intents: rows.into_iter().map(|(key, value, deleted)| {
+                    (key.into(), (!deleted).then(|| value.into()))
+                }).collect(),
+            }),
+            3 => Body::Resolve(Resolve {
+                start: Timestamp(numbers.0),
+                primary: primary.clone(),
+                record: match change {
+                    0 => RecordChange::Stays,
+                    1 => RecordChange::Removed,
+                    _ => RecordChange::Put(primary),
+                },
+                writes,
+                removed: keys,
+            }),
+            _ => Body::Commit(writes),
         };
         let command = Command { term: numbers.0, generation: numbers.1, request: numbers.2, body };
         let bytes = command.encode();

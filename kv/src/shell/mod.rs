@@ -39,6 +39,14 @@ impl Runtime {
         Ok(Self { handle })
     }
 
+    /// Time since a fixed moment, by the clock of the timers. Never goes backwards.
+    pub fn monotonic(&self) -> Duration {
+        static ORIGIN: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
+        let _context = self.handle.enter();
+        let now = tokio::time::Instant::now();
+        now.saturating_duration_since(*ORIGIN.get_or_init(|| now))
+    }
+
     /// Waits.
     pub async fn sleep(&self, duration: Duration) {
         let sleep = {

@@ -19,11 +19,9 @@ use rand::{Rng, SeedableRng};
 use crate::db::{Db, DbConfig, Node, NodeParts, OracleService};
 use crate::error::Error;
 use crate::oracle::TimestampSource;
+use crate::sim::clients::splits;
 use crate::storage::MemoryEngine;
 use crate::timestamp::Timestamp;
-
-/// Number of nodes.
-pub(super) const NODES: usize = 3;
 
 /// A fault of the program, planted to see that it is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +33,21 @@ pub(super) enum Bug {
     SkipValidation,
     /// Of the commits that are applied together, watches hear of the first only.
     SkipNotes,
+    /// Readers do not wait for commits that are under way.
+    SkipWaits,
+    /// Readers do not see intents.
+    SkipIntents,
+    /// Commits over several ranges take their timestamps before their intents are in place.
+    EarlyTimestamps,
+}
+
+/// What a simulated cluster looks like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shape {
+    /// Number of nodes.
+    pub(super) nodes: usize,
+    /// Whether what clients touch lies in several ranges.
+    pub(super) split: bool,
 }
 
 struct Slot {
@@ -52,6 +65,7 @@ pub(super) struct Cluster {
 }
 
 struct Inner {
+    shape: Shape,
     bug: Bug,
     seed: u64,
     network: Arc<MemoryNetwork>,
@@ -73,8 +87,9 @@ fn peer(node: usize) -> Peer {
     }
 }
 
-fn config() -> DbConfig {
+fn config(shape: Shape) -> DbConfig {
     DbConfig {
+        founding_splits: if shape.split { splits() } else { Vec::new() },
         timing: Timing::fast(),
         retention_ms: 3_000,
         gc_interval_ms: 1_100,
@@ -137,16 +152,23 @@ impl TimestampSource for Remote {
             if let Ok(now) = self.local.now().await {
                 return Ok(now);
             }
-            for step in 1..NODES {
-                if let Some(now) = self.ask((self.node + step) % NODES).await {
+            let Some(nodes) = self.cluster.upgrade().map(|cluster| cluster.shape.nodes) else {
+                return Err(no_timestamps());
+            };
+            for step in 1..nodes {
+                if let Some(now) = self.ask((self.node + step) % nodes).await {
                     return Ok(now);
                 }
             }
-            Err(Error::Unavailable {
-                message: "no node hands out timestamps".into(),
-            })
+            Err(no_timestamps())
         }
         .boxed()
+    }
+}
+
+fn no_timestamps() -> Error {
+    Error::Unavailable {
+        message: "no node hands out timestamps".into(),
     }
 }
 
@@ -165,8 +187,8 @@ impl Remote {
 }
 
 impl Cluster {
-    /// A cluster without running nodes.
-    pub(super) fn new(seed: u64, bug: Bug) -> Self {
+    /// A cluster none of whose nodes runs.
+    pub(super) fn new(shape: Shape, seed: u64, bug: Bug) -> Self {
         let slot = |node: u64| {
             let disk = SimDisk::new(seed.wrapping_mul(31).wrapping_add(node));
             Slot {
@@ -177,10 +199,11 @@ impl Cluster {
             }
         };
         let inner = Inner {
+            shape,
             bug,
             seed,
             network: MemoryNetwork::new(seed ^ 0x5eed),
-            slots: Mutex::new((0..NODES as u64).map(slot).collect()),
+            slots: Mutex::new((0..shape.nodes as u64).map(slot).collect()),
             cuts: Mutex::default(),
             rng: Mutex::new(SmallRng::seed_from_u64(seed ^ 0xc10c)),
             failures: Mutex::default(),
@@ -192,6 +215,11 @@ impl Cluster {
 
     fn draw(&self, range: std::ops::Range<u64>) -> u64 {
         self.inner.rng.lock().random_range(range)
+    }
+
+    /// Number of nodes.
+    pub(super) fn nodes(&self) -> usize {
+        self.inner.shape.nodes
     }
 
     /// A message on its way; `None` when it is lost.
@@ -263,7 +291,7 @@ impl Cluster {
             life,
         };
         let started = Node::start(NodeParts {
-            config: config(),
+            config: config(self.inner.shape),
             engine,
             log,
             transport: Arc::clone(&self.inner.network) as Arc<_>,
@@ -275,7 +303,7 @@ impl Cluster {
                 .wrapping_mul(1_000)
                 .wrapping_add(life * 10 + node as u64),
             me,
-            found: found.then(|| (0..NODES).map(peer).collect()),
+            found: found.then(|| (0..self.nodes()).map(peer).collect()),
             timestamps: Some(Arc::new(move |local| {
                 Arc::new(Remote {
                     cluster: Weak::clone(&cluster),
@@ -289,7 +317,13 @@ impl Cluster {
         for replica in started.replicas() {
             match self.inner.bug {
                 Bug::SkipValidation => replica.skip_validation.store(true, Ordering::Relaxed),
+                Bug::SkipWaits => {
+                    let latches = &replica.state().latches;
+                    latches.skip_waits.store(true, Ordering::Relaxed);
+                }
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
+                Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
+                Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
                 Bug::None | Bug::SkipSyncs => {}
             }
         }
@@ -323,7 +357,7 @@ impl Cluster {
         self.inner.network.isolate(peer(node).place.node);
         let mut cuts = self.inner.cuts.lock();
         cuts.extend(
-            (0..NODES)
+            (0..self.nodes())
                 .filter(|o| *o != node)
                 .map(|o| (o.min(node), o.max(node))),
         );

@@ -1,4 +1,4 @@
-//! The simulator: three nodes in one process, on a paused clock, a network and disks in memory,
+//! The simulator: three nodes, or one, in one process, on a paused clock, a network and disks in memory,
 //! everything drawn from a seed.
 //!
 //! A run builds a cluster, lets clients work on it while faults strike (power failures that lose
@@ -12,8 +12,10 @@
 //! * in the end the replicas hold the same rows;
 //! * no replica has died, and none refuses to start.
 //!
-//! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run. The seeds
-//! are dealt out to a few test cases, so that a runner of tests uses every core.
+//! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run with three
+//! nodes; a quarter as many are run with one, every second of them with what clients touch parted
+//! into six ranges. The seeds are dealt out to a few test cases, so that a runner of tests uses
+//! every core.
 
 mod check;
 mod clients;
@@ -21,7 +23,7 @@ mod cluster;
 mod kept;
 mod run;
 
-use cluster::Bug;
+use cluster::{Bug, Shape};
 use run::{Report, run_seed};
 
 fn number(name: &str) -> Option<u64> {
@@ -40,13 +42,30 @@ fn seeds() -> std::ops::Range<u64> {
     }
 }
 
+const THREE: Shape = Shape {
+    nodes: 3,
+    split: false,
+};
+const ONE: Shape = Shape {
+    nodes: 1,
+    split: false,
+};
+const ONE_SPLIT: Shape = Shape {
+    nodes: 1,
+    split: true,
+};
+
 fn run_shard(shard: u64) {
+    run_seeds(THREE, seeds().filter(|seed| seed % SHARDS == shard));
+}
+
+fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     let (mut runs, mut acknowledged) = (0, 0);
-    for seed in seeds().filter(|seed| seed % SHARDS == shard) {
-        match run_seed(seed, Bug::None) {
+    for seed in seeds {
+        match run_seed(shape, seed, Bug::None) {
             Ok(Report { operations, .. }) => acknowledged += operations,
             Err(failure) => panic!(
-                "seed {seed}: {failure}\nreplay with \
+                "seed {seed}, {shape:?}: {failure}\nreplay with \
                  PONTOON_SIM_SEED={seed} cargo nextest run --workspace -E 'test(sim::seeds)'"
             ),
         }
@@ -76,11 +95,21 @@ fn seeds_without_failure_3() {
 }
 
 #[test]
+fn seeds_without_failure_alone() {
+    run_seeds(ONE, seeds().filter(|seed| seed % 8 == 0));
+}
+
+#[test]
+fn seeds_without_failure_alone_with_several_ranges() {
+    run_seeds(ONE_SPLIT, seeds().filter(|seed| seed % 8 == 4));
+}
+
+#[test]
 fn a_seed_repeats_itself() {
-    for seed in [3, 4] {
+    for (shape, seed) in [(THREE, 3), (THREE, 4), (ONE, 5), (ONE_SPLIT, 6)] {
         let (one, two) = (
-            run_seed(seed, Bug::None).unwrap(),
-            run_seed(seed, Bug::None).unwrap(),
+            run_seed(shape, seed, Bug::None).unwrap(),
+            run_seed(shape, seed, Bug::None).unwrap(),
         );
         let differs = one.lines.iter().zip(&two.lines).position(|(a, b)| a != b);
         if let Some(at) = differs {
@@ -94,27 +123,48 @@ fn a_seed_repeats_itself() {
     }
 }
 
-fn found_within(bug: Bug, seeds: u64) -> Option<(u64, String)> {
-    (0..seeds).find_map(|seed| Some((seed, run_seed(seed, bug).err()?)))
+fn found_within(shape: Shape, bug: Bug, seeds: u64) -> Option<(u64, String)> {
+    (0..seeds).find_map(|seed| Some((seed, run_seed(shape, seed, bug).err()?)))
 }
 
 #[test]
 fn syncs_that_are_skipped_are_found() {
-    let found = found_within(Bug::SkipSyncs, 200);
+    let found = found_within(THREE, Bug::SkipSyncs, 200);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }
 
 #[test]
 fn validation_that_is_skipped_is_found() {
-    let found = found_within(Bug::SkipValidation, 40);
+    let found = found_within(THREE, Bug::SkipValidation, 40);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }
 
 #[test]
 fn writes_that_are_not_noted_are_found() {
-    let found = found_within(Bug::SkipNotes, 60);
+    let found = found_within(THREE, Bug::SkipNotes, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn waits_that_are_skipped_are_found() {
+    let found = found_within(ONE, Bug::SkipWaits, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn intents_that_are_not_seen_are_found() {
+    let found = found_within(ONE_SPLIT, Bug::SkipIntents, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn timestamps_that_are_taken_too_early_are_found() {
+    let found = found_within(ONE_SPLIT, Bug::EarlyTimestamps, 60);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

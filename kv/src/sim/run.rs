@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::keys;
 use crate::sim::check::check;
 use crate::sim::clients::{Client, End, History, REGISTERS, What};
-use crate::sim::cluster::{Bug, Cluster, NODES};
+use crate::sim::cluster::{Bug, Cluster, Shape};
 use crate::storage::Space;
 
 /// What a run without failure looked like.
@@ -31,22 +31,22 @@ const WORK_MS: u64 = 7_000;
 const HEALING_MS: u64 = 30_000;
 
 /// Runs one seed; the error says what was found.
-pub(super) fn run_seed(seed: u64, bug: Bug) -> Result<Report, String> {
+pub(super) fn run_seed(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .map_err(|error| error.to_string())?;
-    let outcome = runtime.block_on(run(seed, bug));
+    let outcome = runtime.block_on(run(shape, seed, bug));
     // Tasks of crashed nodes may be left; they must not reach into the next run.
     drop(runtime);
     outcome
 }
 
-async fn run(seed: u64, bug: Bug) -> Result<Report, String> {
-    let cluster = Cluster::new(seed, bug);
+async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
+    let cluster = Cluster::new(shape, seed, bug);
     cluster.weather(0.0, 3);
-    for node in 0..NODES {
+    for node in 0..cluster.nodes() {
         cluster.start(node, node == 0).await;
     }
     let history = History::default();
@@ -93,7 +93,7 @@ async fn run(seed: u64, bug: Bug) -> Result<Report, String> {
         .iter()
         .filter(|r| matches!(r.end, End::Done(_)))
         .count();
-    for node in 0..NODES {
+    for node in 0..cluster.nodes() {
         cluster.crash(node).await;
     }
     Ok(Report {
@@ -109,7 +109,7 @@ async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
     while Instant::now() < until {
         let calm = rng.random_range(50..900);
         tokio::time::sleep(Duration::from_millis(calm)).await;
-        let node = rng.random_range(0..NODES);
+        let node = rng.random_range(0..cluster.nodes());
         let down = Duration::from_millis(rng.random_range(1..1_200));
         match rng.random_range(0..8) {
             0..2 => {
@@ -119,11 +119,11 @@ async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
             }
             2 => {
                 // A power cut of the whole site.
-                for node in 0..NODES {
+                for node in 0..cluster.nodes() {
                     cluster.crash(node).await;
                 }
                 tokio::time::sleep(down / 4).await;
-                for node in 0..NODES {
+                for node in 0..cluster.nodes() {
                     cluster.start(node, false).await;
                 }
             }
@@ -150,7 +150,7 @@ async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
 async fn heal(cluster: &Cluster) {
     cluster.heal();
     cluster.weather(0.0, 3);
-    for node in 0..NODES {
+    for node in 0..cluster.nodes() {
         cluster.start(node, false).await;
     }
 }
@@ -187,21 +187,25 @@ async fn final_reads(cluster: &Cluster, history: &History, seed: u64) -> Result<
 
 /// Waits until all replicas have applied the same entries, then compares their rows.
 async fn agree(cluster: &Cluster) -> Result<(), String> {
-    let nodes: Vec<_> = (0..NODES).filter_map(|node| cluster.db(node)).collect();
-    if nodes.len() < NODES {
+    let nodes: Vec<_> = (0..cluster.nodes())
+        .filter_map(|node| cluster.db(node))
+        .collect();
+    if nodes.len() < cluster.nodes() {
         return Err("a node is down after healing".into());
     }
     let deadline = Instant::now() + Duration::from_millis(HEALING_MS);
     loop {
-        let applied = |n: usize| {
-            nodes
+        let applied = nodes.iter().map(|db| {
+            let replicas = db.node().replicas();
+            let positions = replicas
                 .iter()
-                .map(|db| db.node().replicas()[n].state().applied().position)
-                .collect::<Vec<_>>()
-        };
-        let equal = [0, 1]
-            .iter()
-            .all(|n| applied(*n).windows(2).all(|pair| pair[0] == pair[1]));
+                .map(|replica| replica.state().applied().position);
+            (positions.collect::<Vec<_>>(), db.stats().intents)
+        });
+        let applied: Vec<_> = applied.collect();
+        let equal = applied.windows(2).all(|pair| pair[0] == pair[1])
+            // All transactions are over, so somebody ends what they have left.
+            && applied.iter().all(|(_, intents)| *intents == 0);
         if equal {
             let rows: Vec<_> = nodes
                 .iter()

@@ -4,7 +4,8 @@
 //! Life of a transaction: it begins with a timestamp, which is its identity and where it reads.
 //! Reads go to the leader of the range, see what was committed up to that timestamp, and are
 //! remembered as spans. Writes stay here. The commit sends both to the range, which checks, in one
-//! round and under latches, that nobody else has written what was written or read here since.
+//! round and under latches, that nobody else has written what was written or read here since. When
+//! they lie in several ranges it takes intents first ([`several`]).
 //!
 //! Isolation: SERIALIZABLE validates reads; REPEATABLE READ does not; READ COMMITTED moves its read
 //! timestamp with every statement. Write conflicts are found at every level, and so are changes of
@@ -14,6 +15,7 @@ mod api;
 mod buffer;
 mod reads;
 mod scan;
+mod several;
 mod transaction;
 
 pub use crate::db::Db;
@@ -25,5 +27,7 @@ pub(crate) use reads::after;
 pub use scan::Scan;
 pub use transaction::Txn;
 
+#[cfg(test)]
+mod several_tests;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::db::Node;
 use crate::error::Error;
 use crate::mvcc::VersionScan;
-use crate::range::{CommitRequest, ReadEntry, Replica, Watch, WriteEntry, Writes};
+use crate::range::{CommitRequest, ReadEntry, Refusal, Replica, Watch, WriteEntry, Writes};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -19,15 +19,10 @@ use crate::txn::api::{
 use crate::txn::buffer::{WriteBuffer, WriteView};
 use crate::txn::reads::ReadSet;
 use crate::txn::scan::Scan;
+use crate::txn::several;
 
 /// Writes of its own in a span that a transaction reads through a [`Watch`].
 const OWN_CHANGES_MAX: usize = 8_192;
-
-fn several_ranges() -> Error {
-    Error::Unavailable {
-        message: "transactions over several ranges are not supported yet".into(),
-    }
-}
 
 struct Saved {
     id: u64,
@@ -210,7 +205,7 @@ impl Txn {
         let replica = self.replica(key)?;
         let value = match replica.try_get(key, read) {
             Some(value) => value?,
-            None => replica.get(key, read).boxed().await?,
+            None => self.settling(|| replica.get(key, read)).boxed().await?,
         };
         if self.inner.notes_reads() {
             self.inner.state.lock().reads.add_point(key, read);
@@ -283,7 +278,8 @@ impl Txn {
         let Ok(replica) = self.inner.node.route_span(within) else {
             return Ok(None);
         };
-        let Some(mut keys) = replica.written_since(watch, within, read).boxed().await? else {
+        let written = self.settling(|| replica.written_since(watch, within, read));
+        let Some(mut keys) = written.boxed().await? else {
             return Ok(None);
         };
         if own.touches(within) {
@@ -310,7 +306,7 @@ impl Txn {
             return Err(Error::Finished);
         }
         let (replica, part) = self.inner.node.route_part(span, reverse)?;
-        let scan = replica.scan(&part, reverse, at).await?;
+        let scan = self.settling(|| replica.scan(&part, reverse, at)).await?;
         Ok((scan, part))
     }
 
@@ -385,7 +381,10 @@ impl Txn {
             let replica = self.replica(key)?;
             let newest = match replica.try_last_written(key) {
                 Some(newest) => newest?,
-                None => replica.last_written(key, Timestamp::MAX).boxed().await?,
+                None => {
+                    let written = || replica.last_written(key, Timestamp::MAX);
+                    self.settling(written).boxed().await?
+                }
             };
             moved |= newest.is_some_and(|newest| newest > read);
             locked.push(key.clone());
@@ -429,7 +428,11 @@ impl Txn {
         }
         if self.inner.validates {
             entries = self.inner.state.lock().reads.take_for_refresh();
-            if let Err(error) = self.validate(&entries, now).await {
+            let valid = self
+                .inner
+                .node
+                .validate(&entries, self.inner.start, now, false);
+            if let Err(error) = valid.await {
                 self.inner
                     .state
                     .lock()
@@ -446,24 +449,6 @@ impl Txn {
         let mut state = self.inner.state.lock();
         state.reads.put_back(entries, now);
         state.read = state.read.max(now);
-        Ok(())
-    }
-
-    /// Checks in each range that nothing of what was read there was written up to `upto`.
-    ///
-    /// Invariant: every part of every read is checked in the range that holds it.
-    async fn validate(&self, reads: &[ReadEntry], upto: Timestamp) -> Result<(), Error> {
-        let mut left: Vec<ReadEntry> = reads.to_vec();
-        while let Some(next) = left.first() {
-            let replica = self.replica(next.span.first_key())?;
-            let span = replica.state().descriptor().span;
-            let (here, elsewhere) = part(left, &span);
-            debug_assert!(!here.is_empty(), "the range was chosen by one of them");
-            replica
-                .validate(&here, upto, &*self.inner.node.timestamps)
-                .await?;
-            left = elsewhere;
-        }
         Ok(())
     }
 
@@ -526,23 +511,64 @@ impl Txn {
         if writes.is_empty() {
             return Ok(CommitInfo { timestamp: read });
         }
-        let replica = self.sole_range(&writes, &reads)?;
+        let timestamp = match self.sole_range(&writes, &reads)? {
+            Some(replica) => self.commit_in(&replica, writes, reads).await?,
+            None => {
+                let inner = &self.inner;
+                let commit = several::commit(&inner.node, inner.start, &writes, &reads);
+                commit.boxed().await?
+            }
+        };
+        drop(locks);
+        Ok(CommitInfo { timestamp })
+    }
+
+    /// Commits in one range, in one round.
+    async fn commit_in(
+        &self,
+        replica: &Replica,
+        writes: Arc<Writes>,
+        reads: Vec<ReadEntry>,
+    ) -> Result<Timestamp, Error> {
         let request = CommitRequest {
             start: self.inner.start,
             writes,
             reads,
         };
-        let timestamp = replica
-            .commit(&request, &*self.inner.node.timestamps)
-            .await?;
-        drop(locks);
-        Ok(CommitInfo { timestamp })
+        let node = &self.inner.node;
+        match replica.commit(&request, &*node.timestamps).await {
+            Ok(timestamp) => Ok(timestamp),
+            Err(Refusal::Error(error)) => Err(error),
+            Err(Refusal::Intent(foreign)) => {
+                async {
+                    let younger = self.inner.start < foreign.start;
+                    node.settle(&foreign, younger).await?;
+                    let again = || replica.commit(&request, &*node.timestamps);
+                    node.settling(self.inner.start, true, again).await
+                }
+                .boxed()
+                .await
+            }
+        }
     }
 
-    /// The range that holds every key written and all that is to be validated.
+    /// Does something again and again while intents of others are in its way.
+    async fn settling<T, F>(&self, what: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let inner = &self.inner;
+        inner.node.settling(inner.start, false, what).await
+    }
+
+    /// The range that holds every key written and all that is to be validated, if there is one.
     ///
-    /// Invariant: a read is validated in the range that holds it, or the commit is refused.
-    fn sole_range(&self, writes: &Writes, reads: &[ReadEntry]) -> Result<Arc<Replica>, Error> {
+    /// Invariant: a read is validated in the range that holds it.
+    fn sole_range(
+        &self,
+        writes: &Writes,
+        reads: &[ReadEntry],
+    ) -> Result<Option<Arc<Replica>>, Error> {
         let (Some((first, _)), Some((last, _))) =
             (writes.first_key_value(), writes.last_key_value())
         else {
@@ -550,10 +576,8 @@ impl Txn {
         };
         let replica = self.replica(first)?;
         let span = replica.state().descriptor().span;
-        if !span.contains(last) || !reads.iter().all(|read| read.span.lies_in(&span)) {
-            return Err(several_ranges());
-        }
-        Ok(replica)
+        let sole = span.contains(last) && reads.iter().all(|read| read.span.lies_in(&span));
+        Ok(sole.then_some(replica))
     }
 
     /// Ends the transaction without a trace.
@@ -567,17 +591,6 @@ impl Txn {
         };
         self.inner.release(locks);
     }
-}
-
-/// Parts reads into what lies in `span` and what does not.
-fn part(reads: Vec<ReadEntry>, span: &Span) -> (Vec<ReadEntry>, Vec<ReadEntry>) {
-    let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
-    for ReadEntry { span: read, at } in reads {
-        here.extend(read.within(span).map(|span| ReadEntry { span, at }));
-        let rest = read.outside(span).into_iter();
-        elsewhere.extend(rest.map(|span| ReadEntry { span, at }));
-    }
-    (here, elsewhere)
 }
 
 /// Locks that are given back when this is dropped, also when a commit is given up.

@@ -1,0 +1,202 @@
+//! What a node does about intents: those in somebody's way, those of transactions that are over,
+//! and those that nobody has met for long.
+
+use std::sync::Weak;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::db::node::Node;
+use crate::error::Error;
+use crate::mvcc::Outcome as Ending;
+use crate::range::{Foreign, ReadEntry, Refusal, Replica, Status};
+use crate::timestamp::Timestamp;
+use crate::txn::Span;
+
+/// How long to wait for an intent to go before its transaction is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How often a node looks for intents and records that are left.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Intents and records of transactions that began so long ago are looked at.
+const LEFT_MS: u64 = 10_000;
+/// Transactions and records that are looked at in one range at a time.
+const LOOKED_AT_MAX: usize = 256;
+
+impl Node {
+    /// Waits until an intent is gone, or ends it: by how its transaction ended, when it has, or by
+    /// rolling it back, when nobody has heard of it for long or `force` asks for it.
+    pub(crate) async fn settle(&self, foreign: &Foreign, force: bool) -> Result<(), Error> {
+        loop {
+            let replica = self.route(&foreign.key)?;
+            if !replica.state().intents.has(&foreign.key, foreign.start) {
+                return Ok(());
+            }
+            let primary = self.route(&foreign.primary)?;
+            let pushed = primary.push(&foreign.primary, foreign.start, force).await;
+            match pushed.map_err(certain)? {
+                Status::Ended(ending) => {
+                    let span = replica.state().descriptor().span;
+                    let resolved = replica.resolve(&foreign.primary, foreign.start, ending, &span);
+                    return resolved.await.map_err(certain);
+                }
+                Status::Pending => {
+                    let gone = replica.state().intents.gone(foreign);
+                    self.runtime.timeout(ASK_AGAIN, gone).await;
+                }
+            }
+        }
+    }
+
+    /// Does something again and again while intents are in its way; `own` rolls back transactions
+    /// that are younger, if `force` says so.
+    pub(crate) async fn settling<T, F>(
+        &self,
+        own: Timestamp,
+        force: bool,
+        mut what: impl FnMut() -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        loop {
+            match what().await {
+                Ok(done) => return Ok(done),
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Intent(foreign)) => {
+                    let younger = own < foreign.start;
+                    self.settle(&foreign, force && younger).await?;
+                }
+            }
+        }
+    }
+
+    /// Checks in each range that nothing of what was read there was written up to `upto`, for the
+    /// transaction `own`.
+    ///
+    /// Invariant: every part of every read is checked in the range that holds it.
+    pub(crate) async fn validate(
+        &self,
+        reads: &[ReadEntry],
+        own: Timestamp,
+        upto: Timestamp,
+        force: bool,
+    ) -> Result<(), Error> {
+        let mut left: Vec<ReadEntry> = reads.to_vec();
+        while let Some(next) = left.first() {
+            let replica = self.route(next.span.first_key())?;
+            let span = replica.state().descriptor().span;
+            let (here, elsewhere) = part(left, &span);
+            debug_assert!(!here.is_empty(), "the range was chosen by one of them");
+            self.settling(own, force, || {
+                replica.validate(&here, own, upto, &*self.timestamps)
+            })
+            .await?;
+            left = elsewhere;
+        }
+        Ok(())
+    }
+
+    /// Clears away what a transaction has left: ends it if it has not ended, resolves its intents in
+    /// `spans` and, if it committed, forgets its record.
+    pub(crate) async fn conclude(
+        &self,
+        primary: &Bytes,
+        start: Timestamp,
+        ending: Option<Ending>,
+        spans: &[Span],
+    ) -> Result<(), Error> {
+        let ending = match ending {
+            Some(ending) => ending,
+            None => match self.route(primary)?.push(primary, start, true).await? {
+                Status::Ended(ending) => ending,
+                // A push with force ends it.
+                Status::Pending => return Ok(()),
+            },
+        };
+        for span in spans {
+            let mut left = span.clone();
+            while left.start < left.end {
+                let (replica, here) = self.route_part(&left, false)?;
+                replica.resolve(primary, start, ending, &here).await?;
+                left.start = here.end;
+            }
+        }
+        if let Ending::Committed(_) = ending {
+            self.route(primary)?.forget(primary, start).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks after what is left in a range that this node leads.
+    async fn clear(&self, replica: &Replica) -> Result<(), Error> {
+        if replica.leadership().is_none() {
+            return Ok(());
+        }
+        let now = self.timestamps.now().await?;
+        let before = Timestamp::from_millis(now.millis().saturating_sub(LEFT_MS));
+        for foreign in replica.state().intents.older_than(before, LOOKED_AT_MAX) {
+            let settled = self.settle(&foreign, false);
+            // The transaction may live; then it is asked again at the next look.
+            self.runtime
+                .timeout(ASK_AGAIN, settled)
+                .await
+                .unwrap_or(Ok(()))?;
+        }
+        let safe_point = replica.state().safe_point();
+        for (primary, start, record) in replica.records(LOOKED_AT_MAX)? {
+            match record.outcome {
+                Ending::Committed(_) if start < before => {
+                    let spans = &record.spans;
+                    self.conclude(&primary, start, Some(record.outcome), spans)
+                        .await?;
+                }
+                // No intent that comes late is admitted below the safe point.
+                Ending::RolledBack if start < safe_point => replica.forget(&primary, start).await?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is unknown of the end of other transactions' intents leaves nothing open in one's own.
+pub(crate) fn certain(error: Error) -> Error {
+    match error {
+        Error::Ambiguous => Error::Unavailable {
+            message: "a range has changed leaders".into(),
+        },
+        other => other,
+    }
+}
+
+/// Parts reads into what lies in `span` and what does not.
+fn part(reads: Vec<ReadEntry>, span: &Span) -> (Vec<ReadEntry>, Vec<ReadEntry>) {
+    let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+    for ReadEntry { span: read, at } in reads {
+        here.extend(read.within(span).map(|span| ReadEntry { span, at }));
+        let rest = read.outside(span).into_iter();
+        elsewhere.extend(rest.map(|span| ReadEntry { span, at }));
+    }
+    (here, elsewhere)
+}
+
+/// Runs for as long as the node lives.
+pub(super) async fn keep_settled(node: Weak<Node>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let runtime = strong.runtime.clone();
+        drop(strong);
+        runtime.sleep(LOOK_EVERY).await;
+        let Some(strong) = node.upgrade() else { return };
+        for replica in strong.replicas() {
+            let state = replica.state();
+            if state.intents.is_empty() && state.records.load(Ordering::Acquire) == 0 {
+                continue;
+            }
+            if let Err(error) = strong.clear(&replica).await {
+                tracing::debug!(%error, "intents that are left have to wait");
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Commits over several ranges: intents everywhere, one timestamp, validation, one decision.
+//!
+//! ```text
+//!  1 prewrite   intents in every range that is written, at once, each naming the primary key
+//!  2 timestamp  c, when all of them are in place
+//!  3 validate   nothing that was read has a foreign version up to c, or a foreign intent
+//!  4 decide     at the primary key: its intents become versions at c, with the record
+//!  5 resolve    the other intents, behind the acknowledgement; then the record is forgotten
+//! ```
+//!
+//! Invariant: c is taken when all intents of the transaction are applied, or latched. So of two
+//! transactions the one with the larger timestamp validates when the intents of the other are in
+//! place, and meets them or what they have become.
+//! Invariant: whoever waits for another transaction here waits for an older one; a younger one that
+//! is in the way is rolled back through its primary key, unless it has committed. So there is no
+//! cycle.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::try_join_all;
+
+use crate::db::{Node, certain};
+use crate::error::Error;
+use crate::mvcc::Outcome as Ending;
+use crate::range::{PrewriteRequest, ReadEntry, Replica, SAYS_SO, Writes};
+use crate::timestamp::Timestamp;
+use crate::txn::Span;
+use crate::txn::reads::after;
+
+/// What a transaction writes in one range.
+struct Part {
+    replica: Arc<Replica>,
+    writes: Arc<Writes>,
+}
+
+impl Part {
+    /// A span that holds all of its keys.
+    fn span(&self) -> Option<Span> {
+        let (first, _) = self.writes.first_key_value()?;
+        let (last, _) = self.writes.last_key_value()?;
+        Some(Span {
+            start: first.clone(),
+            end: after(last),
+        })
+    }
+}
+
+/// A commit over several ranges on its way. When it is dropped, whatever it has left behind is
+/// cleared away.
+struct Commit {
+    node: Arc<Node>,
+    start: Timestamp,
+    primary: Bytes,
+    parts: Vec<Part>,
+    /// Intents may have been written.
+    begun: bool,
+    /// How it ended, once that is known here.
+    ending: Option<Ending>,
+}
+
+/// Commits a transaction whose writes lie in more than one range, or whose reads lie elsewhere than
+/// its writes, and returns its timestamp.
+///
+/// # Errors
+/// [`Error::Conflict`] when another transaction was in the way; [`Error::Ambiguous`] when the
+/// decision was proposed and nobody can be asked what became of it.
+pub(super) async fn commit(
+    node: &Arc<Node>,
+    start: Timestamp,
+    writes: &Writes,
+    reads: &[ReadEntry],
+) -> Result<Timestamp, Error> {
+    let parts = parts(node, writes)?;
+    let primary = writes.keys().next().cloned().ok_or(Error::Finished)?;
+    let mut commit = Commit {
+        node: Arc::clone(node),
+        start,
+        primary,
+        parts,
+        begun: false,
+        ending: None,
+    };
+    commit.run(reads).await
+}
+
+/// Parts writes by the ranges that hold them.
+fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Error> {
+    let mut by_range: BTreeMap<u64, (Arc<Replica>, Writes)> = BTreeMap::new();
+    let mut current: Option<(Arc<Replica>, Span)> = None;
+    for (key, write) in writes {
+        let replica = match &current {
+            Some((replica, span)) if span.contains(key) => replica,
+            _ => {
+                let replica = node.route(key)?;
+                let span = replica.state().descriptor().span;
+                &current.insert((replica, span)).0
+            }
+        };
+        let part = by_range
+            .entry(replica.state().range)
+            .or_insert_with(|| (Arc::clone(replica), Writes::new()));
+        part.1.insert(key.clone(), write.clone());
+    }
+    let parts = by_range.into_values().map(|(replica, writes)| Part {
+        replica,
+        writes: Arc::new(writes),
+    });
+    Ok(parts.collect())
+}
+
+impl Commit {
+    async fn run(&mut self, reads: &[ReadEntry]) -> Result<Timestamp, Error> {
+        self.begun = true;
+        let outcome = {
+            let living = say_so(&self.node, &self.primary, self.start);
+            let working = self.prewrite_and_decide(reads);
+            let (living, working) = (std::pin::pin!(living), std::pin::pin!(working));
+            match futures::future::select(living, working).await {
+                futures::future::Either::Left((never, _)) => match never {},
+                futures::future::Either::Right((outcome, _)) => outcome,
+            }
+        };
+        match outcome {
+            Ok(Ending::Committed(commit)) => {
+                self.ending = Some(Ending::Committed(commit));
+                Ok(commit)
+            }
+            Ok(Ending::RolledBack) => {
+                self.ending = Some(Ending::RolledBack);
+                Err(Error::Conflict {
+                    reason: "concurrent update",
+                })
+            }
+            Err(Error::Ambiguous) => self.look_up().await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn prewrite_and_decide(&self, reads: &[ReadEntry]) -> Result<Ending, Error> {
+        #[cfg(test)]
+        let early = self.node.timestamps.now().await?;
+        let prewrites = self.parts.iter().map(|part| self.prewrite(part).boxed());
+        // Before the decision nothing is open: what is not decided can be rolled back.
+        try_join_all(prewrites).await.map_err(certain)?;
+        // Invariant: only now.
+        let commit = match self.node.timestamps.try_now() {
+            Some(now) => now,
+            None => self.node.timestamps.now().await?,
+        };
+        #[cfg(test)]
+        let commit = {
+            let planted = &self.node.early_timestamps;
+            let planted = planted.load(std::sync::atomic::Ordering::Relaxed);
+            if planted { early } else { commit }
+        };
+        debug_assert!(
+            self.start < commit && reads.iter().all(|read| read.at < commit),
+            "Invariant: a commit timestamp is above everything the transaction has read"
+        );
+        self.node
+            .validate(reads, self.start, commit, true)
+            .await
+            .map_err(certain)?;
+        let (home, others): (Vec<&Part>, Vec<&Part>) = self
+            .parts
+            .iter()
+            .partition(|part| part.writes.contains_key(&self.primary));
+        let home = home.first().ok_or(Error::Finished)?;
+        let keys: Arc<[Bytes]> = home.writes.keys().cloned().collect();
+        let spans: Vec<Span> = others.iter().filter_map(|part| part.span()).collect();
+        let decided = home
+            .replica
+            .decide(&self.primary, self.start, commit, &keys, &spans);
+        decided.await
+    }
+
+    async fn prewrite(&self, part: &Part) -> Result<(), Error> {
+        let request = PrewriteRequest {
+            start: self.start,
+            primary: self.primary.clone(),
+            writes: Arc::clone(&part.writes),
+        };
+        while let Some(foreign) = part.replica.prewrite(&request).await? {
+            let younger = self.start < foreign.start;
+            self.node.settle(&foreign, younger).await?;
+        }
+        Ok(())
+    }
+
+    /// The outcome of a decision that was proposed to a leader that is gone.
+    async fn look_up(&mut self) -> Result<Timestamp, Error> {
+        let replica = self.node.route(&self.primary)?;
+        let status = replica.push(&self.primary, self.start, true).await;
+        match status {
+            Ok(crate::range::Status::Ended(ending)) => {
+                self.ending = Some(ending);
+                match ending {
+                    Ending::Committed(commit) => Ok(commit),
+                    Ending::RolledBack => Err(Error::Conflict {
+                        reason: "concurrent update",
+                    }),
+                }
+            }
+            _ => Err(Error::Ambiguous),
+        }
+    }
+}
+
+enum Never {}
+
+/// Says now and then, for ever, that the transaction lives.
+async fn say_so(node: &Node, primary: &Bytes, start: Timestamp) -> Never {
+    loop {
+        node.runtime.sleep(SAYS_SO).await;
+        if let Ok(replica) = node.route(primary) {
+            replica.hear(primary, start);
+        }
+    }
+}
+
+impl Drop for Commit {
+    fn drop(&mut self) {
+        if !self.begun {
+            return;
+        }
+        let node = Arc::clone(&self.node);
+        let (primary, start, ending) = (self.primary.clone(), self.start, self.ending);
+        let spans: Vec<Span> = self.parts.iter().filter_map(Part::span).collect();
+        let runtime = node.runtime.clone();
+        runtime.spawn(async move {
+            let cleared = node.conclude(&primary, start, ending, &spans).await;
+            if let Err(error) = cleared {
+                tracing::debug!(%error, %start, "intents are left to whoever meets them");
+            }
+        });
+    }
+}
