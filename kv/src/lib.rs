@@ -11,6 +11,7 @@ pub mod keys;
 pub mod mvcc;
 pub mod oracle;
 pub mod range;
+pub mod routing;
 pub mod shell;
 #[cfg(test)]
 mod sim;

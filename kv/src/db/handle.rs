@@ -62,6 +62,7 @@ pub(crate) async fn start_in_memory(
         me,
         found: Some(vec![me]),
         timestamps: None,
+        peers: None,
         disk,
     })
     .await?;

@@ -29,17 +29,20 @@ impl Node {
     pub(crate) async fn settle(&self, foreign: &Foreign, force: bool) -> Result<(), Error> {
         loop {
             let replica = self.route(&foreign.key)?;
-            if !replica.state().intents.has(&foreign.key, foreign.start) {
+            // What a replica knows that does not lead may be old.
+            let leads = replica.leadership().is_some();
+            if leads && !replica.state().intents.has(&foreign.key, foreign.start) {
                 return Ok(());
             }
-            let primary = self.route(&foreign.primary)?;
-            let pushed = primary.push(&foreign.primary, foreign.start, force).await;
+            let pushed = self.push(&foreign.primary, foreign.start, force).await;
             match pushed.map_err(certain)? {
                 Status::Ended(ending) => {
                     let span = replica.state().descriptor().span;
-                    let resolved = replica.resolve(&foreign.primary, foreign.start, ending, &span);
+                    let txn = (&foreign.primary, foreign.start);
+                    let resolved = self.resolve(&replica, txn, ending, span);
                     return resolved.await.map_err(certain);
                 }
+                Status::Pending if !leads => self.runtime.sleep(ASK_AGAIN).await,
                 Status::Pending => {
                     let gone = replica.state().intents.gone(foreign);
                     self.runtime.timeout(ASK_AGAIN, gone).await;
@@ -88,10 +91,8 @@ impl Node {
             let span = replica.state().descriptor().span;
             let (here, elsewhere) = part(left, &span);
             debug_assert!(!here.is_empty(), "the range was chosen by one of them");
-            self.settling(own, force, || {
-                replica.validate(&here, own, upto, &*self.timestamps)
-            })
-            .await?;
+            self.settling(own, force, || self.validate_in(&replica, &here, own, upto))
+                .await?;
             left = elsewhere;
         }
         Ok(())
@@ -108,7 +109,7 @@ impl Node {
     ) -> Result<(), Error> {
         let ending = match ending {
             Some(ending) => ending,
-            None => match self.route(primary)?.push(primary, start, true).await? {
+            None => match self.push(primary, start, true).await? {
                 Status::Ended(ending) => ending,
                 // A push with force ends it.
                 Status::Pending => return Ok(()),
@@ -118,12 +119,13 @@ impl Node {
             let mut left = span.clone();
             while left.start < left.end {
                 let (replica, here) = self.route_part(&left, false)?;
-                replica.resolve(primary, start, ending, &here).await?;
-                left.start = here.end;
+                left.start = here.end.clone();
+                self.resolve(&replica, (primary, start), ending, here)
+                    .await?;
             }
         }
         if let Ending::Committed(_) = ending {
-            self.route(primary)?.forget(primary, start).await?;
+            self.forget(primary, start).await?;
         }
         Ok(())
     }
@@ -152,7 +154,7 @@ impl Node {
                         .await?;
                 }
                 // No intent that comes late is admitted below the safe point.
-                Ending::RolledBack if start < safe_point => replica.forget(&primary, start).await?,
+                Ending::RolledBack if start < safe_point => self.forget(&primary, start).await?,
                 _ => {}
             }
         }

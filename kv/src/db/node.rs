@@ -22,6 +22,7 @@ use crate::oracle::TimestampSource;
 use crate::range::{
     CommitRequest, Descriptor, HeldRanges, RangeMachine, RangeState, Replica, WriteEntry, Writes,
 };
+use crate::routing::Peers;
 use crate::shell::{DataDirectory, Runtime};
 use crate::storage::{Engine, Reserve, Room, Volume};
 use crate::timestamp::Timestamp;
@@ -57,6 +58,8 @@ pub struct NodeParts {
     pub found: Option<Vec<Peer>>,
     /// Timestamps from elsewhere, for a node that may not lead range 1. `None`: only its own.
     pub timestamps: Option<TimestampWrapper>,
+    /// How requests reach ranges that are led elsewhere. `None`: there is no other node.
+    pub peers: Option<Arc<dyn Peers>>,
     /// The file system that may fill up, and what is kept free on it. `None`: there is no end.
     pub disk: Option<(Arc<dyn Volume>, Reserve)>,
 }
@@ -66,6 +69,8 @@ pub struct Node {
     pub(crate) config: DbConfig,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) host: Host,
+    pub(crate) me: Peer,
+    pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) runtime: Runtime,
     pub(crate) system: Arc<Replica>,
     pub(crate) ranges: HeldRanges,
@@ -183,6 +188,8 @@ impl Node {
             config: parts.config,
             engine: parts.engine,
             host,
+            me: parts.me,
+            peers: parts.peers,
             runtime: runtime.clone(),
             system,
             ranges,
@@ -286,7 +293,7 @@ impl Node {
         for replica in self.replicas() {
             let descriptor = replica.state().descriptor();
             let key = Bytes::from(keys::range_key(descriptor.range));
-            let found = || self.system.get(&key, now);
+            let found = || self.get(&self.system, &key, now);
             if self.settling(now, false, found).await?.is_none() {
                 let value = Some(descriptor.encode());
                 writes.insert(key, WriteEntry { value, base: now });
@@ -298,7 +305,7 @@ impl Node {
                 writes: Arc::new(writes),
                 reads: Vec::new(),
             };
-            let commit = || self.system.commit(&request, &*self.timestamps);
+            let commit = || self.commit(&self.system, &request);
             self.settling(now, true, commit).await?;
         }
         Ok(())

@@ -174,6 +174,7 @@ pub(super) async fn open(path: &Path, config: DbConfig) -> Result<Arc<Node>, Err
         me,
         found: Some(vec![me]),
         timestamps: None,
+        peers: None,
         disk: Some((volume, reserve)),
     })
     .await?;

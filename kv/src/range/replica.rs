@@ -368,7 +368,8 @@ impl Replica {
         self.state.locks.release(txn, keys);
     }
 
-    /// Commits a transaction whose writes and reads lie in this range, exactly once.
+    /// Commits a transaction whose writes and reads lie in this range, exactly once. `again` says
+    /// that it was asked for before, and may have committed.
     ///
     /// Durability: when this returns `Ok`, a majority has it on disk. It may not be applied yet: its
     /// latches are then still held, and whoever reads what it wrote waits for them. An outcome that was unknown
@@ -379,12 +380,13 @@ impl Replica {
     pub async fn commit(
         &self,
         request: &CommitRequest,
+        again: bool,
         timestamps: &dyn TimestampSource,
     ) -> Result<Timestamp, Refusal> {
         // Before anything is proposed, and once: what was proposed must be seen through.
         self.room.admit(request.bytes())?;
         let keys: Arc<[Bytes]> = request.writes.keys().cloned().collect();
-        let mut unknown = false;
+        let mut unknown = again;
         for _ in 0..ATTEMPTS_MAX {
             let attempt = if unknown {
                 let again = self.attempt(request, &keys, timestamps, true);
@@ -434,6 +436,16 @@ impl Replica {
         };
         if retry && let Some(at) = self.committed(request)? {
             return Ok(Attempt::Committed(at));
+        }
+        // Below the safe point the traces of what it did, or of what stood against it, may be gone.
+        if request.start < self.state.safe_point() {
+            return Err(Refusal::Error(if retry {
+                Error::Ambiguous
+            } else {
+                Error::HistoryGone {
+                    safe_point: self.state.safe_point(),
+                }
+            }));
         }
         self.no_intent_on(request.start, keys)?;
         let fresh = match evaluate::check_writes(&self.state, request)? {

@@ -19,6 +19,7 @@ use rand::{Rng, SeedableRng};
 use crate::db::{Db, DbConfig, Node, NodeParts, OracleService};
 use crate::error::Error;
 use crate::oracle::TimestampSource;
+use crate::routing::{PeerError, Peers, Request, Response};
 use crate::sim::clients::splits;
 use crate::storage::MemoryEngine;
 use crate::timestamp::Timestamp;
@@ -186,6 +187,42 @@ impl Remote {
     }
 }
 
+/// Requests to other nodes, over the simulated network.
+struct SimPeers {
+    cluster: Weak<Inner>,
+    node: usize,
+}
+
+impl Peers for SimPeers {
+    fn ask(
+        &self,
+        node: NodeId,
+        range: u64,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, PeerError>> {
+        let (cluster, from) = (Weak::clone(&self.cluster), self.node);
+        let to = node.0 as usize - 1;
+        async move {
+            let unreachable = || PeerError::Unreachable {
+                reason: format!("node {to} does not answer"),
+            };
+            let inner = cluster.upgrade().ok_or_else(unreachable)?;
+            let cluster = Cluster { inner };
+            // The sender does not learn at which end a message was lost.
+            cluster.travel(from, to).await.ok_or(PeerError::Lost)?;
+            let db = cluster.db(to).ok_or_else(unreachable)?;
+            let carried_out = async move { db.node().serve(range, request).await };
+            // Its sender may give up; the request goes on.
+            let answer = tokio::spawn(carried_out).await;
+            cluster.travel(to, from).await.ok_or(PeerError::Lost)?;
+            answer
+                .map_err(|_| PeerError::Lost)?
+                .map_err(PeerError::Refused)
+        }
+        .boxed()
+    }
+}
+
 impl Cluster {
     /// A cluster none of whose nodes runs.
     pub(super) fn new(shape: Shape, seed: u64, bug: Bug) -> Self {
@@ -290,7 +327,12 @@ impl Cluster {
             node,
             life,
         };
+        let peers = SimPeers {
+            cluster: Weak::clone(&cluster),
+            node,
+        };
         let started = Node::start(NodeParts {
+            peers: Some(Arc::new(peers)),
             config: config(self.inner.shape),
             engine,
             log,

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use crate::error::Error;
-use crate::mvcc::VersionScan;
+use crate::routing::Rows;
 use crate::timestamp::Timestamp;
 use crate::txn::api::{KvBatch, ScanOptions, Span};
 use crate::txn::buffer::WriteView;
@@ -32,7 +32,7 @@ pub struct Scan {
     reverse: bool,
     left: u64,
     batch_rows: usize,
-    rows: Option<VersionScan>,
+    rows: Option<Rows>,
     /// The transaction's writes, when there are some in the span.
     own: Option<WriteView>,
     /// A row of the store that comes after the next own write.
@@ -91,7 +91,7 @@ impl Scan {
     }
 
     /// Opens the scan of the next range.
-    async fn open_part(&mut self) -> Result<VersionScan, Error> {
+    async fn open_part(&mut self) -> Result<Rows, Error> {
         let opened = self.txn.open_scan(&self.rest, self.reverse, self.at);
         let (rows, part) = opened.await?;
         if self.reverse {
@@ -104,7 +104,7 @@ impl Scan {
     }
 
     /// The next rows of the range that is being scanned.
-    fn batch(&mut self, mut rows: VersionScan) -> Result<KvBatch, Error> {
+    fn batch(&mut self, mut rows: Rows) -> Result<KvBatch, Error> {
         let rows_max = usize::try_from(self.left)
             .unwrap_or(usize::MAX)
             .min(self.batch_rows);
@@ -154,7 +154,7 @@ impl Scan {
     /// Fills `batch` from the store and the own writes; returns whether there may be more.
     fn merge(
         &mut self,
-        rows: &mut VersionScan,
+        rows: &mut Rows,
         own: &WriteView,
         batch: &mut KvBatch,
         rows_max: usize,
@@ -201,7 +201,7 @@ impl Scan {
     }
 }
 
-fn fill(rows: &mut VersionScan, batch: &mut KvBatch, rows_max: usize) -> Result<bool, Error> {
+fn fill(rows: &mut Rows, batch: &mut KvBatch, rows_max: usize) -> Result<bool, Error> {
     rows.for_each(&mut |key, value| {
         batch.push(key, value);
         batch.len() < rows_max && batch.bytes() < BATCH_BYTES_MAX

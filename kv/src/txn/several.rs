@@ -171,9 +171,10 @@ impl Commit {
         let home = home.first().ok_or(Error::Finished)?;
         let keys: Arc<[Bytes]> = home.writes.keys().cloned().collect();
         let spans: Vec<Span> = others.iter().filter_map(|part| part.span()).collect();
-        let decided = home
-            .replica
-            .decide(&self.primary, self.start, commit, &keys, &spans);
+        let at = (self.start, commit);
+        let decided = self
+            .node
+            .decide(&home.replica, &self.primary, at, keys, spans);
         decided.await
     }
 
@@ -183,7 +184,7 @@ impl Commit {
             primary: self.primary.clone(),
             writes: Arc::clone(&part.writes),
         };
-        while let Some(foreign) = part.replica.prewrite(&request).await? {
+        while let Some(foreign) = self.node.prewrite(&part.replica, &request).await? {
             let younger = self.start < foreign.start;
             self.node.settle(&foreign, younger).await?;
         }
@@ -192,8 +193,12 @@ impl Commit {
 
     /// The outcome of a decision that was proposed to a leader that is gone.
     async fn look_up(&mut self) -> Result<Timestamp, Error> {
+        // Below the safe point an end that was forgotten looks like none.
         let replica = self.node.route(&self.primary)?;
-        let status = replica.push(&self.primary, self.start, true).await;
+        if self.start < replica.state().safe_point() {
+            return Err(Error::Ambiguous);
+        }
+        let status = self.node.push(&self.primary, self.start, true).await;
         match status {
             Ok(crate::range::Status::Ended(ending)) => {
                 self.ending = Some(ending);
@@ -215,9 +220,7 @@ enum Never {}
 async fn say_so(node: &Node, primary: &Bytes, start: Timestamp) -> Never {
     loop {
         node.runtime.sleep(SAYS_SO).await;
-        if let Ok(replica) = node.route(primary) {
-            replica.hear(primary, start);
-        }
+        node.hear(primary, start).await;
     }
 }
 

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::db::Node;
 use crate::error::Error;
-use crate::mvcc::VersionScan;
 use crate::range::{CommitRequest, ReadEntry, Refusal, Replica, Watch, WriteEntry, Writes};
+use crate::routing::Rows;
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -205,7 +205,11 @@ impl Txn {
         let replica = self.replica(key)?;
         let value = match replica.try_get(key, read) {
             Some(value) => value?,
-            None => self.settling(|| replica.get(key, read)).boxed().await?,
+            None => {
+                let node = &self.inner.node;
+                let found = || node.get(&replica, key, read);
+                self.settling(found).boxed().await?
+            }
         };
         if self.inner.notes_reads() {
             self.inner.state.lock().reads.add_point(key, read);
@@ -261,7 +265,8 @@ impl Txn {
             return None;
         }
         let replica = self.inner.node.route_span(span).ok()?;
-        Some(replica.watch(span.clone(), state.read))
+        let leads = self.inner.node.leads(&replica);
+        leads.then(|| replica.watch(span.clone(), state.read))
     }
 
     /// The keys of `within` that this transaction may see otherwise than the scan at the beginning
@@ -275,7 +280,9 @@ impl Txn {
             }
             (state.read, state.writes.view())
         };
-        let Ok(replica) = self.inner.node.route_span(within) else {
+        let node = &self.inner.node;
+        let replica = node.route_span(within).ok();
+        let Some(replica) = replica.filter(|replica| node.leads(replica)) else {
             return Ok(None);
         };
         let written = self.settling(|| replica.written_since(watch, within, read));
@@ -301,13 +308,14 @@ impl Txn {
         span: &Span,
         reverse: bool,
         at: Timestamp,
-    ) -> Result<(VersionScan, Span), Error> {
+    ) -> Result<(Rows, Span), Error> {
         if self.inner.state.lock().finished {
             return Err(Error::Finished);
         }
-        let (replica, part) = self.inner.node.route_part(span, reverse)?;
-        let scan = self.settling(|| replica.scan(&part, reverse, at)).await?;
-        Ok((scan, part))
+        let node = &self.inner.node;
+        let (replica, part) = node.route_part(span, reverse)?;
+        self.settling(|| node.scan(&replica, part.clone(), reverse, at))
+            .await
     }
 
     /// Notes that a scan at `at` has passed `span`.
@@ -382,7 +390,8 @@ impl Txn {
             let newest = match replica.try_last_written(key) {
                 Some(newest) => newest?,
                 None => {
-                    let written = || replica.last_written(key, Timestamp::MAX);
+                    let node = &self.inner.node;
+                    let written = || node.last_written(&replica, key, Timestamp::MAX);
                     self.settling(written).boxed().await?
                 }
             };
@@ -403,6 +412,10 @@ impl Txn {
         wait: LockWait,
     ) -> Result<bool, Error> {
         let replica = self.replica(key)?;
+        if !self.inner.node.leads(&replica) {
+            // A courtesy that ends at the node: the commit finds what it would have prevented.
+            return Ok(true);
+        }
         // Entered before, so that it is released whatever becomes of this call.
         self.inner.state.lock().locks.push(key.clone());
         let outcome = replica.lock(self.inner.start, key, strength, wait).await;
@@ -536,14 +549,14 @@ impl Txn {
             reads,
         };
         let node = &self.inner.node;
-        match replica.commit(&request, &*node.timestamps).await {
+        match node.commit(replica, &request).await {
             Ok(timestamp) => Ok(timestamp),
             Err(Refusal::Error(error)) => Err(error),
             Err(Refusal::Intent(foreign)) => {
                 async {
                     let younger = self.inner.start < foreign.start;
                     node.settle(&foreign, younger).await?;
-                    let again = || replica.commit(&request, &*node.timestamps);
+                    let again = || node.commit(replica, &request);
                     node.settling(self.inner.start, true, again).await
                 }
                 .boxed()

@@ -1,0 +1,246 @@
+//! What transactions ask of ranges, as calls. Where the leader is here they are calls of the
+//! replica and nothing else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::db::Node;
+use crate::error::Error;
+use crate::mvcc::Outcome as Ending;
+use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Replica, Status};
+use crate::routing::request::{Request, Response};
+use crate::routing::rows::Rows;
+use crate::timestamp::Timestamp;
+use crate::txn::{Span, after};
+
+/// Rows in a page that another node sends.
+const PAGE_ROWS: u64 = 4_096;
+/// Bytes after which a page ends.
+const PAGE_BYTES: usize = 1 << 20;
+
+fn mismatch() -> Refusal {
+    Refusal::Error(Error::Unavailable {
+        message: "a node has answered another question than it was asked".into(),
+    })
+}
+
+impl Node {
+    /// Whether the leader of the range is on this node.
+    pub(crate) fn leads(&self, replica: &Replica) -> bool {
+        self.peers.is_none() || replica.leadership().is_some()
+    }
+
+    /// [`Replica::get`].
+    pub(crate) async fn get(
+        &self,
+        replica: &Replica,
+        key: &[u8],
+        at: Timestamp,
+    ) -> Result<Option<Bytes>, Refusal> {
+        if self.leads(replica) {
+            return replica.get(key, at).await;
+        }
+        let key = Bytes::copy_from_slice(key);
+        match self.ask(replica, Request::Get { key, at }).await? {
+            Response::Value(value) => Ok(value),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// [`Replica::scan`], of a part of `span` that comes first; returns that part too.
+    pub(crate) async fn scan(
+        &self,
+        replica: &Replica,
+        span: Span,
+        reverse: bool,
+        at: Timestamp,
+    ) -> Result<(Rows, Span), Refusal> {
+        if self.leads(replica) {
+            let rows = replica.scan(&span, reverse, at).await?;
+            return Ok((Rows::Store(rows), span));
+        }
+        let request = Request::Scan {
+            span: span.clone(),
+            reverse,
+            at,
+            rows_max: PAGE_ROWS,
+            bytes_max: PAGE_BYTES,
+        };
+        let Response::Rows {
+            rows,
+            met_newer,
+            more,
+        } = self.ask(replica, request).await?
+        else {
+            return Err(mismatch());
+        };
+        let mut part = span;
+        match rows.last() {
+            Some((last, _)) if more && reverse => part.start = last.clone(),
+            Some((last, _)) if more => part.end = after(last),
+            _ => {}
+        }
+        let rows = rows.into_iter();
+        Ok((Rows::Page { rows, met_newer }, part))
+    }
+
+    /// [`Replica::validate`].
+    pub(crate) async fn validate_in(
+        &self,
+        replica: &Replica,
+        reads: &[ReadEntry],
+        own: Timestamp,
+        upto: Timestamp,
+    ) -> Result<(), Refusal> {
+        if self.leads(replica) {
+            let timestamps = &*self.timestamps;
+            return replica.validate(reads, own, upto, timestamps).await;
+        }
+        let reads = reads.to_vec();
+        let request = Request::Validate { reads, own, upto };
+        self.ask(replica, request).await.map(|_| ())
+    }
+
+    /// [`Replica::last_written`].
+    pub(crate) async fn last_written(
+        &self,
+        replica: &Replica,
+        key: &Bytes,
+        upto: Timestamp,
+    ) -> Result<Option<Timestamp>, Refusal> {
+        if self.leads(replica) {
+            return replica.last_written(key, upto).await;
+        }
+        let key = key.clone();
+        match self
+            .ask(replica, Request::LastWritten { key, upto })
+            .await?
+        {
+            Response::Timestamp(at) => Ok(at),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// [`Replica::commit`].
+    pub(crate) async fn commit(
+        &self,
+        replica: &Replica,
+        request: &CommitRequest,
+    ) -> Result<Timestamp, Refusal> {
+        if self.leads(replica) {
+            let timestamps = &*self.timestamps;
+            return replica.commit(request, false, timestamps).await;
+        }
+        let request = Request::Commit {
+            request: request.clone(),
+            again: false,
+        };
+        match self.ask(replica, request).await? {
+            Response::Timestamp(Some(commit)) => Ok(commit),
+            _ => Err(Error::Ambiguous.into()),
+        }
+    }
+
+    /// [`Replica::prewrite`].
+    pub(crate) async fn prewrite(
+        &self,
+        replica: &Replica,
+        request: &PrewriteRequest,
+    ) -> Result<Option<Foreign>, Error> {
+        let request = Request::Prewrite(request.clone());
+        match self.ask(replica, request).await.map_err(plain)? {
+            Response::Intent(foreign) => Ok(foreign),
+            _ => Err(plain(mismatch())),
+        }
+    }
+
+    /// [`Replica::decide`].
+    pub(crate) async fn decide(
+        &self,
+        replica: &Replica,
+        primary: &Bytes,
+        (start, commit): (Timestamp, Timestamp),
+        keys: Arc<[Bytes]>,
+        spans: Vec<Span>,
+    ) -> Result<Ending, Error> {
+        let request = Request::Decide {
+            primary: primary.clone(),
+            start,
+            commit,
+            keys,
+            spans,
+        };
+        match self.ask(replica, request).await.map_err(plain)? {
+            Response::Ending(ending) => Ok(ending),
+            _ => Err(Error::Ambiguous),
+        }
+    }
+
+    /// [`Replica::push`], at the range of the primary key.
+    pub(crate) async fn push(
+        &self,
+        primary: &Bytes,
+        start: Timestamp,
+        force: bool,
+    ) -> Result<Status, Error> {
+        let request = Request::Push {
+            primary: primary.clone(),
+            start,
+            force,
+        };
+        let replica = self.route(primary)?;
+        match self.ask(&replica, request).await.map_err(plain)? {
+            Response::Status(status) => Ok(status),
+            _ => Err(plain(mismatch())),
+        }
+    }
+
+    /// [`Replica::hear`], at the range of the primary key; for what it is worth.
+    pub(crate) async fn hear(&self, primary: &Bytes, start: Timestamp) {
+        let request = Request::Hear {
+            primary: primary.clone(),
+            start,
+        };
+        if let Ok(replica) = self.route(primary) {
+            let _ = self.ask(&replica, request).await;
+        }
+    }
+
+    /// [`Replica::resolve`].
+    pub(crate) async fn resolve(
+        &self,
+        replica: &Replica,
+        (primary, start): (&Bytes, Timestamp),
+        ending: Ending,
+        span: Span,
+    ) -> Result<(), Error> {
+        let request = Request::Resolve {
+            primary: primary.clone(),
+            start,
+            ending,
+            span,
+        };
+        self.ask(replica, request).await.map_err(plain).map(|_| ())
+    }
+
+    /// [`Replica::forget`], at the range of the primary key.
+    pub(crate) async fn forget(&self, primary: &Bytes, start: Timestamp) -> Result<(), Error> {
+        let request = Request::Forget {
+            primary: primary.clone(),
+            start,
+        };
+        let replica = self.route(primary)?;
+        self.ask(&replica, request).await.map_err(plain).map(|_| ())
+    }
+}
+
+/// The error of an operation that no intent refuses.
+fn plain(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Error(error) => error,
+        Refusal::Intent(foreign) => Error::Unavailable {
+            message: format!("an intent of {} is in the way", foreign.start),
+        },
+    }
+}

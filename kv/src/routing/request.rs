@@ -1,0 +1,178 @@
+//! The messages, and the trait by which they travel.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use pontoon_raft::NodeId;
+
+use crate::mvcc::Outcome as Ending;
+use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Status};
+use crate::timestamp::Timestamp;
+use crate::txn::Span;
+
+/// What a range is asked. See the methods of [`crate::range::Replica`] of the same names.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// The value of a key as of a timestamp.
+    Get {
+        /// The key.
+        key: Bytes,
+        /// As of when.
+        at: Timestamp,
+    },
+    /// The first rows of a span as of a timestamp; in reverse the last ones.
+    Scan {
+        /// The span, which the range holds.
+        span: Span,
+        /// From the end.
+        reverse: bool,
+        /// As of when.
+        at: Timestamp,
+        /// No more rows than this.
+        rows_max: u64,
+        /// No row more once they have so many bytes.
+        bytes_max: usize,
+    },
+    /// Whether nothing that was read was written meanwhile.
+    Validate {
+        /// What was read.
+        reads: Vec<ReadEntry>,
+        /// The transaction that asks.
+        own: Timestamp,
+        /// Until when.
+        upto: Timestamp,
+    },
+    /// When a key was last written.
+    LastWritten {
+        /// The key.
+        key: Bytes,
+        /// Commits at or below it are waited for.
+        upto: Timestamp,
+    },
+    /// A commit in one range.
+    Commit {
+        /// The transaction.
+        request: CommitRequest,
+        /// It was sent before, and may have taken effect.
+        again: bool,
+    },
+    /// Intents.
+    Prewrite(PrewriteRequest),
+    /// The decision on a transaction over several ranges.
+    Decide {
+        /// Where it is decided.
+        primary: Bytes,
+        /// The transaction.
+        start: Timestamp,
+        /// At which timestamp it commits, if it does.
+        commit: Timestamp,
+        /// What it writes in this range.
+        keys: Arc<[Bytes]>,
+        /// What holds its writes elsewhere.
+        spans: Vec<Span>,
+    },
+    /// How a transaction stands.
+    Push {
+        /// Where it is decided.
+        primary: Bytes,
+        /// The transaction.
+        start: Timestamp,
+        /// Ends it if it has not ended.
+        force: bool,
+    },
+    /// A transaction lives.
+    Hear {
+        /// Where it is decided.
+        primary: Bytes,
+        /// The transaction.
+        start: Timestamp,
+    },
+    /// The end of a transaction's intents.
+    Resolve {
+        /// Where it was decided.
+        primary: Bytes,
+        /// The transaction.
+        start: Timestamp,
+        /// How it ended.
+        ending: Ending,
+        /// Where its intents lie.
+        span: Span,
+    },
+    /// A record is not needed any more.
+    Forget {
+        /// Where the transaction was decided.
+        primary: Bytes,
+        /// The transaction.
+        start: Timestamp,
+    },
+}
+
+impl Request {
+    /// Makes it fit to be sent a second time, after the first may have been heard.
+    pub(super) fn repeat(&mut self) {
+        if let Self::Commit { again, .. } = self {
+            *again = true;
+        }
+    }
+
+    /// Whether somebody must be told when it is not known to have taken effect.
+    pub(super) fn decides(&self) -> bool {
+        matches!(self, Self::Commit { .. } | Self::Decide { .. })
+    }
+}
+
+/// What a range answers.
+#[derive(Clone, Debug)]
+pub enum Response {
+    /// To [`Request::Get`].
+    Value(Option<Bytes>),
+    /// To [`Request::Scan`].
+    Rows {
+        /// Keys and values in the order of the scan.
+        rows: Vec<(Bytes, Bytes)>,
+        /// A key that was passed has a newer version.
+        met_newer: bool,
+        /// There may be rows behind the last one.
+        more: bool,
+    },
+    /// To [`Request::LastWritten`] and, with the commit timestamp, [`Request::Commit`].
+    Timestamp(Option<Timestamp>),
+    /// To [`Request::Prewrite`]: what is in the way.
+    Intent(Option<Foreign>),
+    /// To [`Request::Decide`].
+    Ending(Ending),
+    /// To [`Request::Push`].
+    Status(Status),
+    /// To everything else.
+    Done,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug)]
+pub enum PeerError {
+    /// The request has not arrived.
+    Unreachable {
+        /// What the network says.
+        reason: String,
+    },
+    /// It may have arrived, and may yet be carried out.
+    Lost,
+    /// The range has refused it.
+    Refused(Refusal),
+}
+
+/// Carries requests to other nodes.
+///
+/// Delivery: at most once for each call, in any order, with any delay; a lost request or answer is
+/// [`PeerError::Lost`] in the end. Cancellation: dropping the future gives up the answer, not the
+/// request.
+pub trait Peers: Send + Sync + 'static {
+    /// Asks the replica of `range` on `node`, by [`crate::db::Node::serve`].
+    fn ask(
+        &self,
+        node: NodeId,
+        range: u64,
+        request: Request,
+    ) -> BoxFuture<'static, Result<Response, PeerError>>;
+}
