@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use pontoon_raft::Peer;
 
 use crate::db::Node;
@@ -29,7 +31,17 @@ impl Node {
     /// # Errors
     /// [`Error::Unavailable`] when it was not done; [`Error::Ambiguous`] when a request that decides
     /// something was sent and nobody could say what became of it.
-    pub(super) async fn ask(
+    ///
+    /// Boxed: the futures of those who find the leader here stay small.
+    pub(super) fn ask<'a>(
+        &'a self,
+        replica: &'a Replica,
+        request: Request,
+    ) -> BoxFuture<'a, Result<Response, Refusal>> {
+        self.ask_until_answered(replica, request).boxed()
+    }
+
+    async fn ask_until_answered(
         &self,
         replica: &Replica,
         mut request: Request,
