@@ -11,6 +11,7 @@ use crate::db::node::Node;
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
 use crate::range::{Foreign, ReadEntry, Refusal, Replica, Status};
+use crate::routing::plain;
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
@@ -28,7 +29,8 @@ impl Node {
     /// rolling it back, when nobody has heard of it for long or `force` asks for it.
     pub(crate) async fn settle(&self, foreign: &Foreign, force: bool) -> Result<(), Error> {
         loop {
-            let replica = self.route(&foreign.key)?;
+            let routed = || async { self.route(&foreign.key) };
+            let replica = self.while_ranges_move(routed).await.map_err(plain)?;
             // What a replica knows that does not lead may be old.
             let leads = replica.leadership().is_some();
             if leads && !replica.state().intents.has(&foreign.key, foreign.start) {
@@ -62,10 +64,12 @@ impl Node {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
+        let mut until = None;
         loop {
             match what().await {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
                 Err(Refusal::Intent(foreign)) => {
                     let younger = own < foreign.start;
                     self.settle(&foreign, force && younger).await?;
@@ -86,14 +90,24 @@ impl Node {
         force: bool,
     ) -> Result<(), Error> {
         let mut left: Vec<ReadEntry> = reads.to_vec();
+        let mut until = None;
         while let Some(next) = left.first() {
-            let replica = self.route(next.span.first_key())?;
+            let Ok(replica) = self.route(next.span.first_key()) else {
+                self.wait_for_ranges(&mut until).await?;
+                continue;
+            };
             let span = replica.state().descriptor().span;
-            let (here, elsewhere) = part(left, &span);
-            debug_assert!(!here.is_empty(), "the range was chosen by one of them");
-            self.settling(own, force, || self.validate_in(&replica, &here, own, upto))
-                .await?;
-            left = elsewhere;
+            let (here, elsewhere) = part(left.clone(), &span);
+            match self.validate_in(&replica, &here, own, upto).await {
+                Ok(()) if here.is_empty() => self.wait_for_ranges(&mut until).await?,
+                Ok(()) => left = elsewhere,
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
+                Err(Refusal::Intent(foreign)) => {
+                    let younger = own < foreign.start;
+                    self.settle(&foreign, force && younger).await?;
+                }
+            }
         }
         Ok(())
     }
@@ -118,7 +132,8 @@ impl Node {
         for span in spans {
             let mut left = span.clone();
             while left.start < left.end {
-                let (replica, here) = self.route_part(&left, false)?;
+                let routed = || async { self.route_part(&left, false) };
+                let (replica, here) = self.while_ranges_move(routed).await.map_err(plain)?;
                 left.start = here.end.clone();
                 self.resolve(&replica, (primary, start), ending, here)
                     .await?;

@@ -24,6 +24,7 @@ mod intents;
 mod node;
 mod open;
 mod oracle_service;
+mod splits;
 
 pub use active::ActiveTxns;
 pub use config::DbConfig;

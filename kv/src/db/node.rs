@@ -7,24 +7,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pontoon_raft::{
-    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, LogPosition, MembershipError,
-    OpenError, Peer, StateMachine, StorageError, Transport,
+    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, LogPosition, Membership,
+    MembershipError, OpenError, Peer, StateMachine, StorageError, Transport,
 };
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
 use crate::db::active::ActiveTxns;
 use crate::db::config::DbConfig;
 use crate::db::oracle_service::OracleService;
-use crate::db::{disk, gc, intents};
+use crate::db::{disk, gc, intents, splits};
 use crate::error::Error;
-use crate::keys;
+use crate::keys::{self, meta};
 use crate::oracle::TimestampSource;
 use crate::range::{
-    CommitRequest, Descriptor, HeldRanges, RangeMachine, RangeState, Replica, WriteEntry, Writes,
+    CommitRequest, Descriptor, HeldRanges, RangeMachine, RangeState, Refusal, Replica, WriteEntry,
+    Writes,
 };
 use crate::routing::Peers;
 use crate::shell::{DataDirectory, Runtime};
-use crate::storage::{Engine, Reserve, Room, Volume};
+use crate::storage::{Engine, Reserve, Room, Space, Volume};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
@@ -80,6 +82,7 @@ pub struct Node {
     pub(crate) events: Arc<dyn HostEvents>,
     pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) room: Arc<Room>,
+    opening: Opening,
     /// A fault that the simulator must find: commits over several ranges take their timestamps
     /// before their intents are in place.
     #[cfg(test)]
@@ -110,15 +113,37 @@ pub(crate) fn open_error(error: &OpenError) -> Error {
     }
 }
 
-async fn open_replica(
-    host: &Host,
-    parts: &NodeParts,
-    runtime: &Runtime,
-    room: &Arc<Room>,
-    descriptor: Descriptor,
-) -> Result<Arc<Replica>, Error> {
+/// What it takes to open a replica.
+#[derive(Clone)]
+struct Opening {
+    host: Host,
+    engine: Arc<dyn Engine>,
+    me: Peer,
+    found: Option<Vec<Peer>>,
+    patience: Duration,
+    runtime: Runtime,
+    room: Arc<Room>,
+    children: UnboundedSender<Descriptor>,
+}
+
+/// Descriptors of the ranges in the store, with the members of those that were split off here.
+fn stored_ranges(engine: &dyn Engine) -> Result<Vec<Descriptor>, Error> {
+    let (from, to) = meta::ranges();
+    let mut rows = engine.snapshot().scan(Space::Meta, from, to, false);
+    let mut found = Vec::new();
+    while let Some((key, stored)) = rows.next()? {
+        if meta::is_descriptor(&key) {
+            found.push(Descriptor::decode(&stored)?);
+        }
+    }
+    Ok(found)
+}
+
+async fn open_replica(with: &Opening, descriptor: Descriptor) -> Result<Arc<Replica>, Error> {
     let range = descriptor.range;
-    let state = RangeState::open(Arc::clone(&parts.engine), descriptor)?;
+    let engine = Arc::clone(&with.engine);
+    let founders = engine.get(Space::Meta, &meta::founders(range))?;
+    let state = RangeState::open(engine, descriptor, with.children.clone())?;
     // The engine was synced before. Without this, a log that was purged would seem to have been
     // purged above what is durable.
     state.set_durable(state.applied().position);
@@ -126,12 +151,19 @@ async fn open_replica(
     let machine = move || -> Result<Box<dyn StateMachine>, StorageError> {
         Ok(Box::new(RangeMachine::new(Arc::clone(&shared))?))
     };
-    let group = host
-        .open_group(GroupId(range), parts.me.replica, machine)
+    let group = with
+        .host
+        .open_group(GroupId(range), with.me.replica, machine)
         .await;
     let group = group.map_err(|error| open_error(&error))?;
-    if let Some(members) = &parts.found {
-        match group.initialize(members.clone()).await {
+    // Every replica of a range that was split off names the same members, so that it does not
+    // matter who comes to it.
+    let members = match founders {
+        Some(stored) => Some(members_of(stored)?),
+        None => with.found.clone(),
+    };
+    if let Some(members) = members {
+        match group.initialize(members).await {
             Ok(()) | Err(MembershipError::Refused { .. }) => {}
             Err(error) => {
                 return Err(Error::Unavailable {
@@ -140,12 +172,24 @@ async fn open_replica(
             }
         }
     }
-    let patience = Duration::from_millis(parts.config.patience_ms);
-    let room = Arc::clone(room);
-    let runtime = runtime.clone();
+    let (runtime, room) = (with.runtime.clone(), Arc::clone(&with.room));
     Ok(Arc::new(Replica::new(
-        group, state, runtime, patience, room,
+        group,
+        state,
+        runtime,
+        with.patience,
+        room,
     )))
+}
+
+fn members_of(stored: Bytes) -> Result<Vec<Peer>, Error> {
+    let membership = Membership::decode(&stored).map_err(|_| Error::Storage {
+        message: "the members that a range was founded with are damaged in the store".into(),
+    })?;
+    let voters = membership.voters().into_iter();
+    Ok(voters
+        .filter_map(|replica| membership.peer(replica))
+        .collect())
 }
 
 impl Node {
@@ -173,8 +217,24 @@ impl Node {
         let reserve = parts.disk.as_ref().map(|(_, reserve)| *reserve);
         let room = Arc::new(Room::new(reserve.unwrap_or_default()));
         let ranges = HeldRanges::default();
-        for descriptor in parts.config.founding_ranges() {
-            ranges.insert(open_replica(&host, &parts, &runtime, &room, descriptor).await?);
+        let (children, born) = tokio::sync::mpsc::unbounded_channel();
+        let opening = Opening {
+            host: host.clone(),
+            engine: Arc::clone(&parts.engine),
+            me: parts.me,
+            found: parts.found,
+            patience: Duration::from_millis(parts.config.patience_ms),
+            runtime: runtime.clone(),
+            room: Arc::clone(&room),
+            children,
+        };
+        // What the store says of a range counts, and what was split off is only there.
+        let stored = stored_ranges(&*parts.engine)?;
+        let founding = parts.config.founding_ranges().into_iter();
+        for descriptor in founding.chain(stored) {
+            if ranges.of(descriptor.range).is_none() {
+                ranges.insert(open_replica(&opening, descriptor).await?);
+            }
         }
         let system = ranges.of(SYSTEM_RANGE).ok_or_else(|| Error::Storage {
             message: "the range of the cluster's metadata is not here".into(),
@@ -199,6 +259,7 @@ impl Node {
             events: parts.events,
             log: parts.log,
             room,
+            opening,
             #[cfg(test)]
             early_timestamps: std::sync::atomic::AtomicBool::default(),
             tasks: Mutex::default(),
@@ -209,6 +270,7 @@ impl Node {
             runtime.spawn(keep_durable(Arc::downgrade(&node))),
             runtime.spawn(gc::keep_clean(Arc::downgrade(&node))),
             runtime.spawn(intents::keep_settled(Arc::downgrade(&node))),
+            runtime.spawn(splits::open_children(Arc::downgrade(&node), born)),
         ];
         if let Some((volume, _)) = parts.disk {
             node.look_at_disk(&volume).await;
@@ -217,6 +279,15 @@ impl Node {
         }
         *node.tasks.lock() = tasks;
         Ok(node)
+    }
+
+    /// Opens a range that was split off from one of this node, unless it is open.
+    pub(super) async fn open_child(&self, child: Descriptor) -> Result<(), Error> {
+        if self.ranges.of(child.range).is_none() {
+            self.ranges
+                .insert(open_replica(&self.opening, child).await?);
+        }
+        Ok(())
     }
 
     /// The Raft host, to which the transport of other nodes delivers.
@@ -235,10 +306,8 @@ impl Node {
     }
 
     /// The replica that holds `key`.
-    pub(crate) fn route(&self, key: &[u8]) -> Result<Arc<Replica>, Error> {
-        self.ranges.at(key).ok_or_else(|| Error::Unavailable {
-            message: "no range holds the key".into(),
-        })
+    pub(crate) fn route(&self, key: &[u8]) -> Result<Arc<Replica>, Refusal> {
+        self.ranges.at(key).ok_or(Refusal::Moved)
     }
 
     /// The replica that holds the first keys of `span`, or, in reverse, the last ones; with the part
@@ -247,7 +316,7 @@ impl Node {
         &self,
         span: &Span,
         reverse: bool,
-    ) -> Result<(Arc<Replica>, Span), Error> {
+    ) -> Result<(Arc<Replica>, Span), Refusal> {
         let found = if reverse {
             self.ranges.before(&span.end)
         } else {
@@ -257,19 +326,13 @@ impl Node {
             let part = replica.state().descriptor().span.common(span)?;
             Some((replica, part))
         });
-        part.ok_or_else(|| Error::Unavailable {
-            message: "no range holds the keys".into(),
-        })
+        part.ok_or(Refusal::Moved)
     }
 
-    /// The replica that holds all of `span`.
-    pub(crate) fn route_span(&self, span: &Span) -> Result<Arc<Replica>, Error> {
-        let replica = self.route(&span.start)?;
-        if span.end > replica.state().descriptor().span.end {
-            let message = "a span over several ranges is not supported yet".into();
-            return Err(Error::Unavailable { message });
-        }
-        Ok(replica)
+    /// The replica that holds all of `span`, if there is one.
+    pub(crate) fn route_span(&self, span: &Span) -> Option<Arc<Replica>> {
+        let replica = self.ranges.at(&span.start)?;
+        (span.end <= replica.state().descriptor().span.end).then_some(replica)
     }
 
     /// Makes what is applied survive a power failure, and says so to the Raft groups.

@@ -99,6 +99,59 @@ async fn a_directory_whose_log_was_purged_is_reopened() {
     }
 }
 
+/// Opens a directory when the last task of the node before has let go of it.
+async fn reopen(path: &Path) -> Db {
+    let config = DbConfig {
+        patience_ms: 500,
+        ..DbConfig::default()
+    };
+    loop {
+        match Db::open(path, config.clone()).await {
+            Err(Error::Storage { message }) if message.contains("in use") => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other.unwrap(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_that_were_split_are_there_after_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut db = reopen(directory.path()).await;
+    let founded = db.node().replicas().len();
+    for name in ["a", "m", "z"] {
+        put(&db, name, Some("before")).await;
+    }
+    for name in ["m", "t", "m"] {
+        db.split_at(&key(name)).await.unwrap();
+    }
+    // A commit over all of them, while the new ones are being opened.
+    let txn = db.begin(TxnOptions::default()).await.unwrap();
+    for name in ["a", "m", "t", "z"] {
+        txn.put(key(name), "after".into()).unwrap();
+    }
+    txn.commit().await.unwrap();
+    drop(txn);
+    for (killed, splits) in [(true, 2), (true, 3), (false, 4)] {
+        assert_eq!(db.node().replicas().len(), founded + splits);
+        if killed {
+            // As a killed process.
+            db.node().host().shutdown().await;
+        } else {
+            db.shutdown().await.unwrap();
+        }
+        drop(db);
+        db = reopen(directory.path()).await;
+        for name in ["a", "m", "t", "z"] {
+            assert_eq!(get(&db, name).await.as_deref(), Some("after"), "{name}");
+        }
+        let name = format!("x{splits}");
+        db.split_at(&key(&name)).await.unwrap();
+        put(&db, &format!("{name}1"), Some("after")).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_in_use_is_refused_with_the_owner() {
     let directory = tempfile::tempdir().unwrap();
@@ -288,7 +341,7 @@ async fn a_full_disk_refuses_commits_and_serves_reads() {
         bytes: 64 * MIB,
         ballast: 32 * MIB,
     };
-    let node = handle::start_in_memory(DbConfig::default(), Some((volume, reserve)));
+    let node = start_in_memory(DbConfig::default(), Some((volume, reserve)));
     let db = Db::over(node.await.unwrap());
     assert_eq!(disk.ballast.load(Ordering::SeqCst), 32 * MIB);
     put(&db, "k", Some("1")).await;

@@ -7,6 +7,7 @@
 //! s                     identity of the store
 //! r ‖ range id (8) ‖ a  applied position and membership of the replica
 //! r ‖ range id (8) ‖ d  descriptor of the range as applied
+//! r ‖ range id (8) ‖ f  members that the range was founded with, if it was split off here
 //! r ‖ range id (8) ‖ g  safe point of garbage collection
 //! r ‖ range id (8) ‖ w  bound of the timestamps that may be handed out
 //! ```
@@ -81,6 +82,21 @@ pub fn applied(range_id: u64) -> Vec<u8> {
 /// Descriptor of a range as applied.
 pub fn descriptor(range_id: u64) -> Vec<u8> {
     range(range_id, b'd')
+}
+
+/// Members that a range was founded with.
+pub fn founders(range_id: u64) -> Vec<u8> {
+    range(range_id, b'f')
+}
+
+/// The span of what is remembered of all ranges.
+pub fn ranges() -> (&'static [u8], &'static [u8]) {
+    (b"r", b"s")
+}
+
+/// Whether it is the key of a descriptor.
+pub fn is_descriptor(meta: &[u8]) -> bool {
+    meta.first() == Some(&b'r') && meta.last() == Some(&b'd') && meta.len() == 10
 }
 
 /// Safe point of garbage collection of a range.

@@ -37,8 +37,9 @@ pub use encode::{
 };
 pub use space::{
     CATALOG, END, INDEX_PREFIX_LEN, JOBS, NODE, ORACLE, RANGE, SETTING, SQL_STATE, SYSTEM_MIN,
-    TABLE, USER_MIN, catalog_prefix, decode_table_prefix, index_span, jobs_prefix, node_key,
-    range_key, setting_key, sql_state_prefix, system_span, table_prefix, table_span, user_span,
+    TABLE, USER_MIN, catalog_prefix, decode_table_prefix, index_span, jobs_prefix, next_range_key,
+    node_key, range_key, setting_key, sql_state_prefix, system_span, table_prefix, table_span,
+    user_span,
 };
 
 #[cfg(test)]

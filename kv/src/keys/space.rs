@@ -41,6 +41,11 @@ pub fn range_key(range: u64) -> Vec<u8> {
     with_id(RANGE, range)
 }
 
+/// The number of the next range; behind all descriptors.
+pub fn next_range_key() -> Vec<u8> {
+    range_key(u64::MAX)
+}
+
 /// A node.
 pub fn node_key(node: u64) -> Vec<u8> {
     with_id(NODE, node)

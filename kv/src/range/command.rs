@@ -5,6 +5,7 @@
 //! commit: count (4) ‖ { flags (1) ‖ key length (4) ‖ stored length (4) ‖ key ‖ stored }
 //! window, safe point: timestamp (8)
 //! prewrite: start (8) ‖ length (4) ‖ primary ‖ count (4) ‖ { flags (1) ‖ lengths (8) ‖ key ‖ value }
+//! split: child (8) ‖ length (4) ‖ key
 //! resolve: start (8) ‖ length (4) ‖ primary ‖ change of the record ‖ rows as in commit
 //!          ‖ count (4) ‖ { length (4) ‖ key }
 //! change of the record: 0, 1 (removed), or 2 ‖ length (4) ‖ record
@@ -23,6 +24,7 @@ const WINDOW: u8 = 2;
 const SAFE_POINT: u8 = 3;
 const PREWRITE: u8 = 4;
 const RESOLVE: u8 = 5;
+const SPLIT: u8 = 6;
 const FRESH: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const RECORD_STAYS: u8 = 0;
@@ -55,6 +57,17 @@ pub enum Body {
     Prewrite(Prewrite),
     /// Ends intents, and notes how their transaction ended.
     Resolve(Resolve),
+    /// Gives the keys from one on to a new range.
+    Split(Split),
+}
+
+/// A new range out of the end of another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// The new range.
+    pub child: u64,
+    /// Its first key.
+    pub key: Bytes,
 }
 
 /// Intents of a transaction over several ranges.
@@ -126,6 +139,7 @@ impl Command {
             Body::SafePoint(_) => SAFE_POINT,
             Body::Prewrite(_) => PREWRITE,
             Body::Resolve(_) => RESOLVE,
+            Body::Split(_) => SPLIT,
         };
         to.extend_from_slice(&[VERSION, kind]);
         to.extend_from_slice(&self.term.to_be_bytes());
@@ -138,6 +152,10 @@ impl Command {
             }
             Body::Prewrite(prewrite) => prewrite.put(&mut to),
             Body::Resolve(resolve) => resolve.put(&mut to),
+            Body::Split(split) => {
+                to.extend_from_slice(&split.child.to_be_bytes());
+                put_bytes(&mut to, &split.key);
+            }
         }
         to.into()
     }
@@ -155,6 +173,10 @@ impl Command {
             SAFE_POINT if from.len() == 8 => Body::SafePoint(Timestamp(from.get_u64())),
             PREWRITE => Body::Prewrite(Prewrite::take(&mut from).ok_or(Unreadable)?),
             RESOLVE => Body::Resolve(Resolve::take(&mut from)?),
+            SPLIT => Body::Split(Split {
+                child: from.try_get_u64().map_err(|_| Unreadable)?,
+                key: take_bytes(&mut from).ok_or(Unreadable)?,
+            }),
             _ => return Err(Unreadable),
         };
         if from.is_empty() {

@@ -10,9 +10,8 @@ use crate::range::replica::Replica;
 
 /// The replicas on a node, by the first key of their ranges.
 ///
-/// Invariant: their spans do not overlap; where a range has just been split, the entry of the
-/// child comes before or together with the end of the parent's span, so a key is never without a
-/// replica that was there before.
+/// Invariant: their spans do not overlap. Where a range has just been split, its last keys are
+/// without a replica until the new range is open; whoever looks for them looks again.
 #[derive(Default)]
 pub struct HeldRanges {
     by_start: RwLock<BTreeMap<Bytes, Arc<Replica>>>,

@@ -114,6 +114,18 @@ impl Intents {
         self.gone.notify_waiters();
     }
 
+    /// Forgets those outside of a span.
+    pub(crate) fn keep(&self, span: &Span) {
+        if self.is_empty() {
+            return;
+        }
+        let mut by_key = self.by_key.write();
+        by_key.retain(|key, _| span.contains(key));
+        self.count.store(by_key.len(), Ordering::SeqCst);
+        drop(by_key);
+        self.gone.notify_waiters();
+    }
+
     /// The first intent in `read` of a transaction other than `own` that began before `before`.
     pub(crate) fn foreign(
         &self,

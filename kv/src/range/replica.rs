@@ -12,7 +12,7 @@ use crate::concurrency::{LatchGuard, LatchRequest, LockOutcome, ReadSpan};
 use crate::error::Error;
 use crate::mvcc::{self, VersionScan};
 use crate::oracle::TimestampSource;
-use crate::range::command::{Body, Command, Outcome};
+use crate::range::command::{Body, Command, Outcome, Split};
 use crate::range::evaluate::{self, Checked, CommitRequest, ReadEntry};
 use crate::range::intents::Foreign;
 use crate::range::state::RangeState;
@@ -24,6 +24,8 @@ use crate::txn::{LockStrength, LockWait, Span};
 
 /// How long to wait between two looks for a leader.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
+/// How often to look whether a split is applied.
+const APPLY_WAIT: Duration = Duration::from_millis(1);
 /// Attempts to commit before giving up.
 pub(super) const ATTEMPTS_MAX: usize = 64;
 
@@ -69,6 +71,8 @@ pub(super) enum Sent {
 pub enum Refusal {
     /// An intent of another transaction is in the way.
     Intent(Foreign),
+    /// The range does not hold the keys, or does not any more. Nothing happened.
+    Moved,
     /// Anything else.
     Error(Error),
 }
@@ -170,6 +174,9 @@ impl Replica {
     /// commits there.
     pub fn try_get(&self, key: &[u8], at: Timestamp) -> Option<Result<Option<Bytes>, Error>> {
         self.leadership()?;
+        if !self.state.contains(key) {
+            return None;
+        }
         if !self.state.latches.is_empty() || !self.state.intents.is_empty() {
             let span = ReadSpan::Point(Bytes::copy_from_slice(key));
             if self.state.latches.blocks_read(&span, at).is_some()
@@ -209,6 +216,10 @@ impl Replica {
         }
         if !self.state.latches.is_empty() {
             self.wait_for_commits(span, at).await;
+        }
+        // Whoever writes these keys elsewhere from now on commits above `at`.
+        if !self.state.holds(span) {
+            return Err(Refusal::Moved);
         }
         #[cfg(test)]
         if self.state.intents.blind.load(Ordering::Relaxed) {
@@ -317,6 +328,9 @@ impl Replica {
     /// [`Self::last_written`], if that needs no waiting.
     pub fn try_last_written(&self, key: &Bytes) -> Option<Result<Option<Timestamp>, Error>> {
         self.leadership()?;
+        if !self.state.contains(key) {
+            return None;
+        }
         if !self.state.latches.is_empty() || !self.state.intents.is_empty() {
             let span = ReadSpan::Point(key.clone());
             let latched = self.state.latches.blocks_read(&span, Timestamp::MAX);
@@ -434,6 +448,19 @@ impl Replica {
         let Some(leadership) = self.leadership() else {
             return Ok(Attempt::Again);
         };
+        let moved = !keys.iter().all(|key| self.state.contains(key))
+            || !request
+                .reads
+                .iter()
+                .all(|read| self.state.holds(&read.span));
+        if moved {
+            // What became of it before is for another range to say.
+            return Err(if retry {
+                Error::Ambiguous.into()
+            } else {
+                Refusal::Moved
+            });
+        }
         if retry && let Some(at) = self.committed(request)? {
             return Ok(Attempt::Committed(at));
         }
@@ -549,6 +576,51 @@ impl Replica {
             return Ok(None);
         };
         mvcc::committed_by(&*self.state.engine, key, request.start)
+    }
+
+    /// Gives the keys from `key` on to a new range, on every replica. Returns when that is applied
+    /// here.
+    ///
+    /// Invariant: nothing is under way on the keys that leave: the split holds latches on the whole
+    /// range from its evaluation until it is applied.
+    pub async fn split(&self, key: &Bytes, child: u64) -> Result<(), Refusal> {
+        if self.leadership().is_none() {
+            self.lead().await?;
+        }
+        let span = self.state.descriptor().span;
+        #[cfg(test)]
+        let waits = !self.state.skip_bounds.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        let waits = true;
+        let latches = LatchRequest {
+            writes: Arc::from([]),
+            reads: Vec::from_iter(waits.then(|| ReadSpan::Range(span))),
+        };
+        let guard = self.state.latches.acquire(latches).await;
+        let Some(leadership) = self.leadership() else {
+            let message = format!("range {} has changed leader", self.state.range);
+            return Err(Error::Unavailable { message }.into());
+        };
+        let before = self.state.descriptor();
+        if !before.span.contains(key) || before.span.start == *key {
+            return Err(Refusal::Moved);
+        }
+        let split = Split {
+            child,
+            key: key.clone(),
+        };
+        match self.send(guard, leadership, Body::Split(split)).await? {
+            Sent::Done => {}
+            Sent::Refused => {
+                let message = format!("range {} has changed leader", self.state.range);
+                return Err(Error::Unavailable { message }.into());
+            }
+            Sent::Unknown => return Err(Error::Ambiguous.into()),
+        }
+        while self.state.descriptor.read().generation == before.generation {
+            self.runtime.sleep(APPLY_WAIT).await;
+        }
+        Ok(())
     }
 
     /// Replicates a command that writes no rows. It may use the reserve of the disk: without

@@ -24,7 +24,7 @@ use crate::mvcc::{self, Intent, Outcome as Ending, Record, Write, encode_version
 use crate::range::command::{Body, Prewrite, RecordChange, Resolve};
 use crate::range::evaluate::Writes;
 use crate::range::intents::Foreign;
-use crate::range::replica::{ATTEMPTS_MAX, RETRY, Replica, Sent};
+use crate::range::replica::{ATTEMPTS_MAX, RETRY, Refusal, Replica, Sent};
 use crate::storage::Space;
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
@@ -69,14 +69,14 @@ impl Replica {
     async fn under_latches<T>(
         &self,
         keys: &Arc<[Bytes]>,
-        evaluate: impl Fn() -> Result<Evaluated<T>, Error>,
-    ) -> Result<T, Error> {
+        evaluate: impl Fn() -> Result<Evaluated<T>, Refusal>,
+    ) -> Result<T, Refusal> {
         let mut unknown = false;
         for _ in 0..ATTEMPTS_MAX {
             let attempt = self.attempt_under_latches(keys, &evaluate);
             let attempt = if unknown {
                 let attempt = self.runtime.timeout(self.patience, attempt).await;
-                attempt.unwrap_or(Err(Error::Ambiguous))
+                attempt.unwrap_or(Err(Error::Ambiguous.into()))
             } else {
                 attempt.await
             };
@@ -84,23 +84,25 @@ impl Replica {
                 Ok((Sent::Done, Some(result))) => return Ok(result),
                 Ok((Sent::Unknown, _)) => unknown = true,
                 Ok(_) => self.runtime.sleep(RETRY).await,
-                Err(Error::Unavailable { .. }) if unknown => return Err(Error::Ambiguous),
-                Err(error) => return Err(error),
+                Err(Refusal::Error(Error::Unavailable { .. })) if unknown => {
+                    return Err(Error::Ambiguous.into());
+                }
+                Err(refusal) => return Err(refusal),
             }
         }
-        Err(if unknown {
+        Err(Refusal::Error(if unknown {
             Error::Ambiguous
         } else {
             let message = format!("range {} changes leaders too often", self.state().range);
             Error::Unavailable { message }
-        })
+        }))
     }
 
     async fn attempt_under_latches<T>(
         &self,
         keys: &Arc<[Bytes]>,
-        evaluate: &impl Fn() -> Result<Evaluated<T>, Error>,
-    ) -> Result<(Sent, Option<T>), Error> {
+        evaluate: &impl Fn() -> Result<Evaluated<T>, Refusal>,
+    ) -> Result<(Sent, Option<T>), Refusal> {
         if self.leadership().is_none() {
             self.lead().await?;
         }
@@ -129,7 +131,7 @@ impl Replica {
     /// # Errors
     /// [`Error::Conflict`] when a key has a version newer than the one the write is based on, or
     /// the transaction has been rolled back.
-    pub async fn prewrite(&self, request: &PrewriteRequest) -> Result<Option<Foreign>, Error> {
+    pub async fn prewrite(&self, request: &PrewriteRequest) -> Result<Option<Foreign>, Refusal> {
         let bytes = |(key, write): (&Bytes, &crate::range::WriteEntry)| {
             let value = write.value.as_ref().map_or(0, Bytes::len);
             (2 * (key.len() + value) + request.primary.len()) as u64
@@ -143,8 +145,9 @@ impl Replica {
     fn evaluate_prewrite(
         &self,
         request: &PrewriteRequest,
-    ) -> Result<Evaluated<Option<Foreign>>, Error> {
+    ) -> Result<Evaluated<Option<Foreign>>, Refusal> {
         let (state, start) = (self.state(), request.start);
+        self.holds_all(request.writes.keys())?;
         let conflict = || Error::Conflict {
             reason: "concurrent update",
         };
@@ -152,7 +155,7 @@ impl Replica {
             let decided = self.record(&request.primary, start)?;
             // Below the safe point the record of a rollback may be gone.
             if decided.is_some() || start < state.safe_point() {
-                return Err(conflict());
+                return Err(conflict().into());
             }
         }
         let mut intents = Vec::with_capacity(request.writes.len());
@@ -166,7 +169,7 @@ impl Replica {
             }
             let newest = mvcc::newest(&*state.engine, key)?;
             if newest.is_some_and(|newest| newest.commit > write.base) {
-                return Err(conflict());
+                return Err(conflict().into());
             }
             intents.push((key.clone(), write.value.clone()));
         }
@@ -180,6 +183,14 @@ impl Replica {
         };
         // Whoever reads above the start must see the intents.
         Ok(Evaluated::Replicate(Body::Prewrite(prewrite), start, None))
+    }
+
+    fn holds_all<'a>(&self, mut keys: impl Iterator<Item = &'a Bytes>) -> Result<(), Refusal> {
+        if keys.all(|key| self.state().contains(key)) {
+            Ok(())
+        } else {
+            Err(Refusal::Moved)
+        }
     }
 
     fn record(&self, primary: &[u8], start: Timestamp) -> Result<Option<Record>, Error> {
@@ -239,9 +250,10 @@ impl Replica {
         commit: Timestamp,
         keys: &Arc<[Bytes]>,
         spans: &[Span],
-    ) -> Result<Ending, Error> {
+    ) -> Result<Ending, Refusal> {
         debug_assert!(keys.contains(primary), "the primary key is among the keys");
         let evaluate = || {
+            self.holds_all(keys.iter())?;
             if let Some(ending) = self.ending(primary, start)? {
                 return Ok(Evaluated::Done(ending));
             }
@@ -275,10 +287,11 @@ impl Replica {
         primary: &Bytes,
         start: Timestamp,
         force: bool,
-    ) -> Result<Status, Error> {
+    ) -> Result<Status, Refusal> {
         let now = self.runtime.monotonic();
         let gives_up = self.state().heard.is_lost(primary, start, now) || force;
         let evaluate = || {
+            self.holds_all(std::iter::once(primary))?;
             if let Some(ending) = self.ending(primary, start)? {
                 return Ok(Evaluated::Done(Status::Ended(ending)));
             }
@@ -323,7 +336,7 @@ impl Replica {
         start: Timestamp,
         ending: Ending,
         span: &Span,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Refusal> {
         loop {
             let Some(span) = self.state().descriptor().span.common(span) else {
                 return Ok(());
@@ -344,7 +357,7 @@ impl Replica {
         start: Timestamp,
         ending: Ending,
         keys: &[Bytes],
-    ) -> Result<Evaluated<()>, Error> {
+    ) -> Result<Evaluated<()>, Refusal> {
         let (writes, removed, from) = match ending {
             Ending::Committed(commit) => (self.versions(keys, start, commit)?, Vec::new(), commit),
             Ending::RolledBack => {
@@ -368,8 +381,9 @@ impl Replica {
     }
 
     /// Removes the record of a transaction that has no intents any more.
-    pub async fn forget(&self, primary: &Bytes, start: Timestamp) -> Result<(), Error> {
+    pub async fn forget(&self, primary: &Bytes, start: Timestamp) -> Result<(), Refusal> {
         let evaluate = || {
+            self.holds_all(std::iter::once(primary))?;
             if self.record(primary, start)?.is_none() {
                 return Ok(Evaluated::Done(()));
             }

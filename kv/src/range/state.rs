@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::{Mutex, RwLock};
 use pontoon_raft::{AppliedState, LogPosition};
+use tokio::sync::mpsc::UnboundedSender;
 
-use crate::concurrency::{Latches, LockTable};
+use crate::concurrency::{Latches, LockTable, ReadSpan};
 use crate::error::Error;
 use crate::keys::meta;
 use crate::range::descriptor::Descriptor;
@@ -39,6 +40,12 @@ pub struct RangeState {
     /// A fault that the simulator must find.
     #[cfg(test)]
     pub(crate) skip_notes: std::sync::atomic::AtomicBool,
+    /// Another: entries are applied whatever the bounds of the range have become, and splits wait
+    /// for nobody.
+    #[cfg(test)]
+    pub(crate) skip_bounds: std::sync::atomic::AtomicBool,
+    /// Who opens the ranges that are split off here.
+    children: UnboundedSender<Descriptor>,
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
@@ -54,8 +61,12 @@ pub struct RangeState {
 
 impl RangeState {
     /// Reads the state of a replica from the engine. A replica that has none yet begins with
-    /// `initial` as its descriptor.
-    pub fn open(engine: Arc<dyn Engine>, initial: Descriptor) -> Result<Arc<Self>, Error> {
+    /// `initial` as its descriptor. Ranges that are split off from it are told to `children`.
+    pub fn open(
+        engine: Arc<dyn Engine>,
+        initial: Descriptor,
+        children: UnboundedSender<Descriptor>,
+    ) -> Result<Arc<Self>, Error> {
         let range = initial.range;
         let stored = engine.get(Space::Meta, &meta::descriptor(range))?;
         let descriptor = match stored {
@@ -94,6 +105,9 @@ impl RangeState {
             heard: Heard::default(),
             #[cfg(test)]
             skip_notes: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            skip_bounds: std::sync::atomic::AtomicBool::default(),
+            children,
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
             safe_point: AtomicU64::new(safe_point),
@@ -107,6 +121,32 @@ impl RangeState {
     /// The timestamp below which history may be gone.
     pub fn safe_point(&self) -> Timestamp {
         Timestamp(self.safe_point.load(Ordering::Acquire))
+    }
+
+    /// The range has lost its last keys to another.
+    ///
+    /// Invariant: nothing of this range is under way on those keys: the split held latches on all.
+    pub(crate) fn narrow(&self, descriptor: Descriptor) -> Result<(), Error> {
+        let span = descriptor.span.clone();
+        *self.descriptor.write() = descriptor;
+        self.intents.keep(&span);
+        let records = count_records(&*self.engine, &span)?;
+        self.records.store(records, Ordering::Release);
+        // What they note of the other keys would be missing from now on.
+        self.watches.forget();
+        self.locks.clear();
+        Ok(())
+    }
+
+    /// Whether all of `read` lies in the range.
+    pub(crate) fn holds(&self, read: &ReadSpan) -> bool {
+        read.lies_in(&self.descriptor.read().span)
+    }
+
+    /// A range was split off, and wants to be opened.
+    pub(crate) fn found(&self, child: Descriptor) {
+        // Nobody listens when the node is going down; it will be found at the next start.
+        let _ = self.children.send(child);
     }
 
     /// The bounds of the range.

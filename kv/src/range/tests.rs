@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pontoon_raft::{AppliedState, Entry, EntryPayload, LogPosition, StateMachine};
 use proptest::prelude::*;
 
-use super::command::{Prewrite, RecordChange, Resolve};
+use super::command::{Prewrite, RecordChange, Resolve, Split};
 use super::*;
 use crate::mvcc::{self, Outcome as Ending, Record, Write, encode_version};
 use crate::storage::{Engine, MemoryEngine, Space};
@@ -27,7 +27,8 @@ fn open(engine: &Arc<MemoryEngine>) -> (Arc<RangeState>, RangeMachine) {
         generation: 1,
         span: span(),
     };
-    let state = RangeState::open(engine, descriptor).unwrap();
+    let (children, _) = tokio::sync::mpsc::unbounded_channel();
+    let state = RangeState::open(engine, descriptor, children).unwrap();
     let machine = RangeMachine::new(Arc::clone(&state)).unwrap();
     (state, machine)
 }
@@ -317,6 +318,78 @@ fn intents_and_records_survive_restarts_and_travel_in_snapshots() {
 }
 
 #[test]
+fn a_split_gives_away_keys_and_refuses_what_was_evaluated_before_it() {
+    let engine = Arc::new(MemoryEngine::new());
+    let (state, mut machine) = open(&engine);
+    let split = |child, key: &str, generation| Command {
+        generation,
+        ..command(Body::Split(Split {
+            child,
+            key: Bytes::copy_from_slice(key.as_bytes()),
+        }))
+    };
+    let write_to = |key: &str, at, generation| Command {
+        generation,
+        ..commit(1, vec![write(key, Some("v"), at, true)])
+    };
+    let members = Bytes::from_static(b"members");
+    let membership = Entry {
+        position: LogPosition { term: 1, index: 1 },
+        payload: EntryPayload::Membership(members.clone()),
+    };
+    // All in one batch, as a follower or a replay may get them.
+    let replies = machine
+        .apply(&[
+            membership,
+            entry(1, 2, &write_to("p", 10, 1)),
+            entry(1, 3, &split(7, "m", 1)),
+            // Evaluated before the split.
+            entry(1, 4, &write_to("b", 20, 1)),
+            // Not in the range any more, and not a key of it.
+            entry(1, 5, &write_to("q", 20, 2)),
+            entry(1, 6, &split(8, "x", 2)),
+            entry(1, 7, &split(8, "a", 2)),
+            entry(1, 8, &write_to("b", 20, 2)),
+        ])
+        .unwrap();
+    use Outcome::{Applied, OtherBounds};
+    assert_eq!(
+        outcomes(replies[1..].to_vec()),
+        [
+            Applied,
+            Applied,
+            OtherBounds,
+            OtherBounds,
+            OtherBounds,
+            OtherBounds,
+            Applied
+        ]
+    );
+    for state in [&state, &open(&engine).0] {
+        let descriptor = state.descriptor();
+        assert_eq!(
+            (descriptor.generation, &descriptor.span.end[..]),
+            (2, &b"m"[..])
+        );
+        assert_eq!(get(state, "b", 20).unwrap(), "v");
+        assert_eq!(get(state, "p", 20).unwrap(), "v", "data stays where it is");
+    }
+    let child = engine
+        .get(Space::Meta, &crate::keys::meta::descriptor(7))
+        .unwrap();
+    let child = Descriptor::decode(&child.unwrap()).unwrap();
+    assert_eq!((child.range, child.generation), (7, 2));
+    assert_eq!(
+        (&child.span.start[..], &child.span.end[..]),
+        (&b"m"[..], &b"z"[..])
+    );
+    let founders = engine
+        .get(Space::Meta, &crate::keys::meta::founders(7))
+        .unwrap();
+    assert_eq!(founders, Some(members));
+}
+
+#[test]
 fn an_entry_that_cannot_be_read_stops_the_replica() {
     let (_, mut machine) = open(&Arc::new(MemoryEngine::new()));
     let payload = EntryPayload::Command(Bytes::from("?"));
@@ -335,7 +408,7 @@ proptest! {
     fn commands_round_trip_and_cuts_are_refused(
         rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>(), any::<bool>()), 0..5),
         numbers: (u64, u64, u64),
-        kind in 0..5,
+        kind in 0..6,
         change in 0..3,
     ) {
         let keys: Vec<Bytes> = rows.iter().map(|(key, _, _)| key.clone().into()).collect();
@@ -364,6 +437,7 @@ proptest! {
                 writes,
                 removed: keys,
             }),
+            4 => Body::Split(Split { child: numbers.0, key: primary }),
             _ => Body::Commit(writes),
         };
         let command = Command { term: numbers.0, generation: numbers.1, request: numbers.2, body };

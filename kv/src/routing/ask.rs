@@ -75,6 +75,37 @@ impl Node {
         }
     }
 
+    /// Does something again while the ranges that it looks up have moved when it comes to them, for
+    /// as long as patience lasts.
+    pub(crate) async fn while_ranges_move<T, F>(
+        &self,
+        mut what: impl FnMut() -> F,
+    ) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let mut until = None;
+        loop {
+            match what().await {
+                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits a little for a range that has moved, but not beyond `until`, which is set at first.
+    pub(crate) async fn wait_for_ranges(&self, until: &mut Option<Duration>) -> Result<(), Error> {
+        let now = self.runtime.monotonic();
+        let patience = Duration::from_millis(self.config.patience_ms.max(1));
+        if now >= *until.get_or_insert(now + patience) {
+            return Err(Error::Unavailable {
+                message: "no range holds the key".into(),
+            });
+        }
+        self.runtime.sleep(AGAIN).await;
+        Ok(())
+    }
+
     async fn ask_once(&self, replica: &Replica, request: &Request) -> Result<Response, PeerError> {
         match (self.elsewhere(replica), &self.peers) {
             (Some(leader), Some(peers)) => {

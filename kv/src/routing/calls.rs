@@ -147,11 +147,11 @@ impl Node {
         &self,
         replica: &Replica,
         request: &PrewriteRequest,
-    ) -> Result<Option<Foreign>, Error> {
+    ) -> Result<Option<Foreign>, Refusal> {
         let request = Request::Prewrite(request.clone());
-        match self.ask(replica, request).await.map_err(plain)? {
+        match self.ask(replica, request).await? {
             Response::Intent(foreign) => Ok(foreign),
-            _ => Err(plain(mismatch())),
+            _ => Err(mismatch()),
         }
     }
 
@@ -163,7 +163,7 @@ impl Node {
         (start, commit): (Timestamp, Timestamp),
         keys: Arc<[Bytes]>,
         spans: Vec<Span>,
-    ) -> Result<Ending, Error> {
+    ) -> Result<Ending, Refusal> {
         let request = Request::Decide {
             primary: primary.clone(),
             start,
@@ -171,9 +171,9 @@ impl Node {
             keys,
             spans,
         };
-        match self.ask(replica, request).await.map_err(plain)? {
+        match self.ask(replica, request).await? {
             Response::Ending(ending) => Ok(ending),
-            _ => Err(Error::Ambiguous),
+            _ => Err(Error::Ambiguous.into()),
         }
     }
 
@@ -189,8 +189,7 @@ impl Node {
             start,
             force,
         };
-        let replica = self.route(primary)?;
-        match self.ask(&replica, request).await.map_err(plain)? {
+        match self.ask_at(primary, request).await? {
             Response::Status(status) => Ok(status),
             _ => Err(plain(mismatch())),
         }
@@ -202,9 +201,7 @@ impl Node {
             primary: primary.clone(),
             start,
         };
-        if let Ok(replica) = self.route(primary) {
-            let _ = self.ask(&replica, request).await;
-        }
+        let _ = self.ask_at(primary, request).await;
     }
 
     /// [`Replica::resolve`].
@@ -230,17 +227,28 @@ impl Node {
             primary: primary.clone(),
             start,
         };
-        let replica = self.route(primary)?;
-        self.ask(&replica, request).await.map_err(plain).map(|_| ())
+        self.ask_at(primary, request).await.map(|_| ())
+    }
+
+    /// Asks the range that holds `key`, which may be another one while it is asked.
+    async fn ask_at(&self, key: &Bytes, request: Request) -> Result<Response, Error> {
+        let asked = || async {
+            let replica = self.route(key)?;
+            self.ask(&replica, request.clone()).await
+        };
+        self.while_ranges_move(asked).await.map_err(plain)
     }
 }
 
 /// The error of an operation that no intent refuses.
-fn plain(refusal: Refusal) -> Error {
+pub(crate) fn plain(refusal: Refusal) -> Error {
     match refusal {
         Refusal::Error(error) => error,
         Refusal::Intent(foreign) => Error::Unavailable {
             message: format!("an intent of {} is in the way", foreign.start),
+        },
+        Refusal::Moved => Error::Unavailable {
+            message: "the range does not hold the key any more".into(),
         },
     }
 }

@@ -18,5 +18,6 @@ mod calls;
 mod request;
 mod rows;
 
+pub(crate) use calls::plain;
 pub use request::{PeerError, Peers, Request, Response};
 pub(crate) use rows::Rows;

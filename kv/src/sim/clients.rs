@@ -113,6 +113,17 @@ pub(super) fn splits() -> Vec<Key> {
     ]
 }
 
+/// Keys at which ranges are split while clients work.
+pub(super) fn later_splits() -> Vec<Key> {
+    vec![
+        key(REGISTER_TABLE, 2),
+        key(BANK_TABLE, 0),
+        key(BANK_TABLE, 1),
+        key(BANK_TABLE, 3),
+        key(CALL_TABLE, 0),
+    ]
+}
+
 fn encode(n: u64) -> Bytes {
     Bytes::copy_from_slice(&n.to_be_bytes())
 }

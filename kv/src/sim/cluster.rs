@@ -23,6 +23,7 @@ use crate::routing::{PeerError, Peers, Request, Response};
 use crate::sim::clients::splits;
 use crate::storage::MemoryEngine;
 use crate::timestamp::Timestamp;
+use crate::txn::Key;
 
 /// A fault of the program, planted to see that it is found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,8 @@ pub(super) enum Bug {
     SkipIntents,
     /// Commits over several ranges take their timestamps before their intents are in place.
     EarlyTimestamps,
+    /// Splits wait for nobody, and entries are applied whatever the bounds have become.
+    SkipBounds,
 }
 
 /// What a simulated cluster looks like.
@@ -259,6 +262,23 @@ impl Cluster {
         self.inner.shape.nodes
     }
 
+    /// Whether ranges are split while clients work.
+    pub(super) fn splits(&self) -> bool {
+        self.inner.shape.split
+    }
+
+    /// Has a range split by whoever leads it, in the background.
+    pub(super) fn split(&self, key: &Key) {
+        for db in (0..self.nodes()).filter_map(|node| self.db(node)) {
+            let key = key.clone();
+            tokio::spawn(async move {
+                let patience = Duration::from_secs(2);
+                // Most are not the leader.
+                let _ = tokio::time::timeout(patience, db.split_at(&key)).await;
+            });
+        }
+    }
+
     /// A message on its way; `None` when it is lost.
     async fn travel(&self, from: usize, to: usize) -> Option<()> {
         let delay = self.draw(1..30);
@@ -366,6 +386,7 @@ impl Cluster {
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
+                Bug::SkipBounds => replica.state().skip_bounds.store(true, Ordering::Relaxed),
                 Bug::None | Bug::SkipSyncs => {}
             }
         }

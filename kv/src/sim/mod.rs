@@ -13,8 +13,8 @@
 //! * no replica has died, and none refuses to start.
 //!
 //! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run with three
-//! nodes, every second of them with what clients touch parted into six ranges; a quarter as many
-//! are run with one node, likewise. The seeds are dealt out to a few test cases, so that a runner of tests uses
+//! nodes, every second of them with what clients touch parted into six ranges, which are split while
+//! clients work; a quarter as many are run with one node, likewise. The seeds are dealt out to a few test cases, so that a runner of tests uses
 //! every core.
 
 mod check;
@@ -65,10 +65,15 @@ fn run_shard(shard: u64) {
 }
 
 fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
-    let (mut runs, mut acknowledged) = (0, 0);
+    let (mut runs, mut acknowledged, mut held) = (0, 0, 0);
     for seed in seeds {
         match run_seed(shape, seed, Bug::None) {
-            Ok(Report { operations, .. }) => acknowledged += operations,
+            Ok(Report {
+                operations, ranges, ..
+            }) => {
+                acknowledged += operations;
+                held += ranges;
+            }
             Err(failure) => panic!(
                 "seed {seed}, {shape:?}: {failure}\nreplay with \
                  PONTOON_SIM_SEED={seed} cargo nextest run --workspace -E 'test(sim::seeds)'"
@@ -76,7 +81,7 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
         }
         runs += 1;
     }
-    println!("{runs} seeds, {acknowledged} acknowledged operations");
+    println!("{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end");
 }
 
 #[test]
@@ -170,6 +175,13 @@ fn intents_that_are_not_seen_are_found() {
 #[test]
 fn timestamps_that_are_taken_too_early_are_found() {
     let found = found_within(THREE_SPLIT, Bug::EarlyTimestamps, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn splits_without_bounds_are_found() {
+    let found = found_within(THREE_SPLIT, Bug::SkipBounds, 200);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::keys;
 use crate::sim::check::check;
-use crate::sim::clients::{Client, End, History, REGISTERS, What};
+use crate::sim::clients::{Client, End, History, REGISTERS, What, later_splits};
 use crate::sim::cluster::{Bug, Cluster, Shape};
 use crate::storage::Space;
 
@@ -22,6 +22,8 @@ pub(super) struct Report {
     pub(super) lines: Vec<String>,
     /// Acknowledged operations.
     pub(super) operations: usize,
+    /// Ranges in the end.
+    pub(super) ranges: usize,
 }
 
 const CLIENTS: u64 = 4;
@@ -93,10 +95,12 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         .iter()
         .filter(|r| matches!(r.end, End::Done(_)))
         .count();
+    let ranges = cluster.db(0).map_or(0, |db| db.node().replicas().len());
     for node in 0..cluster.nodes() {
         cluster.crash(node).await;
     }
     Ok(Report {
+        ranges,
         hash: hasher.finish(),
         lines,
         operations,
@@ -111,7 +115,11 @@ async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
         tokio::time::sleep(Duration::from_millis(calm)).await;
         let node = rng.random_range(0..cluster.nodes());
         let down = Duration::from_millis(rng.random_range(1..1_200));
-        match rng.random_range(0..8) {
+        match rng.random_range(0..if cluster.splits() { 10 } else { 8 }) {
+            8..10 => {
+                let keys = later_splits();
+                cluster.split(&keys[rng.random_range(0..keys.len())]);
+            }
             0..2 => {
                 cluster.crash(node).await;
                 tokio::time::sleep(down).await;

@@ -21,11 +21,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::try_join_all;
+use parking_lot::Mutex;
 
 use crate::db::{Node, certain};
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
-use crate::range::{PrewriteRequest, ReadEntry, Replica, SAYS_SO, Writes};
+use crate::range::{PrewriteRequest, ReadEntry, Refusal, Replica, SAYS_SO, Writes};
+use crate::routing::plain;
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 use crate::txn::reads::after;
@@ -54,7 +56,8 @@ struct Commit {
     node: Arc<Node>,
     start: Timestamp,
     primary: Bytes,
-    parts: Vec<Part>,
+    /// Where it may have written intents.
+    spans: Mutex<Vec<Span>>,
     /// Intents may have been written.
     begun: bool,
     /// How it ended, once that is known here.
@@ -73,21 +76,20 @@ pub(super) async fn commit(
     writes: &Writes,
     reads: &[ReadEntry],
 ) -> Result<Timestamp, Error> {
-    let parts = parts(node, writes)?;
     let primary = writes.keys().next().cloned().ok_or(Error::Finished)?;
     let mut commit = Commit {
         node: Arc::clone(node),
         start,
         primary,
-        parts,
+        spans: Mutex::default(),
         begun: false,
         ending: None,
     };
-    commit.run(reads).await
+    commit.run(writes, reads).await
 }
 
 /// Parts writes by the ranges that hold them.
-fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Error> {
+fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Refusal> {
     let mut by_range: BTreeMap<u64, (Arc<Replica>, Writes)> = BTreeMap::new();
     let mut current: Option<(Arc<Replica>, Span)> = None;
     for (key, write) in writes {
@@ -112,11 +114,11 @@ fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Error> {
 }
 
 impl Commit {
-    async fn run(&mut self, reads: &[ReadEntry]) -> Result<Timestamp, Error> {
+    async fn run(&mut self, writes: &Writes, reads: &[ReadEntry]) -> Result<Timestamp, Error> {
         self.begun = true;
         let outcome = {
             let living = say_so(&self.node, &self.primary, self.start);
-            let working = self.prewrite_and_decide(reads);
+            let working = self.prewrite_and_decide(writes, reads);
             let (living, working) = (std::pin::pin!(living), std::pin::pin!(working));
             match futures::future::select(living, working).await {
                 futures::future::Either::Left((never, _)) => match never {},
@@ -139,20 +141,25 @@ impl Commit {
         }
     }
 
-    async fn prewrite_and_decide(&self, reads: &[ReadEntry]) -> Result<Ending, Error> {
+    async fn prewrite_and_decide(
+        &self,
+        writes: &Writes,
+        reads: &[ReadEntry],
+    ) -> Result<Ending, Error> {
+        let node = &self.node;
         #[cfg(test)]
-        let early = self.node.timestamps.now().await?;
-        let prewrites = self.parts.iter().map(|part| self.prewrite(part).boxed());
+        let early = node.timestamps.now().await?;
         // Before the decision nothing is open: what is not decided can be rolled back.
-        try_join_all(prewrites).await.map_err(certain)?;
+        let prewritten = node.while_ranges_move(|| self.prewrite_all(writes)).await;
+        prewritten.map_err(plain).map_err(certain)?;
         // Invariant: only now.
-        let commit = match self.node.timestamps.try_now() {
+        let commit = match node.timestamps.try_now() {
             Some(now) => now,
-            None => self.node.timestamps.now().await?,
+            None => node.timestamps.now().await?,
         };
         #[cfg(test)]
         let commit = {
-            let planted = &self.node.early_timestamps;
+            let planted = &node.early_timestamps;
             let planted = planted.load(std::sync::atomic::Ordering::Relaxed);
             if planted { early } else { commit }
         };
@@ -160,25 +167,21 @@ impl Commit {
             self.start < commit && reads.iter().all(|read| read.at < commit),
             "Invariant: a commit timestamp is above everything the transaction has read"
         );
-        self.node
-            .validate(reads, self.start, commit, true)
-            .await
-            .map_err(certain)?;
-        let (home, others): (Vec<&Part>, Vec<&Part>) = self
-            .parts
-            .iter()
-            .partition(|part| part.writes.contains_key(&self.primary));
-        let home = home.first().ok_or(Error::Finished)?;
-        let keys: Arc<[Bytes]> = home.writes.keys().cloned().collect();
-        let spans: Vec<Span> = others.iter().filter_map(|part| part.span()).collect();
-        let at = (self.start, commit);
-        let decided = self
-            .node
-            .decide(&home.replica, &self.primary, at, keys, spans);
-        decided.await
+        let valid = node.validate(reads, self.start, commit, true).await;
+        valid.map_err(certain)?;
+        let decided = node.while_ranges_move(|| self.decide(writes, commit)).await;
+        decided.map_err(plain)
     }
 
-    async fn prewrite(&self, part: &Part) -> Result<(), Error> {
+    async fn prewrite_all(&self, writes: &Writes) -> Result<(), Refusal> {
+        let parts = parts(&self.node, writes)?;
+        *self.spans.lock() = parts.iter().filter_map(Part::span).collect();
+        let prewrites = parts.iter().map(|part| self.prewrite(part).boxed());
+        try_join_all(prewrites).await?;
+        Ok(())
+    }
+
+    async fn prewrite(&self, part: &Part) -> Result<(), Refusal> {
         let request = PrewriteRequest {
             start: self.start,
             primary: self.primary.clone(),
@@ -191,11 +194,26 @@ impl Commit {
         Ok(())
     }
 
+    async fn decide(&self, writes: &Writes, commit: Timestamp) -> Result<Ending, Refusal> {
+        let parts = parts(&self.node, writes)?;
+        let (home, others): (Vec<&Part>, Vec<&Part>) = parts
+            .iter()
+            .partition(|part| part.writes.contains_key(&self.primary));
+        let home = home.first().ok_or(Refusal::Moved)?;
+        let keys: Arc<[Bytes]> = home.writes.keys().cloned().collect();
+        let spans: Vec<Span> = others.iter().filter_map(|part| part.span()).collect();
+        let at = (self.start, commit);
+        let decided = self
+            .node
+            .decide(&home.replica, &self.primary, at, keys, spans);
+        decided.await
+    }
+
     /// The outcome of a decision that was proposed to a leader that is gone.
     async fn look_up(&mut self) -> Result<Timestamp, Error> {
         // Below the safe point an end that was forgotten looks like none.
-        let replica = self.node.route(&self.primary)?;
-        if self.start < replica.state().safe_point() {
+        let replica = self.node.route(&self.primary);
+        if replica.is_ok_and(|replica| self.start < replica.state().safe_point()) {
             return Err(Error::Ambiguous);
         }
         let status = self.node.push(&self.primary, self.start, true).await;
@@ -231,7 +249,7 @@ impl Drop for Commit {
         }
         let node = Arc::clone(&self.node);
         let (primary, start, ending) = (self.primary.clone(), self.start, self.ending);
-        let spans: Vec<Span> = self.parts.iter().filter_map(Part::span).collect();
+        let spans = std::mem::take(self.spans.get_mut());
         let runtime = node.runtime.clone();
         runtime.spawn(async move {
             let cleared = node.conclude(&primary, start, ending, &spans).await;

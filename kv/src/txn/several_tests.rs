@@ -11,6 +11,7 @@ use crate::db::{DbConfig, start_in_memory};
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
 use crate::range::{PrewriteRequest, WriteEntry, Writes};
+use crate::routing::plain;
 use crate::timestamp::Timestamp;
 
 /// A store whose ranges begin at these names, on the runtime of the test.
@@ -34,7 +35,7 @@ async fn leave_intent(db: &Db, start: Timestamp, primary: &str, name: &str) -> R
         writes: Arc::new(Writes::from([(key(name), write)])),
     };
     let replica = db.node().route(&key(name)).unwrap();
-    let in_the_way = replica.prewrite(&request).await?;
+    let in_the_way = replica.prewrite(&request).await.map_err(plain)?;
     assert!(in_the_way.is_none(), "{in_the_way:?}");
     Ok(())
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::db::Node;
 use crate::error::Error;
-use crate::range::{CommitRequest, ReadEntry, Refusal, Replica, Watch, WriteEntry, Writes};
+use crate::range::{CommitRequest, Refusal, Replica, Watch, WriteEntry};
 use crate::routing::Rows;
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
@@ -142,10 +142,6 @@ impl Txn {
         })
     }
 
-    fn replica(&self, key: &[u8]) -> Result<Arc<Replica>, Error> {
-        self.inner.node.route(key)
-    }
-
     async fn now(&self) -> Result<Timestamp, Error> {
         match self.inner.node.timestamps.try_now() {
             Some(now) => Ok(now),
@@ -202,12 +198,13 @@ impl Txn {
             state.read
         };
         // Whatever may wait is boxed, so that the futures of those above stay small.
-        let replica = self.replica(key)?;
-        let value = match replica.try_get(key, read) {
+        let node = &self.inner.node;
+        let at_once = node.route(key).ok();
+        let at_once = at_once.and_then(|replica| replica.try_get(key, read));
+        let value = match at_once {
             Some(value) => value?,
             None => {
-                let node = &self.inner.node;
-                let found = || node.get(&replica, key, read);
+                let found = || async { node.get(&*node.route(key)?, key, read).await };
                 self.settling(found).boxed().await?
             }
         };
@@ -264,7 +261,7 @@ impl Txn {
         if state.finished || state.writes.view().touches(span) {
             return None;
         }
-        let replica = self.inner.node.route_span(span).ok()?;
+        let replica = self.inner.node.route_span(span)?;
         let leads = self.inner.node.leads(&replica);
         leads.then(|| replica.watch(span.clone(), state.read))
     }
@@ -281,12 +278,17 @@ impl Txn {
             (state.read, state.writes.view())
         };
         let node = &self.inner.node;
-        let replica = node.route_span(within).ok();
+        let replica = node.route_span(within);
         let Some(replica) = replica.filter(|replica| node.leads(replica)) else {
             return Ok(None);
         };
-        let written = self.settling(|| replica.written_since(watch, within, read));
-        let Some(mut keys) = written.boxed().await? else {
+        let written = || async {
+            match replica.written_since(watch, within, read).await {
+                Err(Refusal::Moved) => Ok(None),
+                other => other,
+            }
+        };
+        let Some(mut keys) = self.settling(written).boxed().await? else {
             return Ok(None);
         };
         if own.touches(within) {
@@ -313,9 +315,11 @@ impl Txn {
             return Err(Error::Finished);
         }
         let node = &self.inner.node;
-        let (replica, part) = node.route_part(span, reverse)?;
-        self.settling(|| node.scan(&replica, part.clone(), reverse, at))
-            .await
+        let opened = || async {
+            let (replica, part) = node.route_part(span, reverse)?;
+            node.scan(&replica, part, reverse, at).await
+        };
+        self.settling(opened).await
     }
 
     /// Notes that a scan at `at` has passed `span`.
@@ -386,12 +390,16 @@ impl Txn {
                 continue;
             }
             // Every commit that is under way on this key: its holder may not have locked it.
-            let replica = self.replica(key)?;
-            let newest = match replica.try_last_written(key) {
+            let node = &self.inner.node;
+            let at_once = node.route(key).ok();
+            let at_once = at_once.and_then(|replica| replica.try_last_written(key));
+            let newest = match at_once {
                 Some(newest) => newest?,
                 None => {
-                    let node = &self.inner.node;
-                    let written = || node.last_written(&replica, key, Timestamp::MAX);
+                    let written = || async {
+                        let replica = node.route(key)?;
+                        node.last_written(&replica, key, Timestamp::MAX).await
+                    };
                     self.settling(written).boxed().await?
                 }
             };
@@ -411,11 +419,12 @@ impl Txn {
         strength: LockStrength,
         wait: LockWait,
     ) -> Result<bool, Error> {
-        let replica = self.replica(key)?;
-        if !self.inner.node.leads(&replica) {
+        let node = &self.inner.node;
+        let replica = node.route(key).ok();
+        let Some(replica) = replica.filter(|replica| node.leads(replica)) else {
             // A courtesy that ends at the node: the commit finds what it would have prevented.
             return Ok(true);
-        }
+        };
         // Entered before, so that it is released whatever becomes of this call.
         self.inner.state.lock().locks.push(key.clone());
         let outcome = replica.lock(self.inner.start, key, strength, wait).await;
@@ -524,45 +533,53 @@ impl Txn {
         if writes.is_empty() {
             return Ok(CommitInfo { timestamp: read });
         }
-        let timestamp = match self.sole_range(&writes, &reads)? {
-            Some(replica) => self.commit_in(&replica, writes, reads).await?,
-            None => {
-                let inner = &self.inner;
-                let commit = several::commit(&inner.node, inner.start, &writes, &reads);
-                commit.boxed().await?
-            }
-        };
-        drop(locks);
-        Ok(CommitInfo { timestamp })
-    }
-
-    /// Commits in one range, in one round.
-    async fn commit_in(
-        &self,
-        replica: &Replica,
-        writes: Arc<Writes>,
-        reads: Vec<ReadEntry>,
-    ) -> Result<Timestamp, Error> {
         let request = CommitRequest {
             start: self.inner.start,
             writes,
             reads,
         };
+        let timestamp = match self.sole_range(&request)? {
+            Some(replica) => match self.inner.node.commit(&replica, &request).await {
+                Ok(timestamp) => timestamp,
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(refused) => self.commit_again(&request, refused).boxed().await?,
+            },
+            None => self.commit_in_several(&request).boxed().await?,
+        };
+        drop(locks);
+        Ok(CommitInfo { timestamp })
+    }
+
+    /// Commits though an intent was in the way, or the range had moved.
+    async fn commit_again(
+        &self,
+        request: &CommitRequest,
+        refused: Refusal,
+    ) -> Result<Timestamp, Error> {
         let node = &self.inner.node;
-        match node.commit(replica, &request).await {
-            Ok(timestamp) => Ok(timestamp),
-            Err(Refusal::Error(error)) => Err(error),
-            Err(Refusal::Intent(foreign)) => {
-                async {
+        let (mut refused, mut until) = (refused, None);
+        loop {
+            match refused {
+                Refusal::Error(error) => return Err(error),
+                Refusal::Moved => node.wait_for_ranges(&mut until).await?,
+                Refusal::Intent(foreign) => {
                     let younger = self.inner.start < foreign.start;
                     node.settle(&foreign, younger).await?;
-                    let again = || node.commit(replica, &request);
-                    node.settling(self.inner.start, true, again).await
                 }
-                .boxed()
-                .await
+            }
+            let Some(replica) = self.sole_range(request)? else {
+                return self.commit_in_several(request).await;
+            };
+            match node.commit(&replica, request).await {
+                Ok(timestamp) => return Ok(timestamp),
+                Err(again) => refused = again,
             }
         }
+    }
+
+    async fn commit_in_several(&self, request: &CommitRequest) -> Result<Timestamp, Error> {
+        let node = &self.inner.node;
+        several::commit(node, request.start, &request.writes, &request.reads).await
     }
 
     /// Does something again and again while intents of others are in its way.
@@ -577,20 +594,18 @@ impl Txn {
     /// The range that holds every key written and all that is to be validated, if there is one.
     ///
     /// Invariant: a read is validated in the range that holds it.
-    fn sole_range(
-        &self,
-        writes: &Writes,
-        reads: &[ReadEntry],
-    ) -> Result<Option<Arc<Replica>>, Error> {
+    fn sole_range(&self, request: &CommitRequest) -> Result<Option<Arc<Replica>>, Error> {
+        let CommitRequest { writes, reads, .. } = request;
         let (Some((first, _)), Some((last, _))) =
             (writes.first_key_value(), writes.last_key_value())
         else {
             return Err(Error::Finished);
         };
-        let replica = self.replica(first)?;
-        let span = replica.state().descriptor().span;
-        let sole = span.contains(last) && reads.iter().all(|read| read.span.lies_in(&span));
-        Ok(sole.then_some(replica))
+        let replica = self.inner.node.route(first).ok();
+        Ok(replica.filter(|replica| {
+            let span = replica.state().descriptor().span;
+            span.contains(last) && reads.iter().all(|read| read.span.lies_in(&span))
+        }))
     }
 
     /// Ends the transaction without a trace.

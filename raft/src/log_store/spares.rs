@@ -62,6 +62,14 @@ impl Spares {
         Ok(Spare { slot, file, length })
     }
 
+    /// Waits until no file is being made: after this nothing is written to the directory.
+    pub(super) fn settle(&self) {
+        let mut state = self.state.lock();
+        while state.making {
+            self.made.wait(&mut state);
+        }
+    }
+
     /// Takes back a file; removes it when `keep` are there already.
     pub(super) fn put(&self, disk: &dyn Disk, spare: Spare, keep: usize) {
         let mut state = self.state.lock();

@@ -205,6 +205,11 @@ impl Store {
         self.refuse_rest(outcome, commands)
     }
 
+    /// Waits for what is done in the background.
+    pub(super) fn settle(&self) {
+        self.spares.settle();
+    }
+
     /// Whether a frame waits to be written by [`Self::run`].
     pub(super) fn keeps_frame(&self) -> bool {
         self.building.count > 0

@@ -445,6 +445,7 @@ impl LogEngine for RaftLog {
         } else {
             write_and_mark(&self.shared, &mut self.writer.lock());
         }
+        self.writer.lock().store.settle();
     }
 }
 
