@@ -126,7 +126,7 @@ struct Opening {
     children: UnboundedSender<Descriptor>,
 }
 
-/// Descriptors of the ranges in the store, with the members of those that were split off here.
+/// Descriptors of the ranges in the store.
 fn stored_ranges(engine: &dyn Engine) -> Result<Vec<Descriptor>, Error> {
     let (from, to) = meta::ranges();
     let mut rows = engine.snapshot().scan(Space::Meta, from, to, false);

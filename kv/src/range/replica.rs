@@ -386,8 +386,8 @@ impl Replica {
     /// that it was asked for before, and may have committed.
     ///
     /// Durability: when this returns `Ok`, a majority has it on disk. It may not be applied yet: its
-    /// latches are then still held, and whoever reads what it wrote waits for them. An outcome that was unknown
-    /// is looked up under the next leadership, by the start timestamp in the versions.
+    /// latches are then still held, and whoever reads what it wrote waits for them. An outcome that
+    /// was unknown is looked up under the next leadership, by the start timestamp in the versions.
     /// [`Error::Ambiguous`] only when that leadership is not here. [`Error::NoRoom`] when the disk
     /// is too full for it: nothing was proposed. Cancellation: dropping the
     /// future leaves the outcome open.
@@ -448,7 +448,7 @@ impl Replica {
         let Some(leadership) = self.leadership() else {
             return Ok(Attempt::Again);
         };
-        let moved = !keys.iter().all(|key| self.state.contains(key))
+        let moved = self.holds_all(keys.first(), keys.last()).is_err()
             || !request
                 .reads
                 .iter()
@@ -617,10 +617,14 @@ impl Replica {
             }
             Sent::Unknown => return Err(Error::Ambiguous.into()),
         }
-        while self.state.descriptor.read().generation == before.generation {
-            self.runtime.sleep(APPLY_WAIT).await;
-        }
-        Ok(())
+        let applied = async {
+            while self.state.descriptor.read().generation == before.generation {
+                self.runtime.sleep(APPLY_WAIT).await;
+            }
+        };
+        // The replica may be stopped; then it is applied when it is opened again.
+        let applied = self.runtime.timeout(self.patience, applied).await;
+        applied.ok_or(Refusal::Error(Error::Ambiguous))
     }
 
     /// Replicates a command that writes no rows. It may use the reserve of the disk: without

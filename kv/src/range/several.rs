@@ -84,7 +84,8 @@ impl Replica {
                 Ok((Sent::Done, Some(result))) => return Ok(result),
                 Ok((Sent::Unknown, _)) => unknown = true,
                 Ok(_) => self.runtime.sleep(RETRY).await,
-                Err(Refusal::Error(Error::Unavailable { .. })) if unknown => {
+                // What became of it before is for another leader or range to say.
+                Err(Refusal::Error(Error::Unavailable { .. }) | Refusal::Moved) if unknown => {
                     return Err(Error::Ambiguous.into());
                 }
                 Err(refusal) => return Err(refusal),
@@ -147,7 +148,8 @@ impl Replica {
         request: &PrewriteRequest,
     ) -> Result<Evaluated<Option<Foreign>>, Refusal> {
         let (state, start) = (self.state(), request.start);
-        self.holds_all(request.writes.keys())?;
+        let writes = &request.writes;
+        self.holds_all(writes.keys().next(), writes.keys().next_back())?;
         let conflict = || Error::Conflict {
             reason: "concurrent update",
         };
@@ -185,8 +187,14 @@ impl Replica {
         Ok(Evaluated::Replicate(Body::Prewrite(prewrite), start, None))
     }
 
-    fn holds_all<'a>(&self, mut keys: impl Iterator<Item = &'a Bytes>) -> Result<(), Refusal> {
-        if keys.all(|key| self.state().contains(key)) {
+    /// Refuses when the range does not hold all of some keys, of which these are the first and last.
+    pub(super) fn holds_all(
+        &self,
+        first: Option<&Bytes>,
+        last: Option<&Bytes>,
+    ) -> Result<(), Refusal> {
+        let mut ends = first.into_iter().chain(last);
+        if ends.all(|key| self.state().contains(key)) {
             Ok(())
         } else {
             Err(Refusal::Moved)
@@ -253,7 +261,7 @@ impl Replica {
     ) -> Result<Ending, Refusal> {
         debug_assert!(keys.contains(primary), "the primary key is among the keys");
         let evaluate = || {
-            self.holds_all(keys.iter())?;
+            self.holds_all(keys.first(), keys.last())?;
             if let Some(ending) = self.ending(primary, start)? {
                 return Ok(Evaluated::Done(ending));
             }
@@ -291,7 +299,7 @@ impl Replica {
         let now = self.runtime.monotonic();
         let gives_up = self.state().heard.is_lost(primary, start, now) || force;
         let evaluate = || {
-            self.holds_all(std::iter::once(primary))?;
+            self.holds_all(Some(primary), None)?;
             if let Some(ending) = self.ending(primary, start)? {
                 return Ok(Evaluated::Done(Status::Ended(ending)));
             }
@@ -383,7 +391,7 @@ impl Replica {
     /// Removes the record of a transaction that has no intents any more.
     pub async fn forget(&self, primary: &Bytes, start: Timestamp) -> Result<(), Refusal> {
         let evaluate = || {
-            self.holds_all(std::iter::once(primary))?;
+            self.holds_all(Some(primary), None)?;
             if self.record(primary, start)?.is_none() {
                 return Ok(Evaluated::Done(()));
             }

@@ -61,6 +61,13 @@ impl Node {
                         replica.state().range
                     )
                 }
+                // Says that it has not been done yet, and not that it will not be: what was sent
+                // before may still arrive.
+                Err(PeerError::Refused(Refusal::Intent(_) | Refusal::Moved))
+                    if open && request.decides() =>
+                {
+                    return Err(Error::Ambiguous.into());
+                }
                 Err(PeerError::Refused(refusal)) => return Err(refusal),
                 Err(PeerError::Unreachable { reason }) => reason,
             };

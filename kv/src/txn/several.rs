@@ -56,10 +56,8 @@ struct Commit {
     node: Arc<Node>,
     start: Timestamp,
     primary: Bytes,
-    /// Where it may have written intents.
+    /// Where it may have written intents; none before it begins to.
     spans: Mutex<Vec<Span>>,
-    /// Intents may have been written.
-    begun: bool,
     /// How it ended, once that is known here.
     ending: Option<Ending>,
 }
@@ -82,7 +80,6 @@ pub(super) async fn commit(
         start,
         primary,
         spans: Mutex::default(),
-        begun: false,
         ending: None,
     };
     commit.run(writes, reads).await
@@ -115,7 +112,6 @@ fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Refusal> {
 
 impl Commit {
     async fn run(&mut self, writes: &Writes, reads: &[ReadEntry]) -> Result<Timestamp, Error> {
-        self.begun = true;
         let outcome = {
             let living = say_so(&self.node, &self.primary, self.start);
             let working = self.prewrite_and_decide(writes, reads);
@@ -244,12 +240,12 @@ async fn say_so(node: &Node, primary: &Bytes, start: Timestamp) -> Never {
 
 impl Drop for Commit {
     fn drop(&mut self) {
-        if !self.begun {
+        let spans = std::mem::take(self.spans.get_mut());
+        if spans.is_empty() {
             return;
         }
         let node = Arc::clone(&self.node);
         let (primary, start, ending) = (self.primary.clone(), self.start, self.ending);
-        let spans = std::mem::take(self.spans.get_mut());
         let runtime = node.runtime.clone();
         runtime.spawn(async move {
             let cleared = node.conclude(&primary, start, ending, &spans).await;
