@@ -31,7 +31,7 @@ pub mod transport;
 pub use clock::{Clock, SimClock};
 pub use codec::Malformed;
 pub use error::{BarrierError, LogOpenError, MembershipError, OpenError, ProposeError};
-pub use group::{Committed, Group, GroupStatus, Leadership, Proposed};
+pub use group::{Committed, Group, GroupStatus, Leadership, MemberChange, Proposed};
 pub use host::{Host, HostConfig, HostEvents, Timing};
 pub use ids::{GroupId, LogPosition, NodeId, ReplicaId, StoreId};
 pub use log_store::LogEngine;

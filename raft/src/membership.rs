@@ -47,7 +47,7 @@ impl fmt::Display for Peer {
 }
 
 /// The members of a group as of a log position.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Membership {
     /// The entry that set it, `None` before the first.
     pub position: Option<LogPosition>,

@@ -1,6 +1,7 @@
 //! What a group replicates into: the contract between a Raft group and the layer above.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::LogPosition;
 
@@ -14,7 +15,7 @@ pub struct StorageError {
 }
 
 /// What one log entry carries.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum EntryPayload {
     /// Written by a new leader; carries nothing.
     Blank,
@@ -26,7 +27,7 @@ pub enum EntryPayload {
 }
 
 /// One committed log entry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it stands in the log.
     pub position: LogPosition,

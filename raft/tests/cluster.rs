@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pontoon_raft::log_store::PlantedBug;
 use pontoon_raft::transport::Link;
-use pontoon_raft::{BarrierError, GroupId, MembershipError, ProposeError, ReplicaId};
+use pontoon_raft::{BarrierError, GroupId, MemberChange, MembershipError, ProposeError, ReplicaId};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use support::{Cluster, peer, simulate};
@@ -217,11 +217,12 @@ fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
         }
         for n in 2..=3 {
             cluster.add(4, n).await;
-            group.add_learner(peer(n)).await.unwrap();
+            let learner = MemberChange::AddLearner(peer(n));
+            group.change_members(learner, None).await.unwrap();
         }
         assert_eq!(converge(&cluster, GROUP).await.len(), 200);
         group
-            .change_membership((1..=3).map(ReplicaId).collect())
+            .change_members(MemberChange::Voters((1..=3).map(ReplicaId).collect()), None)
             .await
             .unwrap();
         group.read_barrier().await.unwrap();
@@ -233,7 +234,9 @@ fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
         cluster.boot(2).await;
         assert_eq!(converge(&cluster, GROUP).await.len(), 220);
         // The first replica leaves; another leads.
-        let change = group.change_membership([2, 3].map(ReplicaId).into()).await;
+        let change = group
+            .change_members(MemberChange::Voters([2, 3].map(ReplicaId).into()), None)
+            .await;
         assert!(change.is_ok(), "{change:?}");
         assert!(
             group.leadership().is_none(),

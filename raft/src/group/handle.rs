@@ -15,6 +15,7 @@ use openraft::errors::{
     ChangeMembershipError, ClientWriteError, Fatal, ForwardReason, ForwardToLeader,
     InitializeError, LinearizableReadError, RaftError,
 };
+use openraft::raft::Precondition;
 use openraft::{ChangeMembers, ReadPolicy, ServerState};
 use parking_lot::{Mutex, RwLock};
 
@@ -78,6 +79,21 @@ pub struct GroupStatus {
     pub matched: BTreeMap<ReplicaId, Option<LogPosition>>,
 }
 
+/// A change of the members of a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MemberChange {
+    /// A member without a vote, which begins to receive the log. Its replica must be open at its
+    /// place.
+    AddLearner(Peer),
+    /// Exactly these vote, who must be members. Those that lose their vote leave the group.
+    Voters(BTreeSet<ReplicaId>),
+    /// Members without a vote leave.
+    RemoveLearners(BTreeSet<ReplicaId>),
+}
+
+/// Tells by the first piece of a snapshot whether a replica that has nothing may begin with it.
+pub(crate) type Admits = Arc<dyn Fn(&Bytes) -> bool + Send + Sync>;
+
 /// What the groups of a host share.
 pub(crate) struct Wiring {
     pub(crate) config: HostConfig,
@@ -123,6 +139,9 @@ pub(crate) struct GroupInner {
     pub(crate) wiring: Arc<Wiring>,
     pub(crate) cell: Arc<LeaderCell>,
     pub(crate) factory: MachineFactory,
+    /// The replica joined a group that has run for a while: it begins with a snapshot that this
+    /// admits, and with no log.
+    pub(crate) admits: Option<Admits>,
     pub(crate) core: RwLock<Option<Arc<Core>>>,
     /// Set by park: ticks are off, so nobody campaigns and no heartbeats are sent.
     pub(crate) parked: AtomicBool,
@@ -140,6 +159,13 @@ pub(crate) struct GroupInner {
 }
 
 impl GroupInner {
+    /// Whether the replica waits for the snapshot that it begins with.
+    ///
+    /// Invariant: it applies no entry before that, since it lacks what those before them did.
+    pub(crate) fn awaits_snapshot(&self) -> bool {
+        self.admits.is_some() && self.cell.applied_index() == 0
+    }
+
     pub(crate) fn core(&self) -> Option<Arc<Core>> {
         self.core.read().clone()
     }
@@ -384,42 +410,29 @@ impl Group {
         Ok(())
     }
 
-    /// Adds a member without a vote, which begins to receive the log. Its replica must be open at
-    /// its place. Returns when the new membership is committed, not when the learner has caught up.
-    pub async fn add_learner(&self, peer: Peer) -> Result<(), MembershipError> {
-        let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let added = core
-            .raft
-            .add_learner(peer.replica.0, peer.place, false)
-            .await;
-        added.map(|_| ()).map_err(membership_error)
-    }
-
-    /// Makes exactly `voters`, who must be members, the voters. Members that lose their vote leave
-    /// the group.
-    pub async fn change_membership(
+    /// Changes the members, in one or two entries of the log; returns when the new membership is
+    /// committed. With `only_if`, the change is made only while the newest membership is the one
+    /// that this entry has set: whoever decided by another one is refused.
+    pub async fn change_members(
         &self,
-        voters: BTreeSet<ReplicaId>,
+        change: MemberChange,
+        only_if: Option<LogPosition>,
     ) -> Result<(), MembershipError> {
         let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let voters = voters.into_iter().map(|replica| replica.0).collect();
-        let change = ChangeMembers::ReplaceAllVoters(voters);
-        let changed = core.raft.change_membership(change, false).await;
-        changed.map(|_| ()).map_err(membership_error)
-    }
-
-    /// Removes members that have no vote.
-    pub async fn remove_learners(
-        &self,
-        learners: BTreeSet<ReplicaId>,
-    ) -> Result<(), MembershipError> {
-        let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let learners = learners.into_iter().map(|replica| replica.0).collect();
-        let changed = core
-            .raft
-            .change_membership(ChangeMembers::RemoveNodes(learners), false)
-            .await;
-        changed.map(|_| ()).map_err(membership_error)
+        let ids = |replicas: BTreeSet<ReplicaId>| replicas.into_iter().map(|r| r.0).collect();
+        let (change, retain) = match change {
+            MemberChange::AddLearner(peer) => {
+                let node = BTreeMap::from([(peer.replica.0, peer.place)]);
+                (ChangeMembers::AddNodes(node), true)
+            }
+            MemberChange::Voters(voters) => (ChangeMembers::ReplaceAllVoters(ids(voters)), false),
+            MemberChange::RemoveLearners(gone) => (ChangeMembers::RemoveNodes(ids(gone)), false),
+        };
+        let conditions = only_if.map(|position| Precondition::LastMembershipLogId {
+            last_membership_log_id: Some(convert::log_id(position)),
+        });
+        let changed = core.raft.change_membership_if(change, retain, conditions);
+        changed.await.map(|_| ()).map_err(membership_error)
     }
 
     /// Hands leadership to another voter and waits, up to two leases, until this replica has

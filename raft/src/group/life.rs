@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use openraft::async_runtime::Instant as _;
 use parking_lot::{Mutex, RwLock};
 
-use super::handle::{Core, GroupInner, Wiring};
+use super::handle::{Admits, Core, GroupInner, Wiring};
 use super::leadership::LeaderCell;
 use super::log::LogAdapter;
 use super::machine::{Machine, MachineFactory};
@@ -25,6 +25,7 @@ impl GroupInner {
         replica: ReplicaId,
         wiring: Arc<Wiring>,
         factory: MachineFactory,
+        admits: Option<Admits>,
     ) -> Self {
         Self {
             id,
@@ -35,6 +36,7 @@ impl GroupInner {
             wiring,
             cell: Arc::new(LeaderCell::new(replica)),
             factory,
+            admits,
             core: RwLock::new(None),
             parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),

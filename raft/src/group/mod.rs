@@ -25,8 +25,8 @@ mod together;
 mod types;
 mod watch;
 
-pub use handle::{Committed, Group, GroupStatus, Proposed};
+pub use handle::{Committed, Group, GroupStatus, MemberChange, Proposed};
 pub use leadership::Leadership;
 
-pub(crate) use handle::{Core, GroupInner, Wiring};
+pub(crate) use handle::{Admits, Core, GroupInner, Wiring};
 pub(crate) use machine::MachineFactory;

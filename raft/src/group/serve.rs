@@ -52,6 +52,9 @@ impl GroupInner {
     }
 
     async fn serve_append(&self, core: &Core, request: AppendRequest) -> Result<Reply, Refusal> {
+        if request.previous.is_none() && !request.entries.is_empty() && self.awaits_snapshot() {
+            return Err(Refusal::AwaitsSnapshot);
+        }
         let entries: Result<Vec<_>, _> = request
             .entries
             .into_iter()
@@ -82,6 +85,15 @@ impl GroupInner {
         from: Peer,
         chunk: SnapshotChunk,
     ) -> Result<Reply, Refusal> {
+        if chunk.sequence == 0
+            && self.awaits_snapshot()
+            && !self
+                .admits
+                .as_ref()
+                .is_none_or(|admits| admits(&chunk.data))
+        {
+            return Ok(Reply::Snapshot(SnapshotReply::Restart));
+        }
         let received = core.staging.lock().receive(from, &chunk);
         let staged = match received {
             Received::Next => return Ok(Reply::Snapshot(SnapshotReply::Next)),

@@ -16,14 +16,18 @@ pub struct Timing {
     pub election_min_ms: u64,
     /// ...to here. Also how long a follower refuses to vote after it has heard a leader.
     pub election_max_ms: u64,
+    /// How long a leader may serve reads after it sent a message that a majority answered: what the
+    /// others promise, less a tenth for clocks that run at different rates.
+    pub lease_ms: u64,
 }
 
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat_ms: 500,
-            election_min_ms: 2_000,
-            election_max_ms: 4_000,
+            heartbeat_ms: 200,
+            election_min_ms: 750,
+            election_max_ms: 1_500,
+            lease_ms: 1_350,
         }
     }
 }
@@ -35,13 +39,13 @@ impl Timing {
             heartbeat_ms: 50,
             election_min_ms: 200,
             election_max_ms: 400,
+            lease_ms: 360,
         }
     }
 
-    /// How long a leader may serve reads after it sent a message that a majority answered: what
-    /// the others promise, less a tenth for clocks that run at different rates.
+    /// [`Self::lease_ms`].
     pub fn lease(&self) -> Duration {
-        Duration::from_millis(self.election_max_ms - self.election_max_ms / 10)
+        Duration::from_millis(self.lease_ms)
     }
 
     /// What the others promise.
@@ -89,6 +93,7 @@ impl HostConfig {
             heartbeat_ms,
             election_min_ms,
             election_max_ms,
+            lease_ms: _,
         } = self.timing;
         Config {
             cluster_name: "pontoon".to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use super::config::HostConfig;
 use super::supervise::{HostEvents, supervise};
 use crate::clock::Clock;
 use crate::error::OpenError;
-use crate::group::{Group, GroupInner, MachineFactory, Wiring};
+use crate::group::{Admits, Group, GroupInner, MachineFactory, Wiring};
 use crate::ids::{GroupId, LogPosition, ReplicaId};
 use crate::log_store::LogEngine;
 use crate::state_machine::{StateMachine, StorageError};
@@ -83,12 +84,37 @@ impl Host {
         replica: ReplicaId,
         machine: impl Fn() -> Result<Box<dyn StateMachine>, StorageError> + Send + Sync + 'static,
     ) -> Result<Group, OpenError> {
+        self.open_with(group, replica, Arc::new(machine), None)
+            .await
+    }
+
+    /// Opens a replica that has joined, or shall join, a group which has run for a while. Until it
+    /// has applied something it takes no entries from the beginning of the log, only a snapshot
+    /// whose first piece `admits` says yes to.
+    pub async fn open_joining(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        machine: impl Fn() -> Result<Box<dyn StateMachine>, StorageError> + Send + Sync + 'static,
+        admits: impl Fn(&Bytes) -> bool + Send + Sync + 'static,
+    ) -> Result<Group, OpenError> {
+        let admits: Admits = Arc::new(admits);
+        self.open_with(group, replica, Arc::new(machine), Some(admits))
+            .await
+    }
+
+    async fn open_with(
+        &self,
+        group: GroupId,
+        replica: ReplicaId,
+        factory: MachineFactory,
+        admits: Option<Admits>,
+    ) -> Result<Group, OpenError> {
         if self.inner.stopped.load(Ordering::Acquire) {
             return Err(OpenError::Stopped);
         }
-        let factory: MachineFactory = Arc::new(machine);
         let wiring = Arc::clone(&self.inner.wiring);
-        let opened = Arc::new(GroupInner::new(group, replica, wiring, factory));
+        let opened = Arc::new(GroupInner::new(group, replica, wiring, factory, admits));
         {
             let mut groups = self.inner.groups.write();
             if groups.contains_key(&group) {

@@ -74,7 +74,13 @@ async fn compact_log(core: &Core, config: &HostConfig, alone: bool, applied: u64
     } else {
         0
     };
-    let upto = newest.saturating_sub(1).min(snapshot);
+    // A replica that joins must begin with a snapshot: no log reaches back to the first entry for
+    // longer than it takes to make that durable.
+    let first = u64::from(purged == 0 && snapshot > 0);
+    if purged == 0 && snapshot == 0 && applied > 0 && !many && !large {
+        let _ = core.raft.trigger().snapshot().await;
+    }
+    let upto = newest.saturating_sub(1).min(snapshot).max(first);
     if upto > purged {
         // openraft counts from 0.
         let _ = core.raft.trigger().purge_log(upto - 1).await;

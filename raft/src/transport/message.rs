@@ -1,13 +1,15 @@
-//! The messages. They own their bytes and know nothing of how they are put on a wire.
+//! The messages. They own their bytes and know nothing of how they are put on a wire; whoever does
+//! that has them as serde values, and appends new variants at the end.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{GroupId, LogPosition, ReplicaId};
 use crate::membership::Peer;
 use crate::state_machine::Entry;
 
 /// A vote as stored and sent: who may lead a term, and whether a majority granted it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Vote {
     /// The term.
     pub term: u64,
@@ -18,7 +20,7 @@ pub struct Vote {
 }
 
 /// A message with its address.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Envelope {
     /// The group.
     pub group: GroupId,
@@ -31,7 +33,7 @@ pub struct Envelope {
 }
 
 /// A message to a replica.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Log entries, or a heartbeat without any.
     Append(AppendRequest),
@@ -54,7 +56,7 @@ pub enum Request {
 }
 
 /// Log entries, or a heartbeat without any.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AppendRequest {
     /// The leader's vote.
     pub vote: Vote,
@@ -67,7 +69,7 @@ pub struct AppendRequest {
 }
 
 /// A request for a vote.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct VoteRequest {
     /// The vote asked for.
     pub vote: Vote,
@@ -78,7 +80,7 @@ pub struct VoteRequest {
 }
 
 /// A piece of a snapshot. Pieces come in order; the first carries `state`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SnapshotChunk {
     /// The leader's vote.
     pub vote: Vote,
@@ -99,7 +101,7 @@ pub struct SnapshotChunk {
 }
 
 /// A reply to a message.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Reply {
     /// To [`Request::Append`].
     Append(AppendReply),
@@ -115,7 +117,7 @@ pub enum Reply {
 }
 
 /// The reply to entries. Durable: the entries have been synced when it says so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AppendReply {
     /// All entries are in the log.
     Stored,
@@ -128,7 +130,7 @@ pub enum AppendReply {
 }
 
 /// The reply to a request for a vote.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoteReply {
     /// The receiver's vote after the request.
     pub vote: Vote,
@@ -139,7 +141,7 @@ pub struct VoteReply {
 }
 
 /// The reply to a piece of a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SnapshotReply {
     /// Send the next piece.
     Next,
@@ -150,7 +152,7 @@ pub enum SnapshotReply {
 }
 
 /// Why a host does not handle a message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// The group is not open here (yet, or any more).
     #[error("group {0} is not open here")]
@@ -172,4 +174,7 @@ pub enum Refusal {
     /// The message makes no sense.
     #[error("malformed message")]
     Malformed,
+    /// A replica that has just joined needs a snapshot before it takes entries.
+    #[error("replica waits for a snapshot")]
+    AwaitsSnapshot,
 }
