@@ -1,17 +1,19 @@
 //! What can go wrong below SQL: one variant for each decision that a caller takes.
 
+use serde::{Deserialize, Serialize};
+
 use crate::keys::Malformed;
 use crate::timestamp::Timestamp;
 
 /// An error of the store.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
 pub enum Error {
     /// Another transaction changed what this one read or wrote. Nothing was committed; the same
     /// work at a new timestamp may succeed (SQLSTATE 40001).
     #[error("could not serialize access due to {reason}")]
     Conflict {
-        /// "concurrent update" or "read/write dependencies among transactions".
-        reason: &'static str,
+        /// What of.
+        reason: ConflictReason,
     },
     /// This transaction was chosen as the victim of a deadlock (SQLSTATE 40P01).
     #[error("deadlock detected")]
@@ -73,6 +75,25 @@ pub enum Error {
     /// The operation was cancelled by its caller.
     #[error("operation was cancelled")]
     Cancelled,
+}
+
+/// What two transactions are in conflict about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum ConflictReason {
+    /// Both have written the same.
+    ConcurrentUpdate,
+    /// One has written what the other has read.
+    ReadWrite,
+}
+
+impl std::fmt::Display for ConflictReason {
+    /// In PostgreSQL's words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ConcurrentUpdate => "concurrent update",
+            Self::ReadWrite => "read/write dependencies among transactions",
+        })
+    }
 }
 
 impl From<Malformed> for Error {

@@ -4,12 +4,14 @@
 //! The layer above holds a [`Db`] (one a node) and opens a [`Txn`] for each transaction. This crate
 //! knows nothing of SQL: keys and values are bytes.
 
+pub mod cluster;
 pub mod concurrency;
 pub mod db;
 pub mod error;
 pub mod keys;
 pub mod mvcc;
 pub mod oracle;
+pub mod placement;
 pub mod range;
 pub mod routing;
 pub mod shell;
@@ -20,7 +22,7 @@ pub mod timestamp;
 pub mod txn;
 
 pub use db::{DataStats, DbConfig};
-pub use error::Error;
+pub use error::{ConflictReason, Error};
 pub use range::Watch;
 pub use storage::RoomStats;
 pub use timestamp::Timestamp;

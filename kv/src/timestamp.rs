@@ -1,5 +1,7 @@
 //! Points in the cluster's time, as the timestamp oracle hands them out.
 
+use serde::{Deserialize, Serialize};
+
 use std::fmt;
 
 /// Bits of the counter within one millisecond.
@@ -9,7 +11,9 @@ pub const LOGICAL_BITS: u32 = 18;
 /// counter.
 ///
 /// Invariant: of two transactions in real-time order the later one has the larger timestamp.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 pub struct Timestamp(pub u64);
 
 impl Timestamp {

@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -29,7 +30,7 @@ use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
 /// What a request reads.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ReadSpan {
     /// One key.
     Point(Bytes),
@@ -60,16 +61,7 @@ impl ReadSpan {
             Self::Point(key) if span.contains(key) => Vec::new(),
             Self::Point(_) => vec![self.clone()],
             Self::Range(read) => {
-                let before = Span {
-                    start: read.start.clone(),
-                    end: (&read.end).min(&span.start).clone(),
-                };
-                let after = Span {
-                    start: (&read.start).max(&span.end).clone(),
-                    end: read.end.clone(),
-                };
-                let parts = [before, after].into_iter();
-                let parts = parts.filter(|part| part.start < part.end);
+                let parts = read.without(span).into_iter();
                 parts.map(Self::Range).collect()
             }
         }

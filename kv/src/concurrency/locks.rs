@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::error::Error;
+use crate::error::{ConflictReason, Error};
 use crate::timestamp::Timestamp;
 use crate::txn::LockStrength;
 
@@ -50,7 +50,7 @@ impl LockTicket {
         let granted = (&mut self.granted).await;
         self.done = true;
         granted.map_err(|_| Error::Conflict {
-            reason: "concurrent update",
+            reason: ConflictReason::ConcurrentUpdate,
         })
     }
 }

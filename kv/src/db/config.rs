@@ -4,6 +4,7 @@ use bytes::Bytes;
 use pontoon_raft::Timing;
 
 use crate::keys;
+use crate::placement::Wishes;
 use crate::range::Descriptor;
 use crate::storage::FjallConfig;
 use crate::txn::Span;
@@ -30,6 +31,10 @@ pub struct DbConfig {
     /// Keys at which what SQL transactions touch is parted into ranges when a cluster is founded, in
     /// order. None: one range.
     pub founding_splits: Vec<Bytes>,
+    /// Bytes of rows above which a range is split.
+    pub split_bytes: u64,
+    /// How many replicas ranges have, and when they are replaced.
+    pub placement: Wishes,
     /// Bytes of the disk that commits leave free; `None`: by the size of the file system.
     pub disk_reserve_bytes: Option<u64>,
 }
@@ -86,6 +91,8 @@ impl Default for DbConfig {
             patience_ms: 10_000,
             log_bytes_kept: 256 << 20,
             founding_splits: Vec::new(),
+            split_bytes: 128 << 20,
+            placement: Wishes::default(),
             disk_reserve_bytes: None,
         }
     }

@@ -8,9 +8,10 @@ use pontoon_raft::log_store::{LogOptions, RaftLog, SimDisk};
 use pontoon_raft::shell::SystemClock;
 use pontoon_raft::{HostEvents, NodeId, Peer, Place, ReplicaId, StorageError, StoreId};
 
+use crate::cluster::NodeRow;
 use crate::db::config::DbConfig;
-use crate::db::node::{DataStats, Node, NodeParts};
-use crate::db::open::{self, NoTransport};
+use crate::db::node::{DataStats, Founding, Node, NodeParts};
+use crate::db::open::{self, Belonging, NoTransport};
 use crate::error::Error;
 use crate::shell::OwnRuntime;
 use crate::storage::{MemoryEngine, Reserve, RoomStats, Volume};
@@ -60,13 +61,17 @@ pub(crate) async fn start_in_memory(
         events: Arc::new(LogFailure),
         seed: 1,
         me,
-        found: Some(vec![me]),
-        timestamps: None,
+        founding: Founding::Found(vec![me]),
+        row: NodeRow::default(),
+        cluster: 0,
+        book: Arc::default(),
         peers: None,
         disk,
     })
     .await?;
-    node.describe_ranges().await?;
+    for replica in node.replicas() {
+        replica.lead().await?;
+    }
     Ok(node)
 }
 
@@ -79,7 +84,23 @@ impl Db {
     /// version or is damaged; the message says what to do.
     pub async fn open(path: &Path, config: DbConfig) -> Result<Self, Error> {
         Ok(Self {
-            node: open::open(path, config).await?,
+            node: open::open(path, config, None).await?,
+            _runtime: None,
+        })
+    }
+
+    /// Opens the store in a directory as a part of a cluster: a new one founds it, or joins it, and
+    /// then waits until somebody lets it in.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_in_cluster(
+        path: &Path,
+        config: DbConfig,
+        belonging: Belonging,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            node: open::open(path, config, Some(belonging)).await?,
             _runtime: None,
         })
     }

@@ -30,25 +30,26 @@ impl Node {
     pub(crate) async fn settle(&self, foreign: &Foreign, force: bool) -> Result<(), Error> {
         loop {
             let routed = || async { self.route(&foreign.key) };
-            let replica = self.while_ranges_move(routed).await.map_err(plain)?;
+            let route = self.while_ranges_move(routed).await.map_err(plain)?;
             // What a replica knows that does not lead may be old.
-            let leads = replica.leadership().is_some();
-            if leads && !replica.state().intents.has(&foreign.key, foreign.start) {
+            let leading = route.held().filter(|held| held.leadership().is_some());
+            if leading.is_some_and(|held| !held.state().intents.has(&foreign.key, foreign.start)) {
                 return Ok(());
             }
             let pushed = self.push(&foreign.primary, foreign.start, force).await;
             match pushed.map_err(certain)? {
                 Status::Ended(ending) => {
-                    let span = replica.state().descriptor().span;
                     let txn = (&foreign.primary, foreign.start);
-                    let resolved = self.resolve(&replica, txn, ending, span);
+                    let resolved = self.resolve(&route, txn, ending, route.span());
                     return resolved.await.map_err(certain);
                 }
-                Status::Pending if !leads => self.runtime.sleep(ASK_AGAIN).await,
-                Status::Pending => {
-                    let gone = replica.state().intents.gone(foreign);
-                    self.runtime.timeout(ASK_AGAIN, gone).await;
-                }
+                Status::Pending => match leading {
+                    Some(held) => {
+                        let gone = held.state().intents.gone(foreign);
+                        self.runtime.timeout(ASK_AGAIN, gone).await;
+                    }
+                    None => self.runtime.sleep(ASK_AGAIN).await,
+                },
             }
         }
     }
@@ -69,7 +70,9 @@ impl Node {
             match what().await {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Error(error)) => return Err(error),
-                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
+                Err(Refusal::Moved | Refusal::Elsewhere(_)) => {
+                    self.wait_for_ranges(&mut until).await?;
+                }
                 Err(Refusal::Intent(foreign)) => {
                     let younger = own < foreign.start;
                     self.settle(&foreign, force && younger).await?;
@@ -92,17 +95,18 @@ impl Node {
         let mut left: Vec<ReadEntry> = reads.to_vec();
         let mut until = None;
         while let Some(next) = left.first() {
-            let Ok(replica) = self.route(next.span.first_key()) else {
+            let Ok(route) = self.route(next.span.first_key()) else {
                 self.wait_for_ranges(&mut until).await?;
                 continue;
             };
-            let span = replica.state().descriptor().span;
-            let (here, elsewhere) = part(left.clone(), &span);
-            match self.validate_in(&replica, &here, own, upto).await {
+            let (here, elsewhere) = part(left.clone(), &route.span());
+            match self.validate_in(&route, &here, own, upto).await {
                 Ok(()) if here.is_empty() => self.wait_for_ranges(&mut until).await?,
                 Ok(()) => left = elsewhere,
                 Err(Refusal::Error(error)) => return Err(error),
-                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
+                Err(Refusal::Moved | Refusal::Elsewhere(_)) => {
+                    self.wait_for_ranges(&mut until).await?;
+                }
                 Err(Refusal::Intent(foreign)) => {
                     let younger = own < foreign.start;
                     self.settle(&foreign, force && younger).await?;
@@ -133,10 +137,9 @@ impl Node {
             let mut left = span.clone();
             while left.start < left.end {
                 let routed = || async { self.route_part(&left, false) };
-                let (replica, here) = self.while_ranges_move(routed).await.map_err(plain)?;
+                let (route, here) = self.while_ranges_move(routed).await.map_err(plain)?;
                 left.start = here.end.clone();
-                self.resolve(&replica, (primary, start), ending, here)
-                    .await?;
+                self.resolve(&route, (primary, start), ending, here).await?;
             }
         }
         if let Ending::Committed(_) = ending {

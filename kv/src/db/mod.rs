@@ -16,6 +16,7 @@
 //! ([`crate::range::HeldRanges`]). Reads, their validation and commits go over any number of ranges.
 
 mod active;
+mod cluster;
 mod config;
 mod disk;
 mod gc;
@@ -24,6 +25,8 @@ mod intents;
 mod node;
 mod open;
 mod oracle_service;
+mod replicas;
+mod sizes;
 mod splits;
 
 pub use active::ActiveTxns;
@@ -32,7 +35,9 @@ pub use handle::Db;
 #[cfg(test)]
 pub(crate) use handle::start_in_memory;
 pub(crate) use intents::certain;
-pub use node::{DataStats, Node, NodeParts};
+pub(crate) use node::SYSTEM_RANGE;
+pub use node::{DataStats, Founding, Node, NodeParts};
+pub use open::Belonging;
 pub use oracle_service::OracleService;
 
 #[cfg(test)]

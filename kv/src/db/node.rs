@@ -1,41 +1,45 @@
 //! [`Node`]: assembly and life of what a node holds of the store.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use pontoon_raft::{
-    Clock, GroupId, Host, HostConfig, HostEvents, LogEngine, LogPosition, Membership,
-    MembershipError, OpenError, Peer, StateMachine, StorageError, Transport,
+    Clock, Host, HostConfig, HostEvents, LogEngine, LogPosition, NodeId, OpenError, Peer,
+    StorageError, Transport,
 };
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 
+use crate::cluster::{Book, NodeRow, View};
 use crate::db::active::ActiveTxns;
+use crate::db::cluster::{self, Roll};
 use crate::db::config::DbConfig;
-use crate::db::oracle_service::OracleService;
-use crate::db::{disk, gc, intents, splits};
+use crate::db::oracle_service::{ClusterTimestamps, OracleService};
+use crate::db::replicas::{self, Opening, Stored};
+use crate::db::{disk, gc, intents, sizes, splits};
 use crate::error::Error;
-use crate::keys::{self, meta};
 use crate::oracle::TimestampSource;
-use crate::range::{
-    CommitRequest, Descriptor, HeldRanges, RangeMachine, RangeState, Refusal, Replica, WriteEntry,
-    Writes,
-};
-use crate::routing::Peers;
+use crate::range::{Beginning, HeldRanges, Replica};
+use crate::routing::{AwayRanges, Peers};
 use crate::shell::{DataDirectory, Runtime};
-use crate::storage::{Engine, Reserve, Room, Space, Volume};
+use crate::storage::{Engine, Reserve, Room, Volume};
 use crate::timestamp::Timestamp;
-use crate::txn::Span;
 
 /// The range of cluster metadata.
-const SYSTEM_RANGE: u64 = 1;
+pub(crate) const SYSTEM_RANGE: u64 = 1;
 
-/// Puts something between a node and its oracle.
-pub(crate) type TimestampWrapper =
-    Arc<dyn Fn(Arc<OracleService>) -> Arc<dyn TimestampSource> + Send + Sync>;
+/// How a node stands to the ranges that a cluster begins with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Founding {
+    /// It founds them with these members. Of a new cluster one node does.
+    Found(Vec<Peer>),
+    /// It is one of the members, and waits to be told.
+    Member,
+    /// It has nothing to do with them.
+    Nothing,
+}
 
 /// What a node is made of.
 pub struct NodeParts {
@@ -55,11 +59,14 @@ pub struct NodeParts {
     pub seed: u64,
     /// The replica on this node of the ranges that a cluster begins with.
     pub me: Peer,
-    /// The members to found new ranges with. Only one node of a new cluster has them; the others
-    /// wait to be told.
-    pub found: Option<Vec<Peer>>,
-    /// Timestamps from elsewhere, for a node that may not lead range 1. `None`: only its own.
-    pub timestamps: Option<TimestampWrapper>,
+    /// How the node stands to the ranges that a cluster begins with.
+    pub founding: Founding,
+    /// Where and what the node is; its place is that of `me`.
+    pub row: NodeRow,
+    /// The cluster; 0 when it has no number yet.
+    pub cluster: u64,
+    /// What is known of the other nodes.
+    pub book: Arc<Book>,
     /// How requests reach ranges that are led elsewhere. `None`: there is no other node.
     pub peers: Option<Arc<dyn Peers>>,
     /// The file system that may fill up, and what is kept free on it. `None`: there is no end.
@@ -68,25 +75,42 @@ pub struct NodeParts {
 
 /// A node's part of the store.
 pub struct Node {
+    /// This node, for tasks that may outlive it.
+    pub(crate) myself: Weak<Node>,
+    /// Counts attempts to find the coordinator.
+    pub(super) roll_turn: AtomicUsize,
     pub(crate) config: DbConfig,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) host: Host,
     pub(crate) me: Peer,
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) runtime: Runtime,
-    pub(crate) system: Arc<Replica>,
     pub(crate) ranges: HeldRanges,
+    /// Ranges that are elsewhere, as far as they were looked for.
+    pub(crate) away: AwayRanges,
     pub(crate) oracle: Arc<OracleService>,
     pub(crate) timestamps: Arc<dyn TimestampSource>,
+    pub(crate) book: Arc<Book>,
+    /// Where and what this node is.
+    pub(crate) row: Mutex<NodeRow>,
+    /// The cluster; 0 until it has a number.
+    pub(crate) cluster: AtomicU64,
+    pub(crate) roll: Roll,
+    /// Bytes of the file system; 0 when that is not known.
+    pub(crate) volume_bytes: u64,
+    /// The node is about to stop.
+    pub(crate) stopping: AtomicBool,
     pub(crate) active: ActiveTxns,
     pub(crate) events: Arc<dyn HostEvents>,
     pub(crate) log: Arc<dyn LogEngine>,
     pub(crate) room: Arc<Room>,
-    opening: Opening,
+    pub(super) opening: Opening,
+    /// Held while a replica is opened or closed.
+    pub(super) changing: tokio::sync::Mutex<()>,
     /// A fault that the simulator must find: commits over several ranges take their timestamps
     /// before their intents are in place.
     #[cfg(test)]
-    pub(crate) early_timestamps: std::sync::atomic::AtomicBool,
+    pub(crate) early_timestamps: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// The directory this process has to itself, until shutdown.
     pub(crate) directory: Mutex<Option<DataDirectory>>,
@@ -111,85 +135,6 @@ pub(crate) fn open_error(error: &OpenError) -> Error {
     Error::Storage {
         message: error.to_string(),
     }
-}
-
-/// What it takes to open a replica.
-#[derive(Clone)]
-struct Opening {
-    host: Host,
-    engine: Arc<dyn Engine>,
-    me: Peer,
-    found: Option<Vec<Peer>>,
-    patience: Duration,
-    runtime: Runtime,
-    room: Arc<Room>,
-    children: UnboundedSender<Descriptor>,
-}
-
-/// Descriptors of the ranges in the store.
-fn stored_ranges(engine: &dyn Engine) -> Result<Vec<Descriptor>, Error> {
-    let (from, to) = meta::ranges();
-    let mut rows = engine.snapshot().scan(Space::Meta, from, to, false);
-    let mut found = Vec::new();
-    while let Some((key, stored)) = rows.next()? {
-        if meta::is_descriptor(&key) {
-            found.push(Descriptor::decode(&stored)?);
-        }
-    }
-    Ok(found)
-}
-
-async fn open_replica(with: &Opening, descriptor: Descriptor) -> Result<Arc<Replica>, Error> {
-    let range = descriptor.range;
-    let engine = Arc::clone(&with.engine);
-    let founders = engine.get(Space::Meta, &meta::founders(range))?;
-    let state = RangeState::open(engine, descriptor, with.children.clone())?;
-    // The engine was synced before. Without this, a log that was purged would seem to have been
-    // purged above what is durable.
-    state.set_durable(state.applied().position);
-    let shared = Arc::clone(&state);
-    let machine = move || -> Result<Box<dyn StateMachine>, StorageError> {
-        Ok(Box::new(RangeMachine::new(Arc::clone(&shared))?))
-    };
-    let group = with
-        .host
-        .open_group(GroupId(range), with.me.replica, machine)
-        .await;
-    let group = group.map_err(|error| open_error(&error))?;
-    // Every replica of a range that was split off names the same members, so that it does not
-    // matter who comes to it.
-    let members = match founders {
-        Some(stored) => Some(members_of(stored)?),
-        None => with.found.clone(),
-    };
-    if let Some(members) = members {
-        match group.initialize(members).await {
-            Ok(()) | Err(MembershipError::Refused { .. }) => {}
-            Err(error) => {
-                return Err(Error::Unavailable {
-                    message: error.to_string(),
-                });
-            }
-        }
-    }
-    let (runtime, room) = (with.runtime.clone(), Arc::clone(&with.room));
-    Ok(Arc::new(Replica::new(
-        group,
-        state,
-        runtime,
-        with.patience,
-        room,
-    )))
-}
-
-fn members_of(stored: Bytes) -> Result<Vec<Peer>, Error> {
-    let membership = Membership::decode(&stored).map_err(|_| Error::Storage {
-        message: "the members that a range was founded with are damaged in the store".into(),
-    })?;
-    let voters = membership.voters().into_iter();
-    Ok(voters
-        .filter_map(|replica| membership.peer(replica))
-        .collect())
 }
 
 impl Node {
@@ -217,42 +162,73 @@ impl Node {
         let reserve = parts.disk.as_ref().map(|(_, reserve)| *reserve);
         let room = Arc::new(Room::new(reserve.unwrap_or_default()));
         let ranges = HeldRanges::default();
-        let (children, born) = tokio::sync::mpsc::unbounded_channel();
+        let (news, told) = tokio::sync::mpsc::unbounded_channel();
+        let founding = match &parts.founding {
+            Founding::Nothing => Vec::new(),
+            Founding::Found(_) | Founding::Member => parts.config.founding_ranges(),
+        };
         let opening = Opening {
             host: host.clone(),
             engine: Arc::clone(&parts.engine),
             me: parts.me,
-            found: parts.found,
+            found: match parts.founding {
+                Founding::Found(members) => Some(members),
+                Founding::Member | Founding::Nothing => None,
+            },
             patience: Duration::from_millis(parts.config.patience_ms),
             runtime: runtime.clone(),
             room: Arc::clone(&room),
-            children,
+            news,
         };
         // What the store says of a range counts, and what was split off is only there.
-        let stored = stored_ranges(&*parts.engine)?;
-        let founding = parts.config.founding_ranges().into_iter();
-        for descriptor in founding.chain(stored) {
-            if ranges.of(descriptor.range).is_none() {
-                ranges.insert(open_replica(&opening, descriptor).await?);
+        let stored = replicas::stored(&*parts.engine)?;
+        let stored = stored.into_iter().map(|stored| match stored {
+            Stored::Placed(descriptor) => Beginning::Empty(descriptor),
+            Stored::Waits(descriptor) => Beginning::Awaits(descriptor),
+        });
+        for beginning in stored.chain(founding.into_iter().map(Beginning::Empty)) {
+            let (Beginning::Empty(of) | Beginning::Awaits(of)) = &beginning;
+            if ranges.of(of.range).is_none()
+                && let Some(replica) = replicas::open(&opening, beginning).await?
+            {
+                ranges.insert(replica);
             }
         }
-        let system = ranges.of(SYSTEM_RANGE).ok_or_else(|| Error::Storage {
-            message: "the range of the cluster's metadata is not here".into(),
-        })?;
-        let oracle = OracleService::new(Arc::clone(&system), Arc::clone(&parts.clock));
-        let timestamps: Arc<dyn TimestampSource> = match &parts.timestamps {
-            Some(wrap) => wrap(Arc::clone(&oracle)),
+        let oracle = OracleService::new(ranges.of(SYSTEM_RANGE), Arc::clone(&parts.clock));
+        let timestamps: Arc<dyn TimestampSource> = match &parts.peers {
+            Some(peers) => Arc::new(ClusterTimestamps::new(
+                Arc::clone(&oracle),
+                Arc::clone(peers),
+                Arc::clone(&parts.book),
+                parts.me.place.node,
+                runtime.clone(),
+                Duration::from_millis(parts.config.patience_ms),
+            )),
             None => Arc::clone(&oracle) as Arc<dyn TimestampSource>,
         };
-        let node = Arc::new(Self {
+        let volume = parts.disk.as_ref().map(|(volume, _)| volume.total_bytes());
+        let volume_bytes = volume.flatten().unwrap_or_default();
+        let row = NodeRow {
+            place: parts.me.place,
+            ..parts.row
+        };
+        let node = Arc::new_cyclic(|myself| Self {
+            myself: Weak::clone(myself),
+            roll_turn: AtomicUsize::new(0),
             config: parts.config,
             engine: parts.engine,
             host,
             me: parts.me,
             peers: parts.peers,
             runtime: runtime.clone(),
-            system,
             ranges,
+            away: AwayRanges::default(),
+            book: parts.book,
+            row: Mutex::new(row),
+            cluster: AtomicU64::new(parts.cluster),
+            roll: Roll::default(),
+            stopping: AtomicBool::new(false),
+            volume_bytes,
             oracle: Arc::clone(&oracle),
             timestamps,
             active: ActiveTxns::default(),
@@ -260,8 +236,9 @@ impl Node {
             log: parts.log,
             room,
             opening,
+            changing: tokio::sync::Mutex::default(),
             #[cfg(test)]
-            early_timestamps: std::sync::atomic::AtomicBool::default(),
+            early_timestamps: AtomicBool::default(),
             tasks: Mutex::default(),
             directory: Mutex::new(None),
         });
@@ -270,8 +247,12 @@ impl Node {
             runtime.spawn(keep_durable(Arc::downgrade(&node))),
             runtime.spawn(gc::keep_clean(Arc::downgrade(&node))),
             runtime.spawn(intents::keep_settled(Arc::downgrade(&node))),
-            runtime.spawn(splits::open_children(Arc::downgrade(&node), born)),
+            runtime.spawn(splits::hear_news(Arc::downgrade(&node), told)),
+            runtime.spawn(sizes::keep_small(Arc::downgrade(&node))),
+            runtime.spawn(cluster::keep_in_touch(Arc::downgrade(&node))),
+            runtime.spawn(cluster::coordinate(Arc::downgrade(&node))),
         ];
+        node.clear_closed().await?;
         if let Some((volume, _)) = parts.disk {
             node.look_at_disk(&volume).await;
             let watch = disk::watch(Arc::downgrade(&node), volume);
@@ -281,13 +262,14 @@ impl Node {
         Ok(node)
     }
 
-    /// Opens a range that was split off from one of this node, unless it is open.
-    pub(super) async fn open_child(&self, child: Descriptor) -> Result<(), Error> {
-        if self.ranges.of(child.range).is_none() {
-            self.ranges
-                .insert(open_replica(&self.opening, child).await?);
-        }
-        Ok(())
+    /// The number of the node.
+    pub fn id(&self) -> NodeId {
+        self.me.place.node
+    }
+
+    /// The cluster as this node knows it.
+    pub fn view(&self) -> View {
+        self.book.view()
     }
 
     /// The Raft host, to which the transport of other nodes delivers.
@@ -300,39 +282,21 @@ impl Node {
         &self.oracle
     }
 
-    /// The replicas on this node, in the order of their keys.
+    /// The replica of range 1, if it is on this node.
+    pub(crate) fn system(&self) -> Option<Arc<Replica>> {
+        self.ranges.of(SYSTEM_RANGE)
+    }
+
+    /// Makes a replica of range 1 that has come here known to the oracle.
+    pub(super) fn found_system(&self, replica: &Arc<Replica>) {
+        if replica.state().range == SYSTEM_RANGE {
+            self.oracle.found(Arc::clone(replica));
+        }
+    }
+
+    /// The replicas on this node, in the order of their numbers.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.ranges.all()
-    }
-
-    /// The replica that holds `key`.
-    pub(crate) fn route(&self, key: &[u8]) -> Result<Arc<Replica>, Refusal> {
-        self.ranges.at(key).ok_or(Refusal::Moved)
-    }
-
-    /// The replica that holds the first keys of `span`, or, in reverse, the last ones; with the part
-    /// of the span that it holds.
-    pub(crate) fn route_part(
-        &self,
-        span: &Span,
-        reverse: bool,
-    ) -> Result<(Arc<Replica>, Span), Refusal> {
-        let found = if reverse {
-            self.ranges.before(&span.end)
-        } else {
-            self.ranges.at(&span.start)
-        };
-        let part = found.and_then(|replica| {
-            let part = replica.state().descriptor().span.common(span)?;
-            Some((replica, part))
-        });
-        part.ok_or(Refusal::Moved)
-    }
-
-    /// The replica that holds all of `span`, if there is one.
-    pub(crate) fn route_span(&self, span: &Span) -> Option<Arc<Replica>> {
-        let replica = self.ranges.at(&span.start)?;
-        (span.end <= replica.state().descriptor().span.end).then_some(replica)
     }
 
     /// Makes what is applied survive a power failure, and says so to the Raft groups.
@@ -340,36 +304,9 @@ impl Node {
         let replicas = self.replicas();
         let applied = |replica: &Arc<Replica>| replica.state().applied().position;
         let positions: Vec<_> = replicas.iter().map(applied).collect();
-        let engine = Arc::clone(&self.engine);
-        let synced = self.runtime.blocking(move || engine.persist()).await;
-        synced.unwrap_or(Ok(()))?;
+        self.sync_engine().await?;
         for (replica, position) in replicas.into_iter().zip(positions) {
             replica.state().set_durable(position);
-        }
-        Ok(())
-    }
-
-    /// Writes the descriptors of the ranges into the system range, if they are not there.
-    pub(crate) async fn describe_ranges(&self) -> Result<(), Error> {
-        let now = self.timestamps.now().await?;
-        let mut writes = Writes::new();
-        for replica in self.replicas() {
-            let descriptor = replica.state().descriptor();
-            let key = Bytes::from(keys::range_key(descriptor.range));
-            let found = || self.get(&self.system, &key, now);
-            if self.settling(now, false, found).await?.is_none() {
-                let value = Some(descriptor.encode());
-                writes.insert(key, WriteEntry { value, base: now });
-            }
-        }
-        if !writes.is_empty() {
-            let request = CommitRequest {
-                start: now,
-                writes: Arc::new(writes),
-                reads: Vec::new(),
-            };
-            let commit = || self.commit(&self.system, &request);
-            self.settling(now, true, commit).await?;
         }
         Ok(())
     }
@@ -401,8 +338,11 @@ impl Node {
     /// Stops the tasks and the Raft groups without a word to the disk.
     #[cfg(test)]
     pub(crate) async fn kill(&self) {
-        for task in std::mem::take(&mut *self.tasks.lock()) {
+        let tasks = std::mem::take(&mut *self.tasks.lock());
+        for task in tasks {
             task.abort();
+            // Until then it may hold the node.
+            let _ = task.await;
         }
         self.host.shutdown().await;
     }
@@ -436,7 +376,7 @@ impl Drop for Node {
     }
 }
 
-async fn keep_durable(node: std::sync::Weak<Node>) {
+async fn keep_durable(node: Weak<Node>) {
     let mut last = BTreeMap::new();
     loop {
         let Some(strong) = node.upgrade() else { return };

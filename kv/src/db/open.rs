@@ -14,6 +14,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use futures::future::BoxFuture;
@@ -24,23 +25,21 @@ use pontoon_raft::{
     HostEvents, NodeId, Peer, Place, ReplicaId, StorageError, StoreId, Transport, TransportError,
 };
 
+use crate::cluster::{Answer, Book, Call, Candidate, NodeRow};
 use crate::db::config::DbConfig;
-use crate::db::node::{Node, NodeParts};
+use crate::db::node::{Founding, Node, NodeParts};
 use crate::error::Error;
 use crate::keys::meta;
+use crate::routing::{Peers, Whom};
 use crate::shell::disk::DirectoryVolume;
 use crate::shell::{DataDirectory, Runtime, abort, random_id};
-use crate::storage::{Engine, FjallEngine, Reserve, Space, WriteBatch};
+use crate::storage::{Engine, FjallEngine, Reserve, Space, Volume, WriteBatch};
 
 /// A node without peers.
 pub(crate) struct NoTransport;
 
 impl Transport for NoTransport {
-    fn send(
-        &self,
-        _: Envelope,
-        _: std::time::Duration,
-    ) -> BoxFuture<'static, Result<Reply, TransportError>> {
+    fn send(&self, _: Envelope, _: Duration) -> BoxFuture<'static, Result<Reply, TransportError>> {
         let reason = "this node has no peers".to_owned();
         Box::pin(async { Err(TransportError::Unreachable { reason }) })
     }
@@ -54,52 +53,117 @@ impl HostEvents for EndProcess {
     }
 }
 
+/// How a store belongs to a cluster, and how the other nodes are reached.
+pub struct Belonging {
+    /// Where and what the node is; its number is filled in.
+    pub row: NodeRow,
+    /// Nodes that a new store asks to be let in by, `host:port`. None: it founds a cluster.
+    pub join: Vec<String>,
+    /// Carries the messages of Raft groups.
+    pub transport: Arc<dyn Transport>,
+    /// Carries questions.
+    pub peers: Arc<dyn Peers>,
+    /// What is known of the other nodes; those who carry messages look up addresses in it.
+    pub book: Arc<Book>,
+    /// Told the cluster and the number of the node, before it says anything.
+    pub identify: Arc<dyn Fn(u64, NodeId) + Send + Sync>,
+}
+
 /// Who this store is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Identity {
+    /// Its node and number; zeros while it has none.
     place: Place,
-    new: bool,
+    /// The cluster.
+    cluster: u64,
+    /// Drawn by chance when the store was made.
+    birth: u64,
+    /// It has founded the cluster.
+    founder: bool,
 }
 
-fn identity(engine: &dyn Engine) -> Result<Identity, Error> {
-    if let Some(mut stored) = engine.get(Space::Meta, meta::STORE)? {
-        let damaged = |_| Error::Storage {
-            message: "the identity of the store is damaged".into(),
-        };
-        let node = NodeId(stored.try_get_u64().map_err(damaged)?);
-        let store = StoreId(stored.try_get_u64().map_err(damaged)?);
-        return Ok(Identity {
-            place: Place { node, store },
-            new: false,
-        });
+impl Identity {
+    fn encode(&self) -> Bytes {
+        let mut encoded = Vec::with_capacity(33);
+        for number in [
+            self.place.node.0,
+            self.place.store.0,
+            self.cluster,
+            self.birth,
+        ] {
+            encoded.put_u64(number);
+        }
+        encoded.put_u8(u8::from(self.founder));
+        encoded.into()
     }
-    let place = Place {
-        node: NodeId(random_id()),
-        store: StoreId(random_id()),
-    };
-    let mut encoded = Vec::with_capacity(16);
-    encoded.put_u64(place.node.0);
-    encoded.put_u64(place.store.0);
-    let mut batch = WriteBatch::default();
-    batch.put(Space::Meta, meta::STORE, Bytes::from(encoded));
-    engine.write(batch)?;
-    // Before the log is founded under this identity.
-    engine.persist()?;
-    Ok(Identity { place, new: true })
+
+    fn decode(mut stored: Bytes) -> Result<Self, Error> {
+        let mut number = || {
+            stored.try_get_u64().map_err(|_| Error::Storage {
+                message: "the identity of the store is damaged".into(),
+            })
+        };
+        let place = Place {
+            node: NodeId(number()?),
+            store: StoreId(number()?),
+        };
+        // Stores of the first days are alone, and have nothing more.
+        let Ok(cluster) = number() else {
+            return Ok(Self {
+                place,
+                cluster: place.store.0,
+                birth: place.node.0,
+                founder: true,
+            });
+        };
+        Ok(Self {
+            place,
+            cluster,
+            birth: number()?,
+            founder: stored.try_get_u8().is_ok_and(|founder| founder == 1),
+        })
+    }
+
+    fn of(engine: &dyn Engine) -> Result<Option<Self>, Error> {
+        let stored = engine.get(Space::Meta, meta::STORE)?;
+        stored.map(Self::decode).transpose()
+    }
+
+    /// Before anything is said or founded under it.
+    fn keep(&self, engine: &dyn Engine) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        batch.put(Space::Meta, meta::STORE, self.encode());
+        engine.write(batch)?;
+        engine.persist()
+    }
+
+    /// That of a store which begins a cluster.
+    fn founding() -> Self {
+        Self {
+            place: Place {
+                node: NodeId(1),
+                store: StoreId(1),
+            },
+            cluster: random_id(),
+            birth: random_id(),
+            founder: true,
+        }
+    }
 }
 
-/// A directory with both databases open.
+/// A directory with its engine open.
 struct Store {
     directory: DataDirectory,
     engine: Arc<FjallEngine>,
-    log: Arc<RaftLog>,
-    place: Place,
     volume: Arc<DirectoryVolume>,
     /// What there is of the file system; zero when that is not known.
     volume_bytes: u64,
     config: DbConfig,
+    /// Who it is, if it is somebody.
+    identity: Option<Identity>,
 }
 
-/// Opens the directory and both databases. Blocks on the disk.
+/// Opens the directory and the engine. Blocks on the disk.
 fn open_store(path: &Path, mut config: DbConfig) -> Result<Store, Error> {
     let directory = DataDirectory::open(path)?;
     let volume = Arc::new(DirectoryVolume::open(path));
@@ -108,41 +172,107 @@ fn open_store(path: &Path, mut config: DbConfig) -> Result<Store, Error> {
         config.fit(volume_bytes);
     }
     let engine = Arc::new(FjallEngine::open(&directory.join("data"), config.engine)?);
-    let Identity { place, new } = identity(&*engine)?;
-    let log_path = directory.join("raftlog");
-    if !new && !log_path.is_dir() && has_applied(&*engine)? {
+    let identity = Identity::of(&*engine)?;
+    Ok(Store {
+        directory,
+        engine,
+        volume,
+        volume_bytes,
+        config,
+        identity,
+    })
+}
+
+/// Opens the log of a store. Blocks on the disk.
+fn open_log(
+    directory: &DataDirectory,
+    engine: &dyn Engine,
+    place: Place,
+) -> Result<Arc<RaftLog>, Error> {
+    let path = directory.join("raftlog");
+    if !path.is_dir() && has_applied(engine)? {
         let message = format!(
             "the raft log {} is missing; this store must not serve: \
              restore the directory or replace the store",
-            log_path.display()
+            path.display()
         );
         return Err(Error::Storage { message });
     }
     let log = RaftLog::open(
-        &log_path,
+        &path,
         LogOptions::new(place.store),
         Box::new(|error| abort(&error.message)),
     );
-    let log = log.map_err(|error| Error::Storage {
+    log.map_err(|error| Error::Storage {
         message: error.to_string(),
-    })?;
-    Ok(Store {
-        directory,
-        engine,
-        log,
-        place,
-        volume,
-        volume_bytes,
-        config,
     })
 }
 
+/// Whether a replica of the store has applied anything.
 fn has_applied(engine: &dyn Engine) -> Result<bool, Error> {
-    Ok(engine.get(Space::Meta, &meta::applied(1))?.is_some())
+    let (from, to) = meta::ranges();
+    let mut rows = engine.snapshot().scan(Space::Meta, from, to, false);
+    while let Some((key, _)) = rows.next()? {
+        if matches!(meta::of_range(&key), Some((_, meta::APPLIED))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// Opens the store in a directory as a cluster of one node.
-pub(super) async fn open(path: &Path, config: DbConfig) -> Result<Arc<Node>, Error> {
+/// Asks to be let into a cluster, again and again, for as long as nobody answers.
+///
+/// # Errors
+/// [`Error::Unavailable`] when a node answers that it will not.
+async fn join(runtime: &Runtime, with: &Belonging, identity: &mut Identity) -> Result<(), Error> {
+    let mut turn = 0_usize;
+    loop {
+        let address = with.join.get(turn % with.join.len().max(1));
+        let address = address.cloned().unwrap_or_default();
+        let candidate = Candidate {
+            row: NodeRow {
+                birth: identity.birth,
+                ..with.row.clone()
+            },
+        };
+        let whom = Whom::Address(address.clone());
+        let called = with.peers.call(whom, Call::Join(candidate));
+        let reason = match runtime.timeout(JOIN_ANSWER, called).await {
+            Some(Ok(Answer::Joined {
+                cluster,
+                node,
+                view,
+            })) => {
+                identity.cluster = cluster;
+                identity.place = Place {
+                    node,
+                    store: StoreId(node.0),
+                };
+                with.book.learn(view);
+                tracing::info!(%node, cluster, "joined the cluster");
+                return Ok(());
+            }
+            Some(Ok(_)) => "it gives an odd answer".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "it does not answer".to_owned(),
+        };
+        turn += 1;
+        tracing::warn!(address, reason, "cannot join yet, trying again");
+        runtime.sleep(JOIN_AGAIN).await;
+    }
+}
+
+/// How long a node may take to let another in.
+const JOIN_ANSWER: Duration = Duration::from_secs(5);
+/// How long to wait before the next is asked.
+const JOIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Opens the store in a directory, as a part of a cluster or, without others, as one of its own.
+pub(super) async fn open(
+    path: &Path,
+    config: DbConfig,
+    belonging: Option<Belonging>,
+) -> Result<Arc<Node>, Error> {
     let runtime = Runtime::current()?;
     let path = path.to_path_buf();
     let opened = runtime.blocking(move || open_store(&path, config)).await;
@@ -152,33 +282,79 @@ pub(super) async fn open(path: &Path, config: DbConfig) -> Result<Arc<Node>, Err
     let Store {
         directory,
         engine,
-        log,
-        place,
         volume,
         volume_bytes,
         config,
+        identity,
     } = opened.ok_or_else(stopping)??;
+    let joins = belonging.as_ref().is_some_and(|with| !with.join.is_empty());
+    let mut identity = match identity {
+        Some(identity) => identity,
+        None if joins => Identity {
+            place: Place::default(),
+            cluster: 0,
+            birth: random_id(),
+            founder: false,
+        },
+        None => Identity::founding(),
+    };
+    // Before it asks: whoever asks twice is one node.
+    identity.keep(&*engine)?;
+    if let Some(with) = &belonging {
+        if let Some(stored) = engine.get(Space::Meta, meta::BOOK)? {
+            with.book.recall(&stored)?;
+        }
+        if identity.place == Place::default() {
+            join(&runtime, with, &mut identity).await?;
+            identity.keep(&*engine)?;
+        }
+        (with.identify)(identity.cluster, identity.place.node);
+    }
+    let place = identity.place;
+    let log = {
+        let engine = Arc::clone(&engine);
+        let opened = move || open_log(&directory, &*engine, place).map(|log| (directory, log));
+        runtime.blocking(opened).await.ok_or_else(stopping)?
+    };
+    let (directory, log) = log?;
     let me = Peer {
         replica: ReplicaId(1),
         place,
     };
     let reserve = Reserve::new(volume_bytes, config.disk_reserve_bytes);
+    let (transport, peers, book, row): (Arc<dyn Transport>, _, _, _) = match belonging {
+        Some(with) => (with.transport, Some(with.peers), with.book, with.row),
+        None => (
+            Arc::new(NoTransport),
+            None,
+            Arc::default(),
+            NodeRow::default(),
+        ),
+    };
     let node = Node::start(NodeParts {
         config,
         engine,
         log,
-        transport: Arc::new(NoTransport),
+        transport,
         clock: SystemClock::new(),
         events: Arc::new(EndProcess),
         seed: entropy_seed(),
         me,
-        found: Some(vec![me]),
-        timestamps: None,
-        peers: None,
+        founding: if identity.founder {
+            Founding::Found(vec![me])
+        } else {
+            Founding::Nothing
+        },
+        row: NodeRow {
+            birth: identity.birth,
+            ..row
+        },
+        cluster: identity.cluster,
+        book,
+        peers,
         disk: Some((volume, reserve)),
     })
     .await?;
     *node.directory.lock() = Some(directory);
-    node.describe_ranges().await?;
     Ok(node)
 }

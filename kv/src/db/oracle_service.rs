@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pontoon_raft::Clock;
-use tokio::sync::{Mutex, Notify};
+use parking_lot::RwLock;
+use pontoon_raft::{Clock, NodeId};
+use tokio::sync::{Mutex, Notify, oneshot};
 
+use crate::cluster::{Answer, Book, Call};
 use crate::error::Error;
 use crate::oracle::{TimestampSource, Window};
-use crate::range::{Body, Replica};
+use crate::range::{Body, Refusal, Replica};
+use crate::routing::{PeerError, Peers, Whom};
+use crate::shell::Runtime;
 use crate::timestamp::Timestamp;
 
 /// Hands out timestamps while this node leads range 1.
 pub struct OracleService {
-    replica: Arc<Replica>,
+    /// The replica of range 1 on this node, if there is one.
+    replica: RwLock<Option<Arc<Replica>>>,
     window: Window,
     clock: Arc<dyn Clock>,
     /// One refill at a time.
@@ -26,10 +32,10 @@ pub struct OracleService {
 }
 
 impl OracleService {
-    /// A service over a replica of range 1.
-    pub fn new(replica: Arc<Replica>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A service over the replica of range 1 on this node, if there is one.
+    pub fn new(replica: Option<Arc<Replica>>, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self {
-            replica,
+            replica: RwLock::new(replica),
             window: Window::default(),
             clock,
             refilling: Mutex::default(),
@@ -38,29 +44,72 @@ impl OracleService {
         })
     }
 
+    /// A replica of range 1 has come here, in place of what was here before.
+    pub(super) fn found(&self, replica: Arc<Replica>) {
+        *self.replica.write() = Some(replica);
+    }
+
+    fn replica(&self) -> Result<Arc<Replica>, Error> {
+        self.replica
+            .read()
+            .clone()
+            .ok_or_else(|| Error::Unavailable {
+                message: "range 1 is not on this node".into(),
+            })
+    }
+
+    /// The node that is believed to lead range 1, if that is not this one.
+    fn led_by(&self) -> Option<NodeId> {
+        let replica = self.replica.read().clone()?;
+        if replica.leadership().is_some() {
+            return None;
+        }
+        replica.group().leader_hint().map(|peer| peer.place.node)
+    }
+
     fn take(&self) -> Option<Timestamp> {
+        self.take_block(1)
+    }
+
+    fn take_block(&self, count: u32) -> Option<Timestamp> {
         // The check comes after the request. A pause after it is harmless: the window ends below
         // where a successor begins.
-        let term = self.replica.leadership()?.term;
+        let term = self.replica.read().as_ref()?.leadership()?.term;
         let wall_ms = self.clock.wall_ms();
-        let taken = self.window.take(term, wall_ms)?;
+        let taken = self.window.take_block(term, wall_ms, count)?;
         if self.window.wants_refill(term, wall_ms) && !self.asked.swap(true, Ordering::Relaxed) {
             self.ask.notify_one();
         }
         Some(taken)
     }
 
+    /// As many timestamps as `count` says, all above every one handed out before the call: the one
+    /// returned and those behind it.
+    pub(crate) async fn block(&self, count: u32) -> Result<Timestamp, Error> {
+        // A refill may race with a change of leader; the second one is under the new one.
+        for _ in 0..8 {
+            if let Some(now) = self.take_block(count) {
+                return Ok(now);
+            }
+            self.refill().await?;
+        }
+        Err(Error::Unavailable {
+            message: "the timestamp oracle changes leaders".into(),
+        })
+    }
+
     /// Replicates a new bound and opens the window up to it.
     async fn refill(&self) -> Result<(), Error> {
         let _one = self.refilling.lock().await;
-        let term = self.replica.lead().await?.term;
+        let replica = self.replica()?;
+        let term = replica.lead().await?.term;
         let wall_ms = self.clock.wall_ms();
         if !self.window.wants_refill(term, wall_ms) {
             return Ok(());
         }
-        let before = self.replica.state().window.load(Ordering::Acquire);
+        let before = replica.state().window.load(Ordering::Acquire);
         let bound = self.window.next_bound(wall_ms, before);
-        let led = self.replica.propose(Body::Window(bound)).await?;
+        let led = replica.propose(Body::Window(bound)).await?;
         if led.term == term {
             self.window.open(term, before, bound);
         }
@@ -85,18 +134,176 @@ impl TimestampSource for OracleService {
     }
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+        self.block(1).boxed()
+    }
+}
+
+/// How long to wait before the coordinator is looked for again.
+const AGAIN: Duration = Duration::from_millis(20);
+/// Callers who are served by one question.
+const TOGETHER_MAX: usize = 4_096;
+/// How long one node may take to answer.
+const ANSWER: Duration = Duration::from_millis(1_000);
+
+/// Timestamps from whichever node leads range 1.
+pub(super) struct ClusterTimestamps {
+    inner: Arc<Asking>,
+}
+
+struct Asking {
+    local: Arc<OracleService>,
+    peers: Arc<dyn Peers>,
+    book: Arc<Book>,
+    me: NodeId,
+    runtime: Runtime,
+    patience: Duration,
+    queue: parking_lot::Mutex<Queue>,
+}
+
+/// Those who wait for a timestamp of another node.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<oneshot::Sender<Result<Timestamp, Error>>>,
+    /// Somebody asks for them.
+    asked: bool,
+    /// Who answered last.
+    coordinator: Option<NodeId>,
+}
+
+impl ClusterTimestamps {
+    pub(super) fn new(
+        local: Arc<OracleService>,
+        peers: Arc<dyn Peers>,
+        book: Arc<Book>,
+        me: NodeId,
+        runtime: Runtime,
+        patience: Duration,
+    ) -> Self {
+        let inner = Asking {
+            local,
+            peers,
+            book,
+            me,
+            runtime,
+            patience,
+            queue: parking_lot::Mutex::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+}
+
+impl TimestampSource for ClusterTimestamps {
+    fn try_now(&self) -> Option<Timestamp> {
+        self.inner.local.take()
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
         async move {
-            // A refill may race with a change of leader; the second one is under the new one.
-            for _ in 0..8 {
-                if let Some(now) = self.take() {
-                    return Ok(now);
-                }
-                self.refill().await?;
+            if let Some(now) = self.inner.local.take() {
+                return Ok(now);
             }
-            Err(Error::Unavailable {
-                message: "the timestamp oracle changes leaders".into(),
-            })
+            let (sender, receiver) = oneshot::channel();
+            let first = {
+                let mut queue = self.inner.queue.lock();
+                queue.waiting.push(sender);
+                !std::mem::replace(&mut queue.asked, true)
+            };
+            if first {
+                // A task of its own: whoever waits may be dropped, and the others wait on.
+                let asking = Arc::clone(&self.inner);
+                self.inner.runtime.spawn(asking.serve_all());
+            }
+            receiver
+                .await
+                .unwrap_or_else(|_| Err(nobody("the node is going down")))
         }
         .boxed()
+    }
+}
+
+fn nobody(reason: &str) -> Error {
+    Error::Unavailable {
+        message: format!("no node hands out timestamps: {reason}"),
+    }
+}
+
+impl Asking {
+    /// Asks as long as somebody waits. One question at a time, which serves everybody who came
+    /// before it was sent: the answer is above all that was handed out before.
+    async fn serve_all(self: Arc<Self>) {
+        loop {
+            let waiting = {
+                let mut queue = self.queue.lock();
+                if queue.waiting.is_empty() {
+                    queue.asked = false;
+                    return;
+                }
+                let now = queue.waiting.len().min(TOGETHER_MAX);
+                let later = queue.waiting.split_off(now);
+                std::mem::replace(&mut queue.waiting, later)
+            };
+            let count = u32::try_from(waiting.len()).unwrap_or(1);
+            let answer = self.ask(count).await;
+            for (n, waits) in (0..).zip(waiting) {
+                // Each gets its own: a timestamp is the name of a transaction.
+                let own = answer.clone().map(|Timestamp(first)| Timestamp(first + n));
+                // It may have been dropped.
+                let _ = waits.send(own);
+            }
+        }
+    }
+
+    /// As many timestamps as `count` says, from whoever leads.
+    async fn ask(&self, count: u32) -> Result<Timestamp, Error> {
+        let until = self.runtime.monotonic() + self.patience;
+        let mut turn = 0_usize;
+        loop {
+            let reason = match self.next(turn) {
+                None => match self.runtime.timeout(ANSWER, self.local.block(count)).await {
+                    Some(Ok(now)) => return Ok(now),
+                    Some(Err(error)) => error.to_string(),
+                    None => "range 1 has no leader".to_owned(),
+                },
+                Some(node) => match self.ask_node(node, count).await {
+                    Ok(now) => return Ok(now),
+                    Err(reason) => reason,
+                },
+            };
+            turn += 1;
+            if self.runtime.monotonic() >= until {
+                return Err(nobody(&reason));
+            }
+            self.runtime.sleep(AGAIN).await;
+        }
+    }
+
+    /// Whom to ask in which turn; nobody else at first when this node may lead.
+    fn next(&self, turn: usize) -> Option<NodeId> {
+        let known = self.local.led_by().or(self.queue.lock().coordinator);
+        if let Some(known) = known.filter(|node| turn == 0 && *node != self.me) {
+            return Some(known);
+        }
+        let members = self.book.system();
+        let others: Vec<_> = members.iter().map(|peer| peer.place.node).collect();
+        let next = others.get(turn % (others.len().max(1)));
+        next.copied().filter(|node| *node != self.me)
+    }
+
+    async fn ask_node(&self, node: NodeId, count: u32) -> Result<Timestamp, String> {
+        let asked = self.peers.call(Whom::Node(node), Call::Now { count });
+        let (led_by, answer) = match self.runtime.timeout(ANSWER, asked).await {
+            Some(Ok(Answer::Now(now))) => (Some(node), Ok(now)),
+            Some(Ok(_)) => (None, Err("an odd answer".to_owned())),
+            Some(Err(PeerError::Refused(Refusal::Elsewhere(peer)))) => {
+                let led_by = peer.map(|peer| peer.place.node);
+                (led_by, Err(format!("{node} does not coordinate")))
+            }
+            Some(Err(error)) => (None, Err(format!("{node}: {error}"))),
+            None => (None, Err(format!("{node} does not answer"))),
+        };
+        self.queue.lock().coordinator = led_by;
+        answer
     }
 }

@@ -64,7 +64,7 @@ async fn a_directory_is_reopened_with_everything_acknowledged() {
             db.shutdown().await.unwrap();
         } else {
             // As a killed process: nothing is flushed in good order.
-            db.node().host().shutdown().await;
+            db.node().kill().await;
         }
         drop(db);
     }
@@ -90,7 +90,7 @@ async fn a_directory_whose_log_was_purged_is_reopened() {
             assert!(rows < 100_000, "the log is never purged");
         }
         // As a killed process.
-        db.node().host().shutdown().await;
+        db.node().kill().await;
         drop(db);
     }
     let db = Db::open(directory.path(), config).await.unwrap();
@@ -137,7 +137,7 @@ async fn ranges_that_were_split_are_there_after_a_kill() {
         assert_eq!(db.node().replicas().len(), founded + splits);
         if killed {
             // As a killed process.
-            db.node().host().shutdown().await;
+            db.node().kill().await;
         } else {
             db.shutdown().await.unwrap();
         }
@@ -217,10 +217,18 @@ async fn a_store_without_its_log_does_not_serve() {
 #[tokio::test]
 async fn ranges_are_described_in_the_system_range() {
     let db = Db::in_memory();
-    let txn = db.begin(TxnOptions::default()).await.unwrap();
-    let stored = txn.get(&keys::range_key(2)).await.unwrap().unwrap();
-    let descriptor = crate::range::Descriptor::decode(&stored).unwrap();
+    let key = keys::address_key(&keys::user_span().start);
+    let stored = loop {
+        let txn = db.begin(TxnOptions::default()).await.unwrap();
+        match txn.get(&key).await.unwrap() {
+            Some(stored) => break stored,
+            None => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    };
+    let address: crate::routing::Address = crate::cluster::decode_row(&stored).unwrap();
+    let descriptor = address.descriptor;
     assert_eq!((descriptor.range, descriptor.span), (2, keys::user_span()));
+    assert_eq!(address.members.len(), 1);
 }
 
 #[tokio::test]

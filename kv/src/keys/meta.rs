@@ -5,9 +5,12 @@
 //! i ‖ key               intent of a transaction on a key
 //! t ‖ encoded key ‖ start (8)   record of a transaction at its primary key
 //! s                     identity of the store
+//! n                     the cluster as the node knew it last
 //! r ‖ range id (8) ‖ a  applied position and membership of the replica
 //! r ‖ range id (8) ‖ d  descriptor of the range as applied
 //! r ‖ range id (8) ‖ f  members that the range was founded with, if it was split off here
+//! r ‖ range id (8) ‖ i  number of the replica, and the bounds it waits for, if it has joined
+//! r ‖ range id (8) ‖ z  the highest number of a replica that was closed here for good
 //! r ‖ range id (8) ‖ g  safe point of garbage collection
 //! r ‖ range id (8) ‖ w  bound of the timestamps that may be handed out
 //! ```
@@ -66,6 +69,16 @@ pub fn decode_record(meta: &[u8]) -> Result<(Bytes, Timestamp), Malformed> {
 /// Identity of the store.
 pub const STORE: &[u8] = b"s";
 
+/// The cluster as the node knew it last.
+pub const BOOK: &[u8] = b"n";
+
+/// Kind of the key of an applied position.
+pub const APPLIED: u8 = b'a';
+/// Kind of the key of a descriptor.
+pub const DESCRIPTOR: u8 = b'd';
+/// Kind of the key of a replica that has joined.
+pub const JOINED: u8 = b'i';
+
 fn range(range: u64, what: u8) -> Vec<u8> {
     let mut key = Vec::with_capacity(10);
     key.push(b'r');
@@ -89,14 +102,31 @@ pub fn founders(range_id: u64) -> Vec<u8> {
     range(range_id, b'f')
 }
 
+/// Number of a replica that has joined its range, and what it waits for.
+pub fn joined(range_id: u64) -> Vec<u8> {
+    range(range_id, b'i')
+}
+
+/// The highest number of a replica that was closed here for good.
+pub fn closed(range_id: u64) -> Vec<u8> {
+    range(range_id, b'z')
+}
+
+/// What kind of key of a range it is, and of which range.
+pub fn of_range(meta: &[u8]) -> Option<(u64, u8)> {
+    let (b'r', rest) = meta.split_first()? else {
+        return None;
+    };
+    let (id, kind) = rest.split_first_chunk::<8>()?;
+    match kind {
+        [kind] => Some((u64::from_be_bytes(*id), *kind)),
+        _ => None,
+    }
+}
+
 /// The span of what is remembered of all ranges.
 pub fn ranges() -> (&'static [u8], &'static [u8]) {
     (b"r", b"s")
-}
-
-/// Whether it is the key of a descriptor.
-pub fn is_descriptor(meta: &[u8]) -> bool {
-    meta.first() == Some(&b'r') && meta.last() == Some(&b'd') && meta.len() == 10
 }
 
 /// Safe point of garbage collection of a range.

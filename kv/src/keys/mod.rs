@@ -4,10 +4,10 @@
 //! ```text
 //! byte 0   what follows                              range   what
 //! ------   -----------------------------------------  -----  --------------------------------
-//!  0x01    range id (8)                               1      range descriptor
+//!  0x01    which (8)                                  1      counters
 //!  0x02    node id (8)                                1      node
 //!  0x03    name                                       1      cluster setting
-//!  0x04    name                                       1      state of the timestamp oracle
+//!  0x05    first key of a range                       1      where that range is
 //!  0x10    chosen by the SQL layer                    2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
 //!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer
@@ -36,10 +36,10 @@ pub use encode::{
     encode_i64, encode_not_null, encode_null, encode_str,
 };
 pub use space::{
-    CATALOG, END, INDEX_PREFIX_LEN, JOBS, NODE, ORACLE, RANGE, SETTING, SQL_STATE, SYSTEM_MIN,
-    TABLE, USER_MIN, catalog_prefix, decode_table_prefix, index_span, jobs_prefix, next_range_key,
-    node_key, range_key, setting_key, sql_state_prefix, system_span, table_prefix, table_span,
-    user_span,
+    ADDRESS, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, NODE, SETTING, SQL_STATE, SYSTEM_MIN,
+    TABLE, USER_MIN, address_key, address_span, catalog_prefix, decode_table_prefix, index_span,
+    jobs_prefix, next_node_key, next_range_key, next_replica_key, node_key, node_span, setting_key,
+    sql_state_prefix, system_span, table_prefix, table_span, user_span,
 };
 
 #[cfg(test)]

@@ -3,14 +3,14 @@
 use crate::keys::Malformed;
 use crate::txn::Span;
 
-/// Range descriptors.
-pub const RANGE: u8 = 0x01;
+/// Counters, under names of their own.
+pub const COUNTER: u8 = 0x01;
 /// Nodes of the cluster.
 pub const NODE: u8 = 0x02;
 /// Cluster settings.
 pub const SETTING: u8 = 0x03;
-/// State of the timestamp oracle.
-pub const ORACLE: u8 = 0x04;
+/// Where ranges are, by their first keys.
+pub const ADDRESS: u8 = 0x05;
 /// Catalog rows.
 pub const CATALOG: u8 = 0x10;
 /// Jobs.
@@ -36,14 +36,38 @@ fn with_id(prefix: u8, id: u64) -> Vec<u8> {
     key
 }
 
-/// The descriptor of a range.
-pub fn range_key(range: u64) -> Vec<u8> {
-    with_id(RANGE, range)
+/// Where the range is that begins with `start`.
+pub fn address_key(start: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + start.len());
+    key.push(ADDRESS);
+    key.extend_from_slice(start);
+    key
 }
 
-/// The number of the next range; behind all descriptors.
+/// Where all ranges are.
+pub fn address_span() -> Span {
+    Span::prefix(&[ADDRESS])
+}
+
+/// All nodes.
+pub fn node_span() -> Span {
+    Span::prefix(&[NODE])
+}
+
+/// The number of the next range.
 pub fn next_range_key() -> Vec<u8> {
-    range_key(u64::MAX)
+    // Where descriptors were kept by their numbers once.
+    with_id(COUNTER, u64::MAX)
+}
+
+/// The number of the next replica, of whatever range.
+pub fn next_replica_key() -> Vec<u8> {
+    with_id(COUNTER, u64::MAX - 1)
+}
+
+/// The number of the next node.
+pub fn next_node_key() -> Vec<u8> {
+    with_id(COUNTER, u64::MAX - 2)
 }
 
 /// A node.

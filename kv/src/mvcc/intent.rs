@@ -11,6 +11,7 @@
 //! refuses an intent at the primary key that comes late.
 
 use bytes::{Buf, BufMut, Bytes};
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::timestamp::Timestamp;
@@ -33,7 +34,7 @@ pub struct Intent {
 }
 
 /// How a transaction ended.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     /// Its writes are visible from this timestamp on.
     Committed(Timestamp),

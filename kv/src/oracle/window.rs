@@ -24,19 +24,25 @@ impl Window {
     /// Ordering: sequentially consistent, so that who sees no latch after it has got a timestamp
     /// knows that later latches get later ones.
     pub fn take(&self, term: u64, wall_ms: u64) -> Option<Timestamp> {
+        self.take_block(term, wall_ms, 1)
+    }
+
+    /// Like [`Self::take`], as many timestamps as `count` says: the one returned and those behind it.
+    pub fn take_block(&self, term: u64, wall_ms: u64, count: u32) -> Option<Timestamp> {
         if self.term.load(Ordering::SeqCst) != term {
             return None;
         }
         let wall = Timestamp::from_millis(wall_ms).0;
         let limit = self.limit.load(Ordering::SeqCst);
-        let next = |last: u64| Some((last + 1).max(wall)).filter(|next| *next < limit);
+        let more = u64::from(count.max(1) - 1);
+        let end = |last: u64| Some((last + 1).max(wall) + more).filter(|end| *end < limit);
         let last = self
             .last
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, next)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, end)
             .ok()?;
-        let taken = next(last)?;
+        let taken = end(last)? - more;
         debug_assert!(
-            last < taken && taken < limit,
+            last < taken && taken + more < limit,
             "Invariant: below a replicated bound"
         );
         Some(Timestamp(taken))
@@ -96,6 +102,11 @@ mod tests {
             Some(Timestamp(Timestamp::from_millis(5).0 + 1))
         );
         assert_eq!(window.take(1, 5 + WINDOW_MS), None);
+        let block = window.take_block(1, 4, 10);
+        assert_eq!(block, Some(Timestamp(Timestamp::from_millis(5).0 + 2)));
+        let next = window.take(1, 4);
+        assert_eq!(next, Some(Timestamp(Timestamp::from_millis(5).0 + 12)));
+        assert_eq!(window.take_block(1, 5 + WINDOW_MS - 1, 1 << 20), None);
         assert!(window.wants_refill(1, 5 + WINDOW_MS / 2 + 1));
         assert!(!window.wants_refill(1, 5));
     }

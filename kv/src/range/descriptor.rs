@@ -1,6 +1,7 @@
 //! What a range is: its bounds and the generation of them.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::keys::Malformed;
@@ -8,11 +9,11 @@ use crate::txn::Span;
 
 /// The bounds of a range. Stored beside the applied position on every replica, and as a row of the
 /// system range for those who look for a range.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Descriptor {
     /// The range, which is also its Raft group.
     pub range: u64,
-    /// Grows with every change of the bounds.
+    /// Grows with every change of the bounds; 0 where nothing is known of them.
     pub generation: u64,
     /// Its keys.
     pub span: Span,
@@ -21,6 +22,18 @@ pub struct Descriptor {
 const FORMAT: u8 = 1;
 
 impl Descriptor {
+    /// That of a replica which has nothing yet.
+    pub fn nothing(range: u64) -> Self {
+        Self {
+            range,
+            generation: 0,
+            span: Span {
+                start: Bytes::new(),
+                end: Bytes::new(),
+            },
+        }
+    }
+
     /// The encoding.
     pub fn encode(&self) -> Bytes {
         let mut to = Vec::with_capacity(32);

@@ -8,16 +8,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::concurrency::ReadSpan;
-use crate::error::Error;
+use crate::error::{ConflictReason, Error};
 use crate::mvcc::{self, Write, encode_version};
 use crate::oracle::TimestampSource;
 use crate::range::state::RangeState;
 use crate::timestamp::Timestamp;
 
 /// A buffered write.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct WriteEntry {
     /// The new value, `None` to delete.
     pub value: Option<Bytes>,
@@ -29,7 +30,7 @@ pub struct WriteEntry {
 pub type Writes = BTreeMap<Bytes, WriteEntry>;
 
 /// A span that a transaction has read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReadEntry {
     /// The span.
     pub span: ReadSpan,
@@ -38,7 +39,7 @@ pub struct ReadEntry {
 }
 
 /// A transaction to be committed in one range.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CommitRequest {
     /// Its start timestamp, which is its identity.
     pub start: Timestamp,
@@ -84,7 +85,7 @@ pub(super) fn check_writes(state: &RangeState, request: &CommitRequest) -> Resul
     }
     if conflict {
         return Err(Error::Conflict {
-            reason: "concurrent update",
+            reason: ConflictReason::ConcurrentUpdate,
         });
     }
     Ok(Checked::Free(fresh))
@@ -99,7 +100,7 @@ pub(super) fn validate(
     timestamps: &dyn TimestampSource,
 ) -> Result<(), Error> {
     let conflict = || Error::Conflict {
-        reason: "read/write dependencies among transactions",
+        reason: ConflictReason::ReadWrite,
     };
     let mut unknown = Vec::new();
     {

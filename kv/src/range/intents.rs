@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::concurrency::ReadSpan;
@@ -30,7 +31,7 @@ struct Head {
 }
 
 /// An intent of another transaction that is in somebody's way.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Foreign {
     /// Its key.
     pub key: Bytes,

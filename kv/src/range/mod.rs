@@ -42,7 +42,8 @@ pub use intents::Foreign;
 pub use machine::RangeMachine;
 pub use replica::{Refusal, Replica};
 pub use several::{PrewriteRequest, Status};
-pub use state::RangeState;
+pub(crate) use snapshot::bounds as snapshot_bounds;
+pub use state::{Beginning, News, RangeState};
 pub use watch::Watch;
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use pontoon_raft::{BarrierError, Committed, Group, Leadership, ProposeError};
+use pontoon_raft::{BarrierError, Committed, Group, Leadership, Peer, ProposeError};
+use serde::{Deserialize, Serialize};
 
 use crate::concurrency::{LatchGuard, LatchRequest, LockOutcome, ReadSpan};
 use crate::error::Error;
@@ -67,14 +68,17 @@ pub(super) enum Sent {
 }
 
 /// Why something could not be done.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Refusal {
     /// An intent of another transaction is in the way.
     Intent(Foreign),
-    /// The range does not hold the keys, or does not any more. Nothing happened.
+    /// The range does not hold the keys, or does not any more, or it is not on the node that was
+    /// asked. Nothing happened.
     Moved,
     /// Anything else.
     Error(Error),
+    /// Another node leads, if it is known which. Nothing happened.
+    Elsewhere(Option<Peer>),
 }
 
 impl From<Error> for Refusal {
@@ -305,6 +309,9 @@ impl Replica {
     ) -> Result<(), Refusal> {
         for read in reads {
             self.settle(&read.span, own, upto).await?;
+            // What was deleted since may be gone without a trace: its transaction may be one of
+            // another node, for which the safe point does not wait.
+            self.check_history(read.at)?;
         }
         #[cfg(test)]
         if self.skip_validation.load(Ordering::Relaxed) {

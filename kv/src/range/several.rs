@@ -16,9 +16,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::concurrency::{LatchRequest, ReadSpan};
-use crate::error::Error;
+use crate::error::{ConflictReason, Error};
 use crate::keys::meta;
 use crate::mvcc::{self, Intent, Outcome as Ending, Record, Write, encode_version};
 use crate::range::command::{Body, Prewrite, RecordChange, Resolve};
@@ -33,7 +34,7 @@ use crate::txn::Span;
 const RESOLVED_MAX: usize = 4_096;
 
 /// The part of a transaction that lies in one range.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PrewriteRequest {
     /// Its start timestamp, which is its identity.
     pub start: Timestamp,
@@ -44,7 +45,7 @@ pub struct PrewriteRequest {
 }
 
 /// A transaction as the range of its primary key sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Status {
     /// Not decided.
     Pending,
@@ -151,7 +152,7 @@ impl Replica {
         let writes = &request.writes;
         self.holds_all(writes.keys().next(), writes.keys().next_back())?;
         let conflict = || Error::Conflict {
-            reason: "concurrent update",
+            reason: ConflictReason::ConcurrentUpdate,
         };
         if request.writes.contains_key(&request.primary) {
             let decided = self.record(&request.primary, start)?;

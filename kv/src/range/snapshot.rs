@@ -16,7 +16,7 @@ use crate::keys::meta;
 use crate::mvcc::history_bound;
 use crate::range::descriptor::Descriptor;
 use crate::range::machine::storage_error;
-use crate::range::state::{RangeState, count_records, decode_applied, encode_applied};
+use crate::range::state::{News, RangeState, count_records, decode_applied, encode_applied};
 use crate::storage::{EngineSnapshot, Space, WriteBatch};
 
 /// Size of a chunk.
@@ -129,6 +129,11 @@ impl SnapshotSource for View {
     }
 }
 
+/// The bounds that a snapshot is of, from its first piece.
+pub(crate) fn bounds(first: &Bytes) -> Option<Descriptor> {
+    Descriptor::decode(first.get(16..)?).ok()
+}
+
 fn malformed() -> StorageError {
     StorageError::new("a snapshot received from a peer is malformed")
 }
@@ -148,7 +153,13 @@ pub(super) fn install(
     let _gate = state.writes.lock();
     let mut batch = WriteBatch::default();
     let old = state.engine.snapshot();
-    for (space, _, start, end) in spaces(&state.descriptor()) {
+    // What a replica before this one may have left is cleared away too.
+    let cleared = if state.is_placed() {
+        state.descriptor()
+    } else {
+        descriptor.clone()
+    };
+    for (space, _, start, end) in spaces(&cleared) {
         let mut rows = old.scan(space, &start, &end, false);
         rows.for_each(&mut |key, _| {
             batch.remove(space, key.to_vec());
@@ -209,5 +220,6 @@ pub(super) fn install(
     let term = applied.position.map_or(0, |position| position.term);
     *state.applied.lock() = applied;
     state.latches.complete_before(term);
+    state.tell(News::Placed(state.range));
     Ok(())
 }

@@ -44,8 +44,13 @@ pub struct RangeState {
     /// for nobody.
     #[cfg(test)]
     pub(crate) skip_bounds: std::sync::atomic::AtomicBool,
-    /// Who opens the ranges that are split off here.
-    children: UnboundedSender<Descriptor>,
+    /// Another: entries are applied whatever the term is that they were evaluated in.
+    #[cfg(test)]
+    pub(crate) skip_terms: std::sync::atomic::AtomicBool,
+    /// Who opens the ranges that are split off here, and looks for keys where they are.
+    news: UnboundedSender<News>,
+    /// What a replica that has nothing yet waits for.
+    awaited: Option<Descriptor>,
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
@@ -55,23 +60,51 @@ pub struct RangeState {
     pub(crate) writes: Mutex<()>,
     pub(crate) applied: Mutex<AppliedState>,
     pub(crate) durable: Mutex<Option<LogPosition>>,
+    /// Bytes of rows written since the range was measured.
+    pub(crate) written: AtomicU64,
+    /// Bytes of rows when it was measured.
+    pub(crate) bytes: AtomicU64,
     /// Counts applied batches and installed snapshots: caches compare it.
     pub(crate) changes: AtomicU64,
 }
 
+/// What a node is told of its replicas.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// A range was split off here, and wants to be opened.
+    Child(Descriptor),
+    /// The keys of a range have come by a snapshot.
+    Placed(u64),
+}
+
+/// What a replica begins with when the engine knows nothing of it.
+#[derive(Clone, Debug)]
+pub enum Beginning {
+    /// These bounds, and no rows.
+    Empty(Descriptor),
+    /// Nothing, until a snapshot comes of these bounds, or of what a later generation has made of
+    /// them.
+    Awaits(Descriptor),
+}
+
 impl RangeState {
-    /// Reads the state of a replica from the engine. A replica that has none yet begins with
-    /// `initial` as its descriptor. Ranges that are split off from it are told to `children`.
+    /// Reads the state of a replica from the engine, or begins one.
     pub fn open(
         engine: Arc<dyn Engine>,
-        initial: Descriptor,
-        children: UnboundedSender<Descriptor>,
+        beginning: Beginning,
+        news: UnboundedSender<News>,
     ) -> Result<Arc<Self>, Error> {
+        let (Beginning::Empty(initial) | Beginning::Awaits(initial)) = &beginning;
         let range = initial.range;
         let stored = engine.get(Space::Meta, &meta::descriptor(range))?;
-        let descriptor = match stored {
-            Some(stored) => Descriptor::decode(&stored)?,
-            None => {
+        let mut awaited = None;
+        let descriptor = match (stored, beginning) {
+            (Some(stored), _) => Descriptor::decode(&stored)?,
+            (None, Beginning::Awaits(descriptor)) => {
+                awaited = Some(descriptor);
+                Descriptor::nothing(range)
+            }
+            (None, Beginning::Empty(initial)) => {
                 let mut batch = WriteBatch::default();
                 batch.put(Space::Meta, meta::descriptor(range), initial.encode());
                 engine.write(batch)?;
@@ -107,13 +140,18 @@ impl RangeState {
             skip_notes: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             skip_bounds: std::sync::atomic::AtomicBool::default(),
-            children,
+            #[cfg(test)]
+            skip_terms: std::sync::atomic::AtomicBool::default(),
+            news,
+            awaited,
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
             safe_point: AtomicU64::new(safe_point),
             writes: Mutex::default(),
             applied: Mutex::new(applied),
             durable: Mutex::new(None),
+            written: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
             changes: AtomicU64::new(0),
         }))
     }
@@ -143,10 +181,37 @@ impl RangeState {
         read.lies_in(&self.descriptor.read().span)
     }
 
-    /// A range was split off, and wants to be opened.
-    pub(crate) fn found(&self, child: Descriptor) {
+    /// Whether the replica has the keys of its range; otherwise it waits for a snapshot.
+    pub fn is_placed(&self) -> bool {
+        self.descriptor.read().generation > 0
+    }
+
+    /// The keys that it has or waits for.
+    pub(crate) fn claims(&self) -> Span {
+        let descriptor = self.descriptor.read();
+        match &self.awaited {
+            Some(awaited) if descriptor.generation == 0 => awaited.span.clone(),
+            _ => descriptor.span.clone(),
+        }
+    }
+
+    /// Whether a replica that has nothing yet may begin with these bounds.
+    ///
+    /// Invariant: spans only shrink from one generation to the next, so what is admitted lies within
+    /// what the replica claims, and overlaps no other on the node.
+    pub(crate) fn admits(&self, descriptor: &Descriptor) -> bool {
+        self.awaited.as_ref().is_none_or(|awaited| {
+            let Span { start, end } = &descriptor.span;
+            awaited.generation <= descriptor.generation
+                && awaited.span.start <= *start
+                && *end <= awaited.span.end
+        })
+    }
+
+    /// Tells the node.
+    pub(crate) fn tell(&self, news: News) {
         // Nobody listens when the node is going down; it will be found at the next start.
-        let _ = self.children.send(child);
+        let _ = self.news.send(news);
     }
 
     /// The bounds of the range.

@@ -28,7 +28,7 @@ fn open(engine: &Arc<MemoryEngine>) -> (Arc<RangeState>, RangeMachine) {
         span: span(),
     };
     let (children, _) = tokio::sync::mpsc::unbounded_channel();
-    let state = RangeState::open(engine, descriptor, children).unwrap();
+    let state = RangeState::open(engine, Beginning::Empty(descriptor), children).unwrap();
     let machine = RangeMachine::new(Arc::clone(&state)).unwrap();
     (state, machine)
 }

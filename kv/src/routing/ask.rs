@@ -1,29 +1,118 @@
 //! Sending a request to whoever leads, and serving those of others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pontoon_raft::Peer;
+use pontoon_raft::NodeId;
 
-use crate::db::Node;
+use crate::cluster::{Answer, Call, decode_row};
+use crate::db::{Node, SYSTEM_RANGE};
 use crate::error::Error;
+use crate::keys;
 use crate::oracle::TimestampSource;
-use crate::range::{Refusal, Replica};
-use crate::routing::request::{PeerError, Request, Response};
+use crate::range::{Descriptor, Refusal, Replica};
+use crate::routing::away::{Address, AwayRange, Route};
+use crate::routing::calls::{mismatch, plain};
+use crate::routing::request::{PeerError, Request, Response, Whom};
+use crate::txn::{Span, after};
+
+/// A range without a leader is looked for elsewhere after this.
+const LOOK_UP_AFTER: Duration = Duration::from_millis(300);
+/// Looking up may take so long.
+const LOOK_UP_MAX: Duration = Duration::from_millis(1_000);
+/// Addresses of ranges in one answer.
+const ADDRESSES_AT_ONCE: u64 = 1_024;
 
 /// How long to wait before a range is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
 
 impl Node {
-    /// Who leads the range, if that is believed to be another node.
-    pub(super) fn elsewhere(&self, replica: &Replica) -> Option<Peer> {
+    /// The range that holds `key`.
+    pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
+        let held = self.ranges.at(key);
+        if let Some(replica) = held.as_ref().filter(|held| !self.is_left_behind(held)) {
+            return Ok(Route::Held(Arc::clone(replica)));
+        }
+        let system = keys::system_span();
+        let away = match system.contains(key) {
+            true => self.system_address(),
+            false => self.away.at(key),
+        };
+        match (away, held) {
+            (Some(away), Some(held)) if !away.is_newer_than(&held) => Ok(Route::Held(held)),
+            (Some(away), _) => Ok(Route::Away(away)),
+            (None, Some(held)) => Ok(Route::Held(held)),
+            (None, None) => Err(Refusal::Moved),
+        }
+    }
+
+    /// Whether a replica knows of no leader: it may have left its range without having heard of it.
+    fn is_left_behind(&self, replica: &Replica) -> bool {
+        self.peers.is_some()
+            && replica.leadership().is_none()
+            && replica.group().leader_hint().is_none()
+    }
+
+    /// The range that holds the first keys of `span`, or, in reverse, the last ones; with the part
+    /// of the span that it holds.
+    pub(crate) fn route_part(&self, span: &Span, reverse: bool) -> Result<(Route, Span), Refusal> {
+        let found = if reverse {
+            let held = self.ranges.before(&span.end);
+            let away = || self.away.before(&span.end);
+            match held {
+                Some(held) if self.is_left_behind(&held) => match away() {
+                    Some(away) if away.is_newer_than(&held) => Some(Route::Away(away)),
+                    _ => Some(Route::Held(held)),
+                },
+                Some(held) => Some(Route::Held(held)),
+                None => away().map(Route::Away),
+            }
+        } else {
+            self.route(&span.start).ok()
+        };
+        let part = found.and_then(|route| {
+            let part = route.span().common(span)?;
+            Some((route, part))
+        });
+        part.ok_or(Refusal::Moved)
+    }
+
+    /// The replica on this node that holds all of `span`, if there is one.
+    pub(crate) fn held_whole(&self, span: &Span) -> Option<Arc<Replica>> {
+        let replica = self.ranges.at(&span.start)?;
+        (span.end <= replica.state().descriptor().span.end).then_some(replica)
+    }
+
+    /// Where range 1 is, as the coordinator has said.
+    fn system_address(&self) -> Option<Arc<AwayRange>> {
+        let members = self.book.system();
+        if members.is_empty() {
+            return None;
+        }
+        let address = Address {
+            descriptor: Descriptor {
+                range: SYSTEM_RANGE,
+                generation: 1,
+                span: keys::system_span(),
+            },
+            members,
+            position: self.book.system_position(),
+        };
+        let away = AwayRange::new(address);
+        away.ask_another(self.book.coordinator());
+        Some(Arc::new(away))
+    }
+
+    /// Who leads the range of a replica, if that is believed to be another node.
+    fn elsewhere(&self, replica: &Replica) -> Option<NodeId> {
         self.peers.as_ref()?;
         if replica.leadership().is_some() {
             return None;
         }
-        let leader = replica.group().leader_hint()?;
-        (leader.place.node != self.me.place.node).then_some(leader)
+        let leader = replica.group().leader_hint()?.place.node;
+        (leader != self.me.place.node).then_some(leader)
     }
 
     /// Asks the leader of a range, for as long as patience lasts.
@@ -35,31 +124,29 @@ impl Node {
     /// Boxed: the futures of those who find the leader here stay small.
     pub(super) fn ask<'a>(
         &'a self,
-        replica: &'a Replica,
+        route: &'a Route,
         request: Request,
     ) -> BoxFuture<'a, Result<Response, Refusal>> {
-        self.ask_until_answered(replica, request).boxed()
+        self.ask_until_answered(route, request).boxed()
     }
 
     async fn ask_until_answered(
         &self,
-        replica: &Replica,
+        route: &Route,
         mut request: Request,
     ) -> Result<Response, Refusal> {
         let until =
             self.runtime.monotonic() + Duration::from_millis(self.config.patience_ms.max(1));
         let mut open = false;
+        let mut look_up_at = self.runtime.monotonic() + LOOK_UP_AFTER;
         loop {
-            let message = match self.ask_once(replica, &request).await {
+            let message = match self.ask_once(route, &request).await {
                 Ok(response) => return Ok(response),
                 Err(PeerError::Refused(Refusal::Error(Error::Unavailable { message }))) => message,
                 Err(PeerError::Refused(Refusal::Error(Error::Ambiguous)) | PeerError::Lost) => {
                     open = true;
                     request.repeat();
-                    format!(
-                        "the leader of range {} does not answer",
-                        replica.state().range
-                    )
+                    format!("the leader of range {} does not answer", route.range())
                 }
                 // Says that it has not been done yet, and not that it will not be: what was sent
                 // before may still arrive.
@@ -67,6 +154,14 @@ impl Node {
                     if open && request.decides() =>
                 {
                     return Err(Error::Ambiguous.into());
+                }
+                Err(PeerError::Refused(Refusal::Elsewhere(_))) => {
+                    if self.has_moved_away(route, &mut look_up_at).await
+                        && !(open && request.decides())
+                    {
+                        return Err(Refusal::Moved);
+                    }
+                    format!("range {} has no leader", route.range())
                 }
                 Err(PeerError::Refused(refusal)) => return Err(refusal),
                 Err(PeerError::Unreachable { reason }) => reason,
@@ -80,6 +175,24 @@ impl Node {
             }
             self.runtime.sleep(AGAIN).await;
         }
+    }
+
+    /// Looks up now and then whether a range that nobody here leads is elsewhere by now.
+    async fn has_moved_away(&self, route: &Route, look_up_at: &mut Duration) -> bool {
+        let Route::Held(replica) = route else {
+            return false;
+        };
+        let now = self.runtime.monotonic();
+        if now < *look_up_at {
+            return false;
+        }
+        *look_up_at = now + LOOK_UP_AFTER;
+        if route.range() != SYSTEM_RANGE {
+            let looked = self.look_up_ranges().boxed();
+            let _ = self.runtime.timeout(LOOK_UP_AFTER, looked).await;
+        }
+        let first = replica.state().descriptor().span.start;
+        matches!(self.route(&first), Ok(Route::Away(_)))
     }
 
     /// Does something again while the ranges that it looks up have moved when it comes to them, for
@@ -110,27 +223,101 @@ impl Node {
             });
         }
         self.runtime.sleep(AGAIN).await;
+        // Boxed: it asks a range itself, and must not make the futures of all others larger.
+        let looked = self.look_up_ranges().boxed();
+        if let Some(Err(refusal)) = self.runtime.timeout(LOOK_UP_MAX, looked).await {
+            tracing::debug!(error = %plain(refusal), "could not look up where ranges are");
+        }
         Ok(())
     }
 
-    async fn ask_once(&self, replica: &Replica, request: &Request) -> Result<Response, PeerError> {
-        match (self.elsewhere(replica), &self.peers) {
-            (Some(leader), Some(peers)) => {
-                let range = replica.state().range;
-                peers.ask(leader.place.node, range, request.clone()).await
+    /// Asks once, here or there.
+    async fn ask_once(&self, route: &Route, request: &Request) -> Result<Response, PeerError> {
+        let (whom, peers) = match (route, &self.peers) {
+            (Route::Held(replica), peers) => match (self.elsewhere(replica), peers) {
+                (Some(leader), Some(peers)) => (leader, peers),
+                _ if self.is_left_behind(replica) => {
+                    return Err(PeerError::Refused(Refusal::Elsewhere(None)));
+                }
+                _ => {
+                    let timestamps = &*self.timestamps;
+                    let served = serve(replica, request.clone(), timestamps).await;
+                    return served.map_err(PeerError::Refused);
+                }
+            },
+            (Route::Away(away), Some(peers)) => match away.whom() {
+                Some(node) => (node, peers),
+                None => return Err(PeerError::Refused(Refusal::Moved)),
+            },
+            (Route::Away(_), None) => return Err(PeerError::Refused(Refusal::Moved)),
+        };
+        let call = Call::Range {
+            range: route.range(),
+            request: request.clone(),
+        };
+        let patience = Duration::from_millis(self.config.patience_ms.max(1));
+        let called = peers.call(Whom::Node(whom), call);
+        let answer = self.runtime.timeout(patience, called).await;
+        let answer = answer.unwrap_or(Err(PeerError::Lost));
+        if let Route::Away(away) = route {
+            match &answer {
+                Ok(_) | Err(PeerError::Refused(Refusal::Intent(_))) => away.answered(whom),
+                Err(PeerError::Refused(Refusal::Elsewhere(leader))) => {
+                    away.ask_another(leader.map(|peer| peer.place.node));
+                }
+                Err(_) => away.ask_another(None),
             }
-            _ => serve(replica, request.clone(), &*self.timestamps)
-                .await
-                .map_err(PeerError::Refused),
+        }
+        match answer? {
+            Answer::Range(response) => Ok(response),
+            _ => Err(PeerError::Refused(mismatch())),
         }
     }
 
-    /// Answers a request of another node to the replica of `range` here.
-    pub async fn serve(&self, range: u64, request: Request) -> Result<Response, Refusal> {
-        let Some(replica) = self.ranges.of(range) else {
-            let message = format!("range {range} is not on {}", self.me.place.node);
-            return Err(Error::Unavailable { message }.into());
+    /// Looks up where all ranges are, for those without a replica here.
+    async fn look_up_ranges(&self) -> Result<(), Refusal> {
+        if self.peers.is_none() {
+            return Ok(());
+        }
+        let mut left = keys::address_span();
+        let at = match self.timestamps.try_now() {
+            Some(now) => now,
+            None => self.timestamps.now().await?,
         };
+        while left.start < left.end {
+            let route = self.route(&left.start)?;
+            let request = Request::Scan {
+                span: left.clone(),
+                reverse: false,
+                at,
+                rows_max: ADDRESSES_AT_ONCE,
+                bytes_max: usize::MAX,
+            };
+            let Response::Rows { rows, more, .. } = self.ask(&route, request).await? else {
+                return Err(mismatch());
+            };
+            for (_, stored) in &rows {
+                self.away.learn(decode_row::<Address>(stored)?);
+            }
+            match rows.last() {
+                Some((last, _)) if more => left.start = after(last),
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a request of another node to the replica of `range` here.
+    pub(crate) async fn serve(&self, range: u64, request: Request) -> Result<Response, Refusal> {
+        let Some(replica) = self.ranges.of(range) else {
+            return Err(Refusal::Moved);
+        };
+        if replica.leadership().is_none() {
+            let leader = replica.group().leader_hint();
+            if leader.is_some_and(|leader| leader.place.node != self.me.place.node) {
+                return Err(Refusal::Elsewhere(leader));
+            }
+        }
         serve(&replica, request, &*self.timestamps).await
     }
 }
@@ -209,6 +396,14 @@ async fn serve(
         }
         Request::Forget { primary, start } => {
             replica.forget(&primary, start).await?;
+            Response::Done
+        }
+        Request::Split { key, child } => {
+            // Somebody else may have been faster.
+            if replica.state().descriptor().span.start != key {
+                replica.lead().await?;
+                replica.split(&key, child).await?;
+            }
             Response::Done
         }
     })

@@ -9,6 +9,7 @@ use crate::db::Node;
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
 use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Replica, Status};
+use crate::routing::away::Route;
 use crate::routing::request::{Request, Response};
 use crate::routing::rows::Rows;
 use crate::timestamp::Timestamp;
@@ -19,7 +20,7 @@ const PAGE_ROWS: u64 = 4_096;
 /// Bytes after which a page ends.
 const PAGE_BYTES: usize = 1 << 20;
 
-fn mismatch() -> Refusal {
+pub(super) fn mismatch() -> Refusal {
     Refusal::Error(Error::Unavailable {
         message: "a node has answered another question than it was asked".into(),
     })
@@ -31,18 +32,23 @@ impl Node {
         self.peers.is_none() || replica.leadership().is_some()
     }
 
+    /// The replica of the range on this node, if it leads.
+    fn leading<'a>(&self, route: &'a Route) -> Option<&'a Arc<Replica>> {
+        route.held().filter(|replica| self.leads(replica))
+    }
+
     /// [`Replica::get`].
     pub(crate) async fn get(
         &self,
-        replica: &Replica,
+        route: &Route,
         key: &[u8],
         at: Timestamp,
     ) -> Result<Option<Bytes>, Refusal> {
-        if self.leads(replica) {
+        if let Some(replica) = self.leading(route) {
             return replica.get(key, at).await;
         }
         let key = Bytes::copy_from_slice(key);
-        match self.ask(replica, Request::Get { key, at }).await? {
+        match self.ask(route, Request::Get { key, at }).await? {
             Response::Value(value) => Ok(value),
             _ => Err(mismatch()),
         }
@@ -51,12 +57,12 @@ impl Node {
     /// [`Replica::scan`], of a part of `span` that comes first; returns that part too.
     pub(crate) async fn scan(
         &self,
-        replica: &Replica,
+        route: &Route,
         span: Span,
         reverse: bool,
         at: Timestamp,
     ) -> Result<(Rows, Span), Refusal> {
-        if self.leads(replica) {
+        if let Some(replica) = self.leading(route) {
             let rows = replica.scan(&span, reverse, at).await?;
             return Ok((Rows::Store(rows), span));
         }
@@ -71,7 +77,7 @@ impl Node {
             rows,
             met_newer,
             more,
-        } = self.ask(replica, request).await?
+        } = self.ask(route, request).await?
         else {
             return Err(mismatch());
         };
@@ -88,35 +94,32 @@ impl Node {
     /// [`Replica::validate`].
     pub(crate) async fn validate_in(
         &self,
-        replica: &Replica,
+        route: &Route,
         reads: &[ReadEntry],
         own: Timestamp,
         upto: Timestamp,
     ) -> Result<(), Refusal> {
-        if self.leads(replica) {
+        if let Some(replica) = self.leading(route) {
             let timestamps = &*self.timestamps;
             return replica.validate(reads, own, upto, timestamps).await;
         }
         let reads = reads.to_vec();
         let request = Request::Validate { reads, own, upto };
-        self.ask(replica, request).await.map(|_| ())
+        self.ask(route, request).await.map(|_| ())
     }
 
     /// [`Replica::last_written`].
     pub(crate) async fn last_written(
         &self,
-        replica: &Replica,
+        route: &Route,
         key: &Bytes,
         upto: Timestamp,
     ) -> Result<Option<Timestamp>, Refusal> {
-        if self.leads(replica) {
+        if let Some(replica) = self.leading(route) {
             return replica.last_written(key, upto).await;
         }
         let key = key.clone();
-        match self
-            .ask(replica, Request::LastWritten { key, upto })
-            .await?
-        {
+        match self.ask(route, Request::LastWritten { key, upto }).await? {
             Response::Timestamp(at) => Ok(at),
             _ => Err(mismatch()),
         }
@@ -125,10 +128,10 @@ impl Node {
     /// [`Replica::commit`].
     pub(crate) async fn commit(
         &self,
-        replica: &Replica,
+        route: &Route,
         request: &CommitRequest,
     ) -> Result<Timestamp, Refusal> {
-        if self.leads(replica) {
+        if let Some(replica) = self.leading(route) {
             let timestamps = &*self.timestamps;
             return replica.commit(request, false, timestamps).await;
         }
@@ -136,7 +139,7 @@ impl Node {
             request: request.clone(),
             again: false,
         };
-        match self.ask(replica, request).await? {
+        match self.ask(route, request).await? {
             Response::Timestamp(Some(commit)) => Ok(commit),
             _ => Err(Error::Ambiguous.into()),
         }
@@ -145,11 +148,11 @@ impl Node {
     /// [`Replica::prewrite`].
     pub(crate) async fn prewrite(
         &self,
-        replica: &Replica,
+        route: &Route,
         request: &PrewriteRequest,
     ) -> Result<Option<Foreign>, Refusal> {
         let request = Request::Prewrite(request.clone());
-        match self.ask(replica, request).await? {
+        match self.ask(route, request).await? {
             Response::Intent(foreign) => Ok(foreign),
             _ => Err(mismatch()),
         }
@@ -158,7 +161,7 @@ impl Node {
     /// [`Replica::decide`].
     pub(crate) async fn decide(
         &self,
-        replica: &Replica,
+        route: &Route,
         primary: &Bytes,
         (start, commit): (Timestamp, Timestamp),
         keys: Arc<[Bytes]>,
@@ -171,7 +174,7 @@ impl Node {
             keys,
             spans,
         };
-        match self.ask(replica, request).await? {
+        match self.ask(route, request).await? {
             Response::Ending(ending) => Ok(ending),
             _ => Err(Error::Ambiguous.into()),
         }
@@ -207,7 +210,7 @@ impl Node {
     /// [`Replica::resolve`].
     pub(crate) async fn resolve(
         &self,
-        replica: &Replica,
+        route: &Route,
         (primary, start): (&Bytes, Timestamp),
         ending: Ending,
         span: Span,
@@ -218,7 +221,19 @@ impl Node {
             ending,
             span,
         };
-        self.ask(replica, request).await.map_err(plain).map(|_| ())
+        self.ask(route, request).await.map_err(plain).map(|_| ())
+    }
+
+    /// [`Replica::split`].
+    pub(crate) async fn split(
+        &self,
+        route: &Route,
+        key: &Bytes,
+        child: u64,
+    ) -> Result<(), Refusal> {
+        let key = key.clone();
+        let request = Request::Split { key, child };
+        self.ask(route, request).await.map(|_| ())
     }
 
     /// [`Replica::forget`], at the range of the primary key.
@@ -233,8 +248,8 @@ impl Node {
     /// Asks the range that holds `key`, which may be another one while it is asked.
     async fn ask_at(&self, key: &Bytes, request: Request) -> Result<Response, Error> {
         let asked = || async {
-            let replica = self.route(key)?;
-            self.ask(&replica, request.clone()).await
+            let route = self.route(key)?;
+            self.ask(&route, request.clone()).await
         };
         self.while_ranges_move(asked).await.map_err(plain)
     }
@@ -249,6 +264,12 @@ pub(crate) fn plain(refusal: Refusal) -> Error {
         },
         Refusal::Moved => Error::Unavailable {
             message: "the range does not hold the key any more".into(),
+        },
+        Refusal::Elsewhere(leader) => Error::Unavailable {
+            message: match leader {
+                Some(leader) => format!("the range is led by {leader}"),
+                None => "the range is led elsewhere".into(),
+            },
         },
     }
 }

@@ -10,14 +10,20 @@
 //! Requests may be lost, late or delivered twice: each may be repeated, and those whose effect must
 //! happen once say so ([`Request::repeat`]).
 //!
+//! Where a range is that has no replica on this node, and may be led by nobody here, is looked up in
+//! the system range and remembered until it turns out to have moved ([`Address`]).
+//!
 //! Row locks are taken only where the leader is on this node: they are a courtesy, and a lock whose
 //! gateway has died would have to be found out first.
 
 mod ask;
+mod away;
 mod calls;
 mod request;
 mod rows;
 
+pub use away::Address;
+pub(crate) use away::{AwayRanges, Route};
 pub(crate) use calls::plain;
-pub use request::{PeerError, Peers, Request, Response};
+pub use request::{PeerError, Peers, Request, Response, Whom};
 pub(crate) use rows::Rows;

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use pontoon_raft::NodeId;
+use serde::{Deserialize, Serialize};
 
+use crate::cluster::{Answer, Call};
 use crate::mvcc::Outcome as Ending;
 use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Status};
+use crate::routing::plain;
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
 /// What a range is asked. See the methods of [`crate::range::Replica`] of the same names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Request {
     /// The value of a key as of a timestamp.
     Get {
@@ -106,6 +109,13 @@ pub enum Request {
         /// The transaction.
         start: Timestamp,
     },
+    /// A new range begins at a key.
+    Split {
+        /// Its first key.
+        key: Bytes,
+        /// Its number.
+        child: u64,
+    },
 }
 
 impl Request {
@@ -123,7 +133,7 @@ impl Request {
 }
 
 /// What a range answers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Response {
     /// To [`Request::Get`].
     Value(Option<Bytes>),
@@ -149,30 +159,38 @@ pub enum Response {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum PeerError {
     /// The request has not arrived.
+    #[error("{reason}")]
     Unreachable {
         /// What the network says.
         reason: String,
     },
     /// It may have arrived, and may yet be carried out.
+    #[error("no answer")]
     Lost,
-    /// The range has refused it.
+    /// The other node has refused it.
+    #[error("{}", plain(.0.clone()))]
     Refused(Refusal),
 }
 
-/// Carries requests to other nodes.
+/// Whom a question is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Whom {
+    /// A node of the cluster.
+    Node(NodeId),
+    /// Whoever listens there, `host:port`.
+    Address(String),
+}
+
+/// Carries questions to other nodes.
 ///
-/// Delivery: at most once for each call, in any order, with any delay; a lost request or answer is
-/// [`PeerError::Lost`] in the end. Cancellation: dropping the future gives up the answer, not the
-/// request.
+/// Delivery: at most once for each call, in any order, with any delay; a lost question or answer is
+/// [`PeerError::Lost`] in the end, a few seconds after the other node has fallen silent. How long
+/// the other node may take is for the caller to limit. Cancellation: dropping the future gives up
+/// the answer, not the question.
 pub trait Peers: Send + Sync + 'static {
-    /// Asks the replica of `range` on `node`, by [`crate::db::Node::serve`].
-    fn ask(
-        &self,
-        node: NodeId,
-        range: u64,
-        request: Request,
-    ) -> BoxFuture<'static, Result<Response, PeerError>>;
+    /// Asks a node, by [`crate::db::Node::answer`].
+    fn call(&self, whom: Whom, call: Call) -> BoxFuture<'static, Result<Answer, PeerError>>;
 }

@@ -43,16 +43,15 @@ impl DirectoryVolume {
         }
         volume
     }
-
-    /// Bytes of the whole file system.
-    pub(crate) fn total_bytes(&self) -> Option<u64> {
-        fs2::total_space(&self.directory).ok()
-    }
 }
 
 impl Volume for DirectoryVolume {
     fn free_bytes(&self) -> Option<u64> {
         fs2::available_space(&self.directory).ok()
+    }
+
+    fn total_bytes(&self) -> Option<u64> {
+        fs2::total_space(&self.directory).ok()
     }
 
     fn ballast_bytes(&self) -> u64 {

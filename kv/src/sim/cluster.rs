@@ -11,18 +11,21 @@ use parking_lot::Mutex;
 use pontoon_raft::log_store::{LogOptions, PlantedBug, RaftLog, SimDisk};
 use pontoon_raft::transport::{Link, MemoryNetwork};
 use pontoon_raft::{
-    GroupId, HostEvents, NodeId, Peer, Place, ReplicaId, SimClock, StorageError, StoreId, Timing,
+    Group, GroupId, HostEvents, NodeId, Peer, Place, ReplicaId, SimClock, StorageError, StoreId,
+    Timing,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use crate::db::{Db, DbConfig, Node, NodeParts, OracleService};
+use crate::cluster::{
+    Alteration, Answer, Book, Call, Change, NodeRow, NodeStatus, RangeReport, View,
+};
+use crate::db::{Db, DbConfig, Founding, Node, NodeParts};
 use crate::error::Error;
-use crate::oracle::TimestampSource;
-use crate::routing::{PeerError, Peers, Request, Response};
+use crate::placement::Wishes;
+use crate::routing::{PeerError, Peers, Whom};
 use crate::sim::clients::splits;
 use crate::storage::MemoryEngine;
-use crate::timestamp::Timestamp;
 use crate::txn::Key;
 
 /// A fault of the program, planted to see that it is found.
@@ -43,6 +46,12 @@ pub(super) enum Bug {
     EarlyTimestamps,
     /// Splits wait for nobody, and entries are applied whatever the bounds have become.
     SkipBounds,
+    /// Entries are applied whatever the term is that they were evaluated in.
+    SkipTerms,
+    /// Leaders believe to lead for longer than the others wait before they elect another.
+    LongLease,
+    /// A node that has lost its disks comes back under its old number, and so do its replicas.
+    ReuseReplicas,
 }
 
 /// What a simulated cluster looks like.
@@ -52,12 +61,25 @@ pub(super) struct Shape {
     pub(super) nodes: usize,
     /// Whether what clients touch lies in several ranges.
     pub(super) split: bool,
+    /// Whether replicas move, to one node more than ranges have replicas.
+    pub(super) moves: bool,
+    /// Whether leaders often change, and change back at once.
+    pub(super) bounces: bool,
+}
+
+impl Shape {
+    /// Number of members that ranges are founded with.
+    fn founders(self) -> usize {
+        self.nodes - usize::from(self.moves)
+    }
 }
 
 struct Slot {
     disk: SimDisk,
     engine: Arc<MemoryEngine>,
     db: Option<Db>,
+    /// It has lost what it was founded with.
+    empty: bool,
     /// Counts starts, so that the end of an old process is no failure of the new one.
     life: u64,
 }
@@ -91,8 +113,39 @@ fn peer(node: usize) -> Peer {
     }
 }
 
+/// What every node knows of the others from the start.
+fn book(shape: Shape) -> Arc<Book> {
+    let book = Book::default();
+    let peers = (0..shape.nodes).map(peer);
+    let founders = (0..shape.founders()).map(peer);
+    let status = |peer: Peer| NodeStatus {
+        row: NodeRow {
+            place: peer.place,
+            ..NodeRow::default()
+        },
+        alive: true,
+        stopping: false,
+        usage: Default::default(),
+        replicas: 0,
+        leads: 0,
+    };
+    book.learn(View {
+        coordinator: NodeId(1),
+        revision: (0, 1),
+        nodes: peers.map(status).collect(),
+        system: founders.collect(),
+        system_position: None,
+    });
+    Arc::new(book)
+}
+
 fn config(shape: Shape) -> DbConfig {
     DbConfig {
+        placement: Wishes {
+            replicas: shape.founders(),
+            system_replicas: shape.founders(),
+            dead_after: Duration::from_millis(1_500),
+        },
         founding_splits: if shape.split { splits() } else { Vec::new() },
         timing: Timing::fast(),
         retention_ms: 3_000,
@@ -139,57 +192,6 @@ impl HostEvents for Events {
     }
 }
 
-/// Timestamps from whichever node leads range 1, over the simulated network.
-struct Remote {
-    cluster: Weak<Inner>,
-    node: usize,
-    local: Arc<OracleService>,
-}
-
-impl TimestampSource for Remote {
-    fn try_now(&self) -> Option<Timestamp> {
-        self.local.try_now()
-    }
-
-    fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
-        async move {
-            if let Ok(now) = self.local.now().await {
-                return Ok(now);
-            }
-            let Some(nodes) = self.cluster.upgrade().map(|cluster| cluster.shape.nodes) else {
-                return Err(no_timestamps());
-            };
-            for step in 1..nodes {
-                if let Some(now) = self.ask((self.node + step) % nodes).await {
-                    return Ok(now);
-                }
-            }
-            Err(no_timestamps())
-        }
-        .boxed()
-    }
-}
-
-fn no_timestamps() -> Error {
-    Error::Unavailable {
-        message: "no node hands out timestamps".into(),
-    }
-}
-
-impl Remote {
-    async fn ask(&self, other: usize) -> Option<Timestamp> {
-        let cluster = Cluster {
-            inner: self.cluster.upgrade()?,
-        };
-        cluster.travel(self.node, other).await?;
-        let db = cluster.db(other)?;
-        let now = db.node().oracle().now().await.ok()?;
-        // Long enough that much may happen between the answer and its arrival.
-        cluster.travel(other, self.node).await?;
-        Some(now)
-    }
-}
-
 /// Requests to other nodes, over the simulated network.
 struct SimPeers {
     cluster: Weak<Inner>,
@@ -197,14 +199,12 @@ struct SimPeers {
 }
 
 impl Peers for SimPeers {
-    fn ask(
-        &self,
-        node: NodeId,
-        range: u64,
-        request: Request,
-    ) -> BoxFuture<'static, Result<Response, PeerError>> {
+    fn call(&self, whom: Whom, call: Call) -> BoxFuture<'static, Result<Answer, PeerError>> {
         let (cluster, from) = (Weak::clone(&self.cluster), self.node);
-        let to = node.0 as usize - 1;
+        let to = match whom {
+            Whom::Node(node) => node.0 as usize - 1,
+            Whom::Address(address) => address.parse().unwrap_or(usize::MAX),
+        };
         async move {
             let unreachable = || PeerError::Unreachable {
                 reason: format!("node {to} does not answer"),
@@ -214,7 +214,7 @@ impl Peers for SimPeers {
             // The sender does not learn at which end a message was lost.
             cluster.travel(from, to).await.ok_or(PeerError::Lost)?;
             let db = cluster.db(to).ok_or_else(unreachable)?;
-            let carried_out = async move { db.node().serve(range, request).await };
+            let carried_out = async move { db.node().answer(call).await };
             // Its sender may give up; the request goes on.
             let answer = tokio::spawn(carried_out).await;
             cluster.travel(to, from).await.ok_or(PeerError::Lost)?;
@@ -235,6 +235,7 @@ impl Cluster {
                 disk,
                 engine: Arc::new(MemoryEngine::with_crashes()),
                 db: None,
+                empty: false,
                 life: 0,
             }
         };
@@ -279,6 +280,107 @@ impl Cluster {
         }
     }
 
+    /// Whether replicas are moved while clients work.
+    pub(super) fn moves(&self) -> bool {
+        self.inner.shape.moves
+    }
+
+    /// Whether leaders often change, and change back at once.
+    pub(super) fn bounces(&self) -> bool {
+        self.inner.shape.bounces
+    }
+
+    /// Makes all nodes known to the cluster; false when that did not work.
+    pub(super) async fn introduce(&self) -> bool {
+        let rows = (0..self.nodes()).map(|node| NodeRow {
+            place: peer(node).place,
+            ..NodeRow::default()
+        });
+        let rows: Vec<_> = rows.collect();
+        match self.db(0) {
+            Some(db) => db.node().write_rows(&rows).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// Has a replica added, a leader changed or a member removed somewhere, in the background.
+    pub(super) fn shuffle(&self) {
+        let nodes: Vec<Db> = (0..self.nodes()).filter_map(|node| self.db(node)).collect();
+        let reports = nodes.iter().flat_map(|db| db.node().report().leads);
+        let reports: Vec<RangeReport> = reports.filter(|range| range.settled).collect();
+        if reports.is_empty() {
+            return;
+        }
+        let range = &reports[self.draw(0..reports.len() as u64) as usize];
+        let members = &range.membership.members;
+        let voters: Vec<ReplicaId> = range.membership.voters().into_iter().collect();
+        let new = NodeId(self.draw(1..self.nodes() as u64 + 1));
+        let replica = voters[self.draw(0..voters.len() as u64) as usize];
+        let what = match self.draw(0..3) {
+            0 if replica != range.leader.replica => Alteration::Lead(replica),
+            1 if replica != range.leader.replica && voters.len() > 2 => {
+                let mut voters = range.membership.voters();
+                voters.remove(&replica);
+                Alteration::Voters(voters)
+            }
+            _ if members.values().all(|place| place.node != new) => Alteration::Add(new),
+            _ => return,
+        };
+        let change = Change {
+            range: range.descriptor.range,
+            membership: range.membership.position,
+            what,
+        };
+        let leader = range.leader.place.node;
+        let Some(db) = nodes.first().cloned() else {
+            return;
+        };
+        tokio::spawn(async move {
+            let patience = Duration::from_secs(3);
+            let altered = db.node().alter(change, leader);
+            // The leader may be gone by now.
+            let _ = tokio::time::timeout(patience, altered).await;
+        });
+    }
+
+    /// Has the leader of a range changed and changed back, in the background.
+    pub(super) fn bounce(&self) {
+        let nodes: Vec<Db> = (0..self.nodes()).filter_map(|node| self.db(node)).collect();
+        let groups: Vec<Group> = nodes
+            .iter()
+            .flat_map(|db| db.node().replicas())
+            .filter(|replica| replica.leadership().is_some())
+            .map(|replica| replica.group().clone())
+            .collect();
+        if groups.is_empty() {
+            return;
+        }
+        let group = groups[self.draw(0..groups.len() as u64) as usize].clone();
+        let members = group.status().membership;
+        let voters: Vec<ReplicaId> = members.voters().into_iter().collect();
+        let to = voters[self.draw(0..voters.len() as u64) as usize];
+        if to == group.replica() {
+            return;
+        }
+        let other = nodes
+            .iter()
+            .find(|db| {
+                members
+                    .peer(to)
+                    .is_some_and(|p| p.place.node == db.node().id())
+            })
+            .and_then(|db| db.node().host().group(group.id()));
+        tokio::spawn(async move {
+            let there_and_back = async {
+                let _ = group.transfer_leader(to).await;
+                if let Some(other) = other {
+                    let _ = other.transfer_leader(group.replica()).await;
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(2), there_and_back).await;
+        });
+    }
+
     /// A message on its way; `None` when it is lost.
     async fn travel(&self, from: usize, to: usize) -> Option<()> {
         let delay = self.draw(1..30);
@@ -304,7 +406,7 @@ impl Cluster {
 
     /// Starts a node that is down.
     pub(super) async fn start(&self, node: usize, found: bool) {
-        let (disk, engine, life) = {
+        let (disk, engine, life, empty) = {
             let mut slots = self.inner.slots.lock();
             let Some(slot) = slots.get_mut(node) else {
                 return;
@@ -313,13 +415,27 @@ impl Cluster {
                 return;
             }
             slot.life += 1;
-            (slot.disk.clone(), Arc::clone(&slot.engine), slot.life)
+            let engine = Arc::clone(&slot.engine);
+            (slot.disk.clone(), engine, slot.life, slot.empty)
         };
-        if let Err(error) = self.try_start(node, disk, engine, life, found).await {
+        let founding = self.founding(node, found, empty);
+        if let Err(error) = self.try_start(node, disk, engine, life, founding).await {
             self.inner
                 .failures
                 .lock()
                 .push(format!("node {node} does not start: {error}"));
+        }
+    }
+
+    /// How a node stands to the ranges that the cluster begins with.
+    fn founding(&self, node: usize, found: bool, empty: bool) -> Founding {
+        let founders = self.inner.shape.founders();
+        if found {
+            Founding::Found((0..founders).map(peer).collect())
+        } else if node < founders && !empty {
+            Founding::Member
+        } else {
+            Founding::Nothing
         }
     }
 
@@ -329,7 +445,7 @@ impl Cluster {
         disk: SimDisk,
         engine: Arc<MemoryEngine>,
         life: u64,
-        found: bool,
+        founding: Founding,
     ) -> Result<(), Error> {
         let me = peer(node);
         let mut options = LogOptions::new(me.place.store);
@@ -351,9 +467,13 @@ impl Cluster {
             cluster: Weak::clone(&cluster),
             node,
         };
+        let mut config = config(self.inner.shape);
+        if self.inner.bug == Bug::LongLease {
+            config.timing.lease_ms *= 4;
+        }
         let started = Node::start(NodeParts {
             peers: Some(Arc::new(peers)),
-            config: config(self.inner.shape),
+            config,
             engine,
             log,
             transport: Arc::clone(&self.inner.network) as Arc<_>,
@@ -365,14 +485,10 @@ impl Cluster {
                 .wrapping_mul(1_000)
                 .wrapping_add(life * 10 + node as u64),
             me,
-            found: found.then(|| (0..self.nodes()).map(peer).collect()),
-            timestamps: Some(Arc::new(move |local| {
-                Arc::new(Remote {
-                    cluster: Weak::clone(&cluster),
-                    node,
-                    local,
-                })
-            })),
+            founding,
+            row: NodeRow::default(),
+            cluster: 1,
+            book: book(self.inner.shape),
             disk: None,
         });
         let started = started.await?;
@@ -387,7 +503,8 @@ impl Cluster {
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
                 Bug::SkipBounds => replica.state().skip_bounds.store(true, Ordering::Relaxed),
-                Bug::None | Bug::SkipSyncs => {}
+                Bug::SkipTerms => replica.state().skip_terms.store(true, Ordering::Relaxed),
+                Bug::None | Bug::SkipSyncs | Bug::LongLease | Bug::ReuseReplicas => {}
             }
         }
         self.inner
@@ -409,6 +526,11 @@ impl Cluster {
             let Some(db) = slot.db.take() else { return };
             slot.disk.crash();
             slot.engine = Arc::new(slot.engine.after_crash());
+            if self.inner.bug == Bug::ReuseReplicas && self.draw(0..2) == 0 {
+                slot.disk = SimDisk::new(self.draw(0..u64::MAX));
+                slot.engine = Arc::new(MemoryEngine::with_crashes());
+                slot.empty = true;
+            }
             db
         };
         self.inner.network.disconnect(peer(node).place.node);

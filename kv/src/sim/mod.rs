@@ -14,7 +14,8 @@
 //!
 //! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run with three
 //! nodes, every second of them with what clients touch parted into six ranges, which are split while
-//! clients work; a quarter as many are run with one node, likewise. The seeds are dealt out to a few test cases, so that a runner of tests uses
+//! clients work; a quarter as many are run with one node, likewise; half as many with four nodes among
+//! which replicas move, and an eighth with leaders that change again and again. The seeds are dealt out to a few test cases, so that a runner of tests uses
 //! every core.
 
 mod check;
@@ -45,18 +46,38 @@ fn seeds() -> std::ops::Range<u64> {
 const THREE: Shape = Shape {
     nodes: 3,
     split: false,
+    moves: false,
+    bounces: false,
 };
 const THREE_SPLIT: Shape = Shape {
     nodes: 3,
     split: true,
+    moves: false,
+    bounces: false,
+};
+const FOUR_MOVES: Shape = Shape {
+    nodes: 4,
+    split: true,
+    moves: true,
+    bounces: false,
+};
+const THREE_BOUNCES: Shape = Shape {
+    nodes: 3,
+    split: true,
+    moves: false,
+    bounces: true,
 };
 const ONE: Shape = Shape {
     nodes: 1,
     split: false,
+    moves: false,
+    bounces: false,
 };
 const ONE_SPLIT: Shape = Shape {
     nodes: 1,
     split: true,
+    moves: false,
+    bounces: false,
 };
 
 fn run_shard(shard: u64) {
@@ -115,8 +136,31 @@ fn seeds_without_failure_alone_with_several_ranges() {
 }
 
 #[test]
+fn seeds_without_failure_while_replicas_move_0() {
+    run_seeds(FOUR_MOVES, seeds().filter(|seed| seed % 4 == 0));
+}
+
+#[test]
+fn seeds_without_failure_while_replicas_move_1() {
+    run_seeds(FOUR_MOVES, seeds().filter(|seed| seed % 4 == 2));
+}
+
+#[test]
+fn seeds_without_failure_while_leaders_change() {
+    run_seeds(THREE_BOUNCES, seeds().filter(|seed| seed % 8 == 2));
+}
+
+#[test]
 fn a_seed_repeats_itself() {
-    for (shape, seed) in [(THREE, 3), (THREE_SPLIT, 4), (ONE, 5), (ONE_SPLIT, 6)] {
+    let shapes = [
+        THREE,
+        THREE_SPLIT,
+        ONE,
+        ONE_SPLIT,
+        FOUR_MOVES,
+        THREE_BOUNCES,
+    ];
+    for (shape, seed) in shapes.into_iter().zip(3..) {
         let (one, two) = (
             run_seed(shape, seed, Bug::None).unwrap(),
             run_seed(shape, seed, Bug::None).unwrap(),
@@ -182,6 +226,27 @@ fn timestamps_that_are_taken_too_early_are_found() {
 #[test]
 fn splits_without_bounds_are_found() {
     let found = found_within(THREE_SPLIT, Bug::SkipBounds, 200);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn terms_that_are_not_checked_are_found() {
+    let found = found_within(THREE_BOUNCES, Bug::SkipTerms, 1_000);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn leases_that_are_too_long_are_found() {
+    let found = found_within(THREE, Bug::LongLease, 1_000);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn replica_numbers_that_are_used_again_are_found() {
+    let found = found_within(FOUR_MOVES, Bug::ReuseReplicas, 1_000);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

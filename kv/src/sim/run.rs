@@ -1,17 +1,21 @@
 //! One run: faults while clients work, then healing, then checks.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
+use crate::db::Db;
 use crate::keys;
 use crate::sim::check::check;
 use crate::sim::clients::{Client, End, History, REGISTERS, What, later_splits};
 use crate::sim::cluster::{Bug, Cluster, Shape};
 use crate::storage::Space;
+use crate::txn::Span;
 
 /// What a run without failure looked like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +58,7 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
     let history = History::default();
     let mut setup = Client::new(&cluster, &history, seed);
     let deadline = Instant::now() + Duration::from_millis(HEALING_MS);
-    while !setup.set_up().await {
+    while !(cluster.introduce().await && setup.set_up().await) {
         if Instant::now() > deadline {
             return Err(format!(
                 "the cluster does not start: {:?}",
@@ -111,10 +115,28 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
 async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
     let mut rng = SmallRng::seed_from_u64(seed ^ 0xfa17);
     while Instant::now() < until {
-        let calm = rng.random_range(50..900);
+        let hurry = if cluster.bounces() { 6 } else { 1 };
+        let calm = rng.random_range(50..900) / hurry;
         tokio::time::sleep(Duration::from_millis(calm)).await;
         let node = rng.random_range(0..cluster.nodes());
         let down = Duration::from_millis(rng.random_range(1..1_200));
+        if cluster.bounces() && rng.random_range(0..4) > 0 {
+            cluster.bounce();
+            continue;
+        }
+        if cluster.moves() {
+            match rng.random_range(0..6) {
+                0..2 => {
+                    cluster.shuffle();
+                    continue;
+                }
+                2 => {
+                    cluster.bounce();
+                    continue;
+                }
+                _ => {}
+            }
+        }
         match rng.random_range(0..if cluster.splits() { 10 } else { 8 }) {
             8..10 => {
                 let keys = later_splits();
@@ -184,7 +206,10 @@ async fn final_reads(cluster: &Cluster, history: &History, seed: u64) -> Result<
                 break;
             }
             if Instant::now() > deadline {
-                return Err("the healed cluster does not answer".into());
+                return Err(format!(
+                    "the healed cluster does not answer: {what:?}\n{}",
+                    dump(cluster)
+                ));
             }
             node = node.wrapping_add(1);
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -193,9 +218,9 @@ async fn final_reads(cluster: &Cluster, history: &History, seed: u64) -> Result<
     Ok(())
 }
 
-/// Waits until all replicas have applied the same entries, then compares their rows.
+/// Waits until all members of each range have applied the same entries, then compares their rows.
 async fn agree(cluster: &Cluster) -> Result<(), String> {
-    let nodes: Vec<_> = (0..cluster.nodes())
+    let nodes: Vec<Db> = (0..cluster.nodes())
         .filter_map(|node| cluster.db(node))
         .collect();
     if nodes.len() < cluster.nodes() {
@@ -203,47 +228,123 @@ async fn agree(cluster: &Cluster) -> Result<(), String> {
     }
     let deadline = Instant::now() + Duration::from_millis(HEALING_MS);
     loop {
-        let applied = nodes.iter().map(|db| {
-            let replicas = db.node().replicas();
-            let positions = replicas
-                .iter()
-                .map(|replica| replica.state().applied().position);
-            (positions.collect::<Vec<_>>(), db.stats().intents)
-        });
-        let applied: Vec<_> = applied.collect();
-        let equal = applied.windows(2).all(|pair| pair[0] == pair[1])
-            // All transactions are over, so somebody ends what they have left.
-            && applied.iter().all(|(_, intents)| *intents == 0);
-        if equal {
-            let rows: Vec<_> = nodes
-                .iter()
-                .map(|db| {
-                    let mut rows =
-                        db.node()
-                            .engine
-                            .snapshot()
-                            .scan(Space::Kv, b"", keys::END, false);
-                    std::iter::from_fn(move || rows.next().ok().flatten()).collect::<Vec<_>>()
-                })
-                .collect();
-            // A tombstone below the safe point may be gone from some replicas already.
-            let live = |rows: &Vec<(bytes::Bytes, bytes::Bytes)>| {
-                let live = |stored: &[u8]| {
-                    crate::mvcc::Header::decode(stored).is_ok_and(|header| !header.tombstone)
-                };
-                rows.iter()
-                    .filter(|(_, stored)| live(stored))
-                    .cloned()
-                    .collect::<Vec<_>>()
-            };
-            if rows.windows(2).any(|pair| live(&pair[0]) != live(&pair[1])) {
-                return Err("the replicas differ".into());
-            }
-            return Ok(());
-        }
+        let missing = match agreed(&nodes) {
+            Ok(members) => return compare(&members),
+            Err(missing) => missing,
+        };
         if Instant::now() > deadline {
-            return Err("the replicas do not catch up".into());
+            return Err(format!("the replicas do not catch up: {missing}"));
         }
         tokio::time::sleep(Duration::from_millis(7)).await;
     }
+}
+
+/// How the replicas of all nodes stand.
+fn dump(cluster: &Cluster) -> String {
+    let mut text = String::new();
+    for node in 0..cluster.nodes() {
+        let Some(db) = cluster.db(node) else {
+            text.push_str(&format!("node {node} is down\n"));
+            continue;
+        };
+        for replica in db.node().replicas() {
+            let status = replica.group().status();
+            let state = replica.state();
+            text.push_str(&format!(
+                "n{} range {} {} term {} leads {} ({:?}) leader {:?} voters {:?} learners {:?} \
+                 placed {} applied {:?} last {:?} purged {:?} intents {} failure {:?} matched {:?}\n",
+                node + 1,
+                state.range,
+                replica.group().replica(),
+                status.term,
+                status.leads,
+                replica.leadership(),
+                status.leader,
+                status.membership.configs,
+                status.membership.learners(),
+                state.is_placed(),
+                state.applied().position,
+                status.last,
+                status.purged,
+                state.intents.len(),
+                status.failure,
+                status.matched,
+            ));
+        }
+    }
+    text
+}
+
+/// The members of a range, on their nodes.
+type Members = Vec<(Db, Span)>;
+
+/// The members of all ranges, when they have applied the same entries; otherwise who has not.
+fn agreed(nodes: &[Db]) -> Result<Vec<Members>, String> {
+    let mut found = Vec::new();
+    let mut covered = BTreeMap::new();
+    for leader in nodes {
+        for report in leader.node().report().leads {
+            let range = report.descriptor.range;
+            let span = report.descriptor.span.clone();
+            covered.insert(span.start.clone(), span.end.clone());
+            let mut members = Vec::new();
+            let mut positions = BTreeSet::new();
+            for replica in report.membership.voters() {
+                let place = report.membership.members[&replica];
+                let node = &nodes[place.node.0 as usize - 1];
+                let held = node.node().ranges.of(range);
+                let held = held.filter(|held| held.group().replica() == replica);
+                let held =
+                    held.ok_or_else(|| format!("{replica} of range {range} is not there"))?;
+                if held.state().descriptor() != report.descriptor
+                    || !held.state().intents.is_empty()
+                {
+                    return Err(format!("{replica} of range {range} is behind"));
+                }
+                positions.insert(held.state().applied().position);
+                members.push((node.clone(), span.clone()));
+            }
+            if positions.len() > 1 {
+                return Err(format!("members of range {range} are at {positions:?}"));
+            }
+            found.push(members);
+        }
+    }
+    let mut next = keys::system_span().start;
+    for (start, end) in covered {
+        if start != next {
+            return Err(format!("nobody leads {next:?}"));
+        }
+        next = end;
+    }
+    if next != keys::user_span().end {
+        return Err(format!("nobody leads {next:?}"));
+    }
+    Ok(found)
+}
+
+/// Compares the rows of the members of each range.
+fn compare(ranges: &[Members]) -> Result<(), String> {
+    for members in ranges {
+        let rows: Vec<_> = members
+            .iter()
+            .map(|(db, span)| live_rows(db, span))
+            .collect();
+        if rows.windows(2).any(|pair| pair[0] != pair[1]) {
+            return Err("the replicas differ".into());
+        }
+    }
+    Ok(())
+}
+
+/// The newest rows of a span. A tombstone below the safe point may be gone from some replicas
+/// already, so none counts.
+fn live_rows(db: &Db, span: &Span) -> Vec<(Bytes, Bytes)> {
+    let snapshot = db.node().engine.snapshot();
+    let mut rows = snapshot.scan(Space::Kv, &span.start, &span.end, false);
+    let rows = std::iter::from_fn(move || rows.next().ok().flatten());
+    let live = |(_, stored): &(Bytes, Bytes)| {
+        crate::mvcc::Header::decode(stored).is_ok_and(|header| !header.tombstone)
+    };
+    rows.filter(live).collect()
 }

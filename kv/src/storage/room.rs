@@ -42,6 +42,11 @@ pub trait Volume: Send + Sync + 'static {
     /// Bytes that this process may still take; `None` when that is not known.
     fn free_bytes(&self) -> Option<u64>;
 
+    /// Bytes that there are in all; `None` when that is not known.
+    fn total_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// Bytes of the ballast that is held now.
     fn ballast_bytes(&self) -> u64;
 

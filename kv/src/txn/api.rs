@@ -1,6 +1,7 @@
 //! The vocabulary of transactions: spans, options, batches of rows. No logic.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
 
@@ -10,7 +11,7 @@ pub type Key = Bytes;
 pub type Value = Bytes;
 
 /// Keys from `start` (inclusive) to `end` (exclusive).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct Span {
     /// First key.
     pub start: Key,
@@ -55,6 +56,23 @@ impl Span {
             start: start.clone(),
             end: end.clone(),
         })
+    }
+
+    /// The parts of it that do not lie in another.
+    pub fn without(&self, other: &Self) -> Vec<Self> {
+        if self.common(other).is_none() {
+            return vec![self.clone()];
+        }
+        let before = Self {
+            start: self.start.clone(),
+            end: other.start.clone().min(self.end.clone()),
+        };
+        let behind = Self {
+            start: other.end.clone().max(self.start.clone()),
+            end: self.end.clone(),
+        };
+        let parts = [before, behind].into_iter();
+        parts.filter(|part| part.start < part.end).collect()
     }
 
     /// Whether `key` lies in the span.

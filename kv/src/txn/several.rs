@@ -24,17 +24,17 @@ use futures::future::try_join_all;
 use parking_lot::Mutex;
 
 use crate::db::{Node, certain};
-use crate::error::Error;
+use crate::error::{ConflictReason, Error};
 use crate::mvcc::Outcome as Ending;
-use crate::range::{PrewriteRequest, ReadEntry, Refusal, Replica, SAYS_SO, Writes};
-use crate::routing::plain;
+use crate::range::{PrewriteRequest, ReadEntry, Refusal, SAYS_SO, Writes};
+use crate::routing::{Route, plain};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 use crate::txn::reads::after;
 
 /// What a transaction writes in one range.
 struct Part {
-    replica: Arc<Replica>,
+    route: Route,
     writes: Arc<Writes>,
 }
 
@@ -87,24 +87,24 @@ pub(super) async fn commit(
 
 /// Parts writes by the ranges that hold them.
 fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Refusal> {
-    let mut by_range: BTreeMap<u64, (Arc<Replica>, Writes)> = BTreeMap::new();
-    let mut current: Option<(Arc<Replica>, Span)> = None;
+    let mut by_range: BTreeMap<u64, (Route, Writes)> = BTreeMap::new();
+    let mut current: Option<(Route, Span)> = None;
     for (key, write) in writes {
-        let replica = match &current {
-            Some((replica, span)) if span.contains(key) => replica,
+        let route = match &current {
+            Some((route, span)) if span.contains(key) => route,
             _ => {
-                let replica = node.route(key)?;
-                let span = replica.state().descriptor().span;
-                &current.insert((replica, span)).0
+                let route = node.route(key)?;
+                let span = route.span();
+                &current.insert((route, span)).0
             }
         };
         let part = by_range
-            .entry(replica.state().range)
-            .or_insert_with(|| (Arc::clone(replica), Writes::new()));
+            .entry(route.range())
+            .or_insert_with(|| (route.clone(), Writes::new()));
         part.1.insert(key.clone(), write.clone());
     }
-    let parts = by_range.into_values().map(|(replica, writes)| Part {
-        replica,
+    let parts = by_range.into_values().map(|(route, writes)| Part {
+        route,
         writes: Arc::new(writes),
     });
     Ok(parts.collect())
@@ -129,7 +129,7 @@ impl Commit {
             Ok(Ending::RolledBack) => {
                 self.ending = Some(Ending::RolledBack);
                 Err(Error::Conflict {
-                    reason: "concurrent update",
+                    reason: ConflictReason::ConcurrentUpdate,
                 })
             }
             Err(Error::Ambiguous) => self.look_up().await,
@@ -183,7 +183,7 @@ impl Commit {
             primary: self.primary.clone(),
             writes: Arc::clone(&part.writes),
         };
-        while let Some(foreign) = self.node.prewrite(&part.replica, &request).await? {
+        while let Some(foreign) = self.node.prewrite(&part.route, &request).await? {
             let younger = self.start < foreign.start;
             self.node.settle(&foreign, younger).await?;
         }
@@ -201,15 +201,19 @@ impl Commit {
         let at = (self.start, commit);
         let decided = self
             .node
-            .decide(&home.replica, &self.primary, at, keys, spans);
+            .decide(&home.route, &self.primary, at, keys, spans);
         decided.await
     }
 
     /// The outcome of a decision that was proposed to a leader that is gone.
     async fn look_up(&mut self) -> Result<Timestamp, Error> {
-        // Below the safe point an end that was forgotten looks like none.
-        let replica = self.node.route(&self.primary);
-        if replica.is_ok_and(|replica| self.start < replica.state().safe_point()) {
+        // Below the safe point an end that was forgotten looks like none; wherever the primary key
+        // lies, that is not above here.
+        let Ok(now) = self.node.timestamps.now().await else {
+            return Err(Error::Ambiguous);
+        };
+        let kept = now.millis().saturating_sub(self.node.config.retention_ms);
+        if self.start < Timestamp::from_millis(kept) {
             return Err(Error::Ambiguous);
         }
         let status = self.node.push(&self.primary, self.start, true).await;
@@ -219,7 +223,7 @@ impl Commit {
                 match ending {
                     Ending::Committed(commit) => Ok(commit),
                     Ending::RolledBack => Err(Error::Conflict {
-                        reason: "concurrent update",
+                        reason: ConflictReason::ConcurrentUpdate,
                     }),
                 }
             }

@@ -34,7 +34,7 @@ async fn leave_intent(db: &Db, start: Timestamp, primary: &str, name: &str) -> R
         primary: key(primary),
         writes: Arc::new(Writes::from([(key(name), write)])),
     };
-    let replica = db.node().route(&key(name)).unwrap();
+    let replica = db.node().ranges.at(&key(name)).unwrap();
     let in_the_way = replica.prewrite(&request).await.map_err(plain)?;
     assert!(in_the_way.is_none(), "{in_the_way:?}");
     Ok(())
@@ -44,7 +44,7 @@ async fn decide(db: &Db, start: Timestamp, primary: &str) -> Ending {
     let commit = db.now().await.unwrap();
     let primary = key(primary);
     let keys = Arc::from([primary.clone()]);
-    let replica = db.node().route(&primary).unwrap();
+    let replica = db.node().ranges.at(&primary).unwrap();
     let decided = replica.decide(&primary, start, commit, &keys, &[]);
     decided.await.unwrap()
 }
@@ -80,7 +80,7 @@ async fn all_ranges_commit_at_one_timestamp_and_nothing_is_left() {
     for name in ["a", "i", "x"] {
         assert_eq!(get(&before, name).await, None);
         assert_eq!(get(&after, name).await.as_deref(), Some("new"));
-        let replica = db.node().route(&key(name)).unwrap();
+        let replica = db.node().ranges.at(&key(name)).unwrap();
         let written = replica.last_written(&key(name), Timestamp::MAX).await;
         assert_eq!(written.unwrap(), Some(done.timestamp));
     }

@@ -430,6 +430,9 @@ async fn too_large_writes_are_refused() {
 async fn a_read_only_transaction_commits_without_work_and_without_a_switch() {
     let db = Db::in_memory();
     put(&db, "a", "1").await;
+    // Answered when it is committed, and seen at once when it is applied.
+    let applied = db.begin(TxnOptions::default()).await.unwrap();
+    assert!(applied.get(&key("a")).await.unwrap().is_some());
     let options = TxnOptions {
         read_only: true,
         ..TxnOptions::default()

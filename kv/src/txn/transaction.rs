@@ -8,9 +8,9 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 
 use crate::db::Node;
-use crate::error::Error;
-use crate::range::{CommitRequest, Refusal, Replica, Watch, WriteEntry};
-use crate::routing::Rows;
+use crate::error::{ConflictReason, Error};
+use crate::range::{CommitRequest, Refusal, Watch, WriteEntry};
+use crate::routing::{Route, Rows};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -199,12 +199,12 @@ impl Txn {
         };
         // Whatever may wait is boxed, so that the futures of those above stay small.
         let node = &self.inner.node;
-        let at_once = node.route(key).ok();
+        let at_once = node.ranges.at(key);
         let at_once = at_once.and_then(|replica| replica.try_get(key, read));
         let value = match at_once {
             Some(value) => value?,
             None => {
-                let found = || async { node.get(&*node.route(key)?, key, read).await };
+                let found = || async { node.get(&node.route(key)?, key, read).await };
                 self.settling(found).boxed().await?
             }
         };
@@ -253,6 +253,12 @@ impl Txn {
         Scan::new(self.clone(), read, view, span, &options)
     }
 
+    /// Where the range ends that holds `key`, as far as is known on this node at this moment.
+    pub fn range_end(&self, key: &[u8]) -> Option<Key> {
+        let route = self.inner.node.route(key).ok()?;
+        Some(route.span().end)
+    }
+
     /// Begins to note what others write to `span`, for a cache of what a [`Self::scan`] finds that
     /// is started afterwards. `None` when it would find writes of this transaction too, or when no
     /// one range holds the span.
@@ -261,7 +267,7 @@ impl Txn {
         if state.finished || state.writes.view().touches(span) {
             return None;
         }
-        let replica = self.inner.node.route_span(span)?;
+        let replica = self.inner.node.held_whole(span)?;
         let leads = self.inner.node.leads(&replica);
         leads.then(|| replica.watch(span.clone(), state.read))
     }
@@ -278,7 +284,7 @@ impl Txn {
             (state.read, state.writes.view())
         };
         let node = &self.inner.node;
-        let replica = node.route_span(within);
+        let replica = node.held_whole(within);
         let Some(replica) = replica.filter(|replica| node.leads(replica)) else {
             return Ok(None);
         };
@@ -316,8 +322,8 @@ impl Txn {
         }
         let node = &self.inner.node;
         let opened = || async {
-            let (replica, part) = node.route_part(span, reverse)?;
-            node.scan(&replica, part, reverse, at).await
+            let (route, part) = node.route_part(span, reverse)?;
+            node.scan(&route, part, reverse, at).await
         };
         self.settling(opened).await
     }
@@ -391,14 +397,14 @@ impl Txn {
             }
             // Every commit that is under way on this key: its holder may not have locked it.
             let node = &self.inner.node;
-            let at_once = node.route(key).ok();
+            let at_once = node.ranges.at(key);
             let at_once = at_once.and_then(|replica| replica.try_last_written(key));
             let newest = match at_once {
                 Some(newest) => newest?,
                 None => {
                     let written = || async {
-                        let replica = node.route(key)?;
-                        node.last_written(&replica, key, Timestamp::MAX).await
+                        let route = node.route(key)?;
+                        node.last_written(&route, key, Timestamp::MAX).await
                     };
                     self.settling(written).boxed().await?
                 }
@@ -420,7 +426,7 @@ impl Txn {
         wait: LockWait,
     ) -> Result<bool, Error> {
         let node = &self.inner.node;
-        let replica = node.route(key).ok();
+        let replica = node.ranges.at(key);
         let Some(replica) = replica.filter(|replica| node.leads(replica)) else {
             // A courtesy that ends at the node: the commit finds what it would have prevented.
             return Ok(true);
@@ -445,7 +451,7 @@ impl Txn {
             // Its one snapshot is a promise; without a record of what it has read, whatever it
             // has done so far stands against moving it.
             return Err(Error::Conflict {
-                reason: "concurrent update",
+                reason: ConflictReason::ConcurrentUpdate,
             });
         }
         if self.inner.validates {
@@ -462,7 +468,7 @@ impl Txn {
                     .put_back(entries, Timestamp::ZERO);
                 return Err(match error {
                     Error::Conflict { .. } => Error::Conflict {
-                        reason: "concurrent update",
+                        reason: ConflictReason::ConcurrentUpdate,
                     },
                     other => other,
                 });
@@ -561,7 +567,7 @@ impl Txn {
         loop {
             match refused {
                 Refusal::Error(error) => return Err(error),
-                Refusal::Moved => node.wait_for_ranges(&mut until).await?,
+                Refusal::Moved | Refusal::Elsewhere(_) => node.wait_for_ranges(&mut until).await?,
                 Refusal::Intent(foreign) => {
                     let younger = self.inner.start < foreign.start;
                     node.settle(&foreign, younger).await?;
@@ -594,16 +600,16 @@ impl Txn {
     /// The range that holds every key written and all that is to be validated, if there is one.
     ///
     /// Invariant: a read is validated in the range that holds it.
-    fn sole_range(&self, request: &CommitRequest) -> Result<Option<Arc<Replica>>, Error> {
+    fn sole_range(&self, request: &CommitRequest) -> Result<Option<Route>, Error> {
         let CommitRequest { writes, reads, .. } = request;
         let (Some((first, _)), Some((last, _))) =
             (writes.first_key_value(), writes.last_key_value())
         else {
             return Err(Error::Finished);
         };
-        let replica = self.inner.node.route(first).ok();
-        Ok(replica.filter(|replica| {
-            let span = replica.state().descriptor().span;
+        let route = self.inner.node.route(first).ok();
+        Ok(route.filter(|route| {
+            let span = route.span();
             span.contains(last) && reads.iter().all(|read| read.span.lies_in(&span))
         }))
     }

@@ -52,7 +52,7 @@ impl Change {
             if stored != base.version {
                 // The lock moved the transaction past another change; the statement runs again.
                 return Err(pontoon_kv::Error::Conflict {
-                    reason: "concurrent update",
+                    reason: pontoon_kv::ConflictReason::ConcurrentUpdate,
                 }
                 .into());
             }

@@ -298,7 +298,7 @@ impl Session {
                 }
                 Err(error) if exec::is_rerun(&error) => {
                     return Err(pontoon_kv::Error::Conflict {
-                        reason: "concurrent update",
+                        reason: pontoon_kv::ConflictReason::ConcurrentUpdate,
                     }
                     .into());
                 }

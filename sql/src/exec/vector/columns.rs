@@ -147,6 +147,11 @@ impl ColumnReader {
                 }
                 Found::Nothing(end) => {
                     let start = span.start;
+                    // What is kept is noted by one range.
+                    let end = match self.txn.range_end(&start) {
+                        Some(range) if start < range => end.min(range),
+                        _ => end,
+                    };
                     self.pass(end.clone());
                     self.open(Span { start, end });
                 }

@@ -1,0 +1,207 @@
+//! What the leader of range 1 does for the cluster: it keeps the roll and has replicas moved.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use pontoon_raft::NodeId;
+
+use crate::cluster::{
+    Answer, Call, Change, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
+};
+use crate::db::node::Node;
+use crate::error::Error;
+use crate::placement::{self, Step};
+use crate::range::Refusal;
+use crate::routing::{PeerError, Whom, plain};
+
+/// How often the coordinator looks at the cluster.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long the coordinator may take to say how the cluster is.
+const LOOK: Duration = Duration::from_secs(3);
+/// Changes of members that are begun in one round.
+const BEGUN_MAX: usize = 8;
+
+/// Runs for as long as the node lives.
+pub(in crate::db) async fn coordinate(node: Weak<Node>) {
+    loop {
+        {
+            let Some(node) = node.upgrade() else { return };
+            if let Err(error) = node.look_around().await {
+                tracing::debug!(%error, "the coordinator cannot work");
+            }
+        }
+        let Some(strong) = node.upgrade() else { return };
+        let runtime = strong.runtime.clone();
+        drop(strong);
+        runtime.sleep(EVERY).await;
+    }
+}
+
+impl Node {
+    /// Notes what a node reports, and tells it how the cluster is.
+    pub(super) fn hear_report(&self, report: Report) -> Result<View, Refusal> {
+        let system = self.system().ok_or(Refusal::Elsewhere(None))?;
+        let Some(leadership) = system.leadership() else {
+            let leader = system.group().leader_hint();
+            let other = leader.filter(|leader| leader.place.node != self.me.place.node);
+            return Err(Refusal::Elsewhere(other));
+        };
+        let now = self.runtime.monotonic();
+        self.roll.begin(leadership.term, now);
+        self.roll.note(report, now);
+        Ok(self.view_of(&system))
+    }
+
+    /// One round of the coordinator.
+    async fn look_around(&self) -> Result<(), Error> {
+        let Some(system) = self.system() else {
+            return Ok(());
+        };
+        let Some(leadership) = system.leadership() else {
+            return Ok(());
+        };
+        let now = self.runtime.monotonic();
+        self.roll.begin(leadership.term, now);
+        self.roll.note(self.report(), now);
+        let mut rows = self.node_rows().await?;
+        if !rows.iter().any(|row| row.place == self.me.place) {
+            // The first node of a cluster nobody has let in.
+            let own = self.row.lock().clone();
+            self.write_rows(std::slice::from_ref(&own)).await?;
+            rows.push(own);
+        }
+        let changed: Vec<NodeRow> = self.roll.take_rows(rows);
+        if !changed.is_empty() {
+            self.write_rows(&changed).await?;
+        }
+        let view = self.view_of(&system);
+        self.learn(view).await;
+        if self.peers.is_none() {
+            return Ok(());
+        }
+        let picture = self.roll.picture(now);
+        for (node, range, replica) in self.roll.strays(&picture, now) {
+            tracing::info!(%node, range, %replica, "closing a replica that has left its range");
+            let known = picture
+                .ranges
+                .iter()
+                .find(|of| of.descriptor.range == range);
+            let call = Call::Close {
+                range,
+                replica,
+                membership: known.and_then(|known| known.membership.position),
+            };
+            self.have(node, call, None);
+        }
+        for (node, opening) in self.roll.missing(&picture, now) {
+            let (range, replica) = (opening.descriptor.range, opening.replica);
+            tracing::info!(%node, range, %replica, "opening a member that is not there");
+            self.have_opened(node, opening);
+        }
+        let steps = placement::plan(&picture, &self.config.placement);
+        for Step { node, change, why } in steps.into_iter().take(BEGUN_MAX) {
+            tracing::info!(range = change.range, what = ?change.what, why, "moving replicas");
+            let range = change.range;
+            self.roll.begin_change(range, now);
+            self.have(node, Call::Change(change), Some(range));
+        }
+        Ok(())
+    }
+
+    /// The cluster as the coordinator sees it, which may be another node.
+    pub async fn overview(&self) -> Result<Overview, Refusal> {
+        let system = self.system().filter(|system| system.leadership().is_some());
+        let Some(system) = system else {
+            let coordinator = self.next_coordinator(self.book.coordinator());
+            let (Some(coordinator), Some(peers)) = (coordinator, &self.peers) else {
+                return Err(Refusal::Elsewhere(None));
+            };
+            let called = peers.call(Whom::Node(coordinator), Call::Look);
+            return match self.runtime.timeout(LOOK, called).await {
+                Some(Ok(Answer::Overview(overview))) => Ok(overview),
+                Some(Err(PeerError::Refused(refusal))) => Err(refusal),
+                _ => Err(Refusal::Elsewhere(None)),
+            };
+        };
+        let mut picture = self.roll.picture(self.runtime.monotonic());
+        let start = |range: &RangeReport| range.descriptor.span.start.clone();
+        picture.ranges.sort_by_key(start);
+        let wishes = &self.config.placement;
+        let stuck = |range| placement::stuck(&picture, wishes, range);
+        Ok(Overview {
+            view: self.view_of(&system),
+            stuck: picture.ranges.iter().filter_map(stuck).collect(),
+            ranges: picture.ranges,
+        })
+    }
+
+    /// Notes what the operator wants of a node.
+    pub(super) async fn want(&self, node: NodeId, state: NodeState) -> Result<(), Error> {
+        let rows = self.node_rows().await?;
+        let row = rows.into_iter().find(|row| row.place.node == node);
+        let row = row.filter(|row| row.state != NodeState::Gone);
+        let Some(row) = row else {
+            return Err(Error::Unavailable {
+                message: format!("there is no {node} in the cluster"),
+            });
+        };
+        self.write_rows(&[NodeRow { state, ..row }]).await
+    }
+
+    /// Asks a node to do something, in the background.
+    pub(super) fn have(&self, node: NodeId, call: Call, range: Option<u64>) {
+        let Some(strong) = self.myself.upgrade() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            let done = strong.have_done(node, call).await;
+            if let Err(refusal) = done {
+                let error = plain(refusal);
+                tracing::info!(%node, range, %error, "not done, it will be tried again");
+            }
+            if let Some(range) = range {
+                strong.roll.end_change(range);
+            }
+        });
+    }
+
+    /// Has a member opened on its node, in the background; one that was closed there is lost.
+    fn have_opened(&self, node: NodeId, opening: Opening) {
+        let Some(strong) = self.myself.upgrade() else {
+            return;
+        };
+        self.runtime.spawn(async move {
+            let member = (opening.descriptor.range, opening.replica);
+            match strong.have_done(node, Call::Open(opening)).await {
+                Ok(Answer::Closed) => strong.roll.lose(member),
+                Ok(_) => {}
+                Err(refusal) => {
+                    let error = plain(refusal);
+                    tracing::debug!(%node, %error, "not done, it will be tried again");
+                }
+            }
+        });
+    }
+
+    async fn have_done(self: &Arc<Self>, node: NodeId, call: Call) -> Result<Answer, Refusal> {
+        if node == self.me.place.node {
+            return self.answer(call).await;
+        }
+        let Some(peers) = &self.peers else {
+            return Err(Refusal::Elsewhere(None));
+        };
+        match peers.call(Whom::Node(node), call).await {
+            Ok(answer) => Ok(answer),
+            Err(PeerError::Refused(refusal)) => Err(refusal),
+            Err(error) => Err(Refusal::Error(Error::Unavailable {
+                message: error.to_string(),
+            })),
+        }
+    }
+
+    /// Changes the members of a range now, wherever it is led. For tests and operators.
+    pub async fn alter(self: &Arc<Self>, change: Change, leader: NodeId) -> Result<(), Error> {
+        let done = self.have_done(leader, Call::Change(change)).await;
+        done.map(|_| ()).map_err(plain)
+    }
+}

@@ -1,0 +1,75 @@
+//! A node among the others: it says that it lives, tells where its ranges are, joins, changes the
+//! members of ranges when it is asked to, and coordinates while it leads range 1.
+
+mod change;
+mod coordinate;
+mod drain;
+mod join;
+mod roll;
+mod touch;
+
+pub(super) use coordinate::coordinate;
+pub(super) use roll::Roll;
+pub(super) use touch::keep_in_touch;
+
+use std::time::Duration;
+
+use crate::cluster::{Answer, Call};
+use crate::db::node::Node;
+use crate::range::Refusal;
+
+/// How long handing over what a node leads may take.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Node {
+    /// Answers a question of another node.
+    pub async fn answer(&self, call: Call) -> Result<Answer, Refusal> {
+        match call {
+            Call::Range { range, request } => self.serve(range, request).await.map(Answer::Range),
+            Call::Now { count } => {
+                self.coordinates()?;
+                Ok(Answer::Now(self.oracle.block(count).await?))
+            }
+            Call::Join(candidate) => self.admit(candidate).await,
+            Call::Heartbeat(report) => self.hear_report(report).map(Answer::View),
+            Call::Open(opening) => {
+                let opened = self.open_member(&opening).await?;
+                Ok(opened.map_or(Answer::Closed, Answer::Opened))
+            }
+            Call::Close {
+                range,
+                replica,
+                membership,
+            } => {
+                self.close_member(range, replica, membership).await?;
+                Ok(Answer::Done)
+            }
+            Call::Change(change) => self.change(change).await.map(|()| Answer::Done),
+            Call::Look => self.overview().await.map(Answer::Overview),
+            Call::Want { node, state } => {
+                self.want(node, state).await?;
+                Ok(Answer::Done)
+            }
+            Call::Drain => {
+                let left = self.drain(DRAIN_PATIENCE).await;
+                Ok(Answer::Drained(left as u64))
+            }
+        }
+    }
+
+    /// Refuses what only the leader of range 1 may answer, with who leads.
+    fn coordinates(&self) -> Result<(), Refusal> {
+        let Some(system) = self.system() else {
+            return Err(Refusal::Elsewhere(None));
+        };
+        if system.leadership().is_some() {
+            return Ok(());
+        }
+        let leader = system.group().leader_hint();
+        match leader.filter(|leader| leader.place.node != self.me.place.node) {
+            Some(leader) => Err(Refusal::Elsewhere(Some(leader))),
+            // About to be elected, or to hear of somebody else: the call itself waits.
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Saying that one lives, and where one's ranges are.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use pontoon_raft::{LogPosition, NodeId};
+
+use crate::cluster::{Answer, Call, RangeReport, Report, Usage, View, decode_row, encode_row};
+use crate::db::node::Node;
+use crate::error::Error;
+use crate::keys::{self, meta};
+use crate::range::{Refusal, Replica};
+use crate::routing::{Address, PeerError, Whom};
+use crate::storage::{Space, WriteBatch};
+use crate::txn::TxnOptions;
+
+/// How often a node says that it lives.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long the coordinator may take to answer.
+const ANSWER: Duration = Duration::from_millis(1_000);
+
+/// The bounds and members of ranges as they were made known last.
+type Told = BTreeMap<u64, (u64, Option<LogPosition>)>;
+
+/// Runs for as long as the node lives.
+pub(in crate::db) async fn keep_in_touch(node: Weak<Node>) {
+    let mut told = Told::new();
+    let mut coordinator = None;
+    loop {
+        {
+            let Some(node) = node.upgrade() else { return };
+            if let Err(error) = node.tell_addresses(&mut told).await {
+                tracing::debug!(%error, "where ranges are could not be made known");
+            }
+            node.say_that_it_lives(&mut coordinator).await;
+        }
+        let Some(strong) = node.upgrade() else { return };
+        let runtime = strong.runtime.clone();
+        drop(strong);
+        runtime.sleep(EVERY).await;
+    }
+}
+
+impl Node {
+    /// Writes where the ranges are that this node leads into the system range, where that has
+    /// changed.
+    async fn tell_addresses(&self, told: &mut Told) -> Result<(), Error> {
+        let mut changed = Vec::new();
+        for replica in self.replicas() {
+            if replica.leadership().is_none() {
+                continue;
+            }
+            let report = report_of(&replica);
+            let now = (report.descriptor.generation, report.membership.position);
+            if report.settled && told.get(&report.descriptor.range) != Some(&now) {
+                changed.push((report, now));
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let Some(txn) = self.own_txn(TxnOptions::default()).await? else {
+            return Ok(());
+        };
+        for (report, _) in &changed {
+            let key = keys::address_key(&report.descriptor.span.start);
+            let members = report.membership.members.iter();
+            let members = members.map(|(replica, place)| pontoon_raft::Peer {
+                replica: *replica,
+                place: *place,
+            });
+            let address = Address {
+                descriptor: report.descriptor.clone(),
+                members: members.collect(),
+                position: report.membership.position,
+            };
+            let known = txn
+                .get(&key)
+                .await?
+                .map(|known| decode_row::<Address>(&known));
+            let known = known.transpose()?;
+            if known.is_none_or(|known| address.is_newer_than(&known)) {
+                txn.put(key.into(), encode_row(&address)?)?;
+            }
+        }
+        if txn.has_writes() {
+            txn.commit().await?;
+        } else {
+            txn.rollback().await;
+        }
+        let changed = changed.into_iter();
+        told.extend(changed.map(|(report, now)| (report.descriptor.range, now)));
+        Ok(())
+    }
+
+    /// Reports to the coordinator, which may be this node.
+    async fn say_that_it_lives(&self, coordinator: &mut Option<NodeId>) {
+        let report = self.report();
+        let own = self.system().filter(|system| system.leadership().is_some());
+        let heard = match (own, &self.peers) {
+            (Some(_), _) => self.hear_report(report),
+            (None, Some(peers)) => {
+                let Some(whom) = self.next_coordinator(*coordinator) else {
+                    return;
+                };
+                let called = peers.call(Whom::Node(whom), Call::Heartbeat(report));
+                match self.runtime.timeout(ANSWER, called).await {
+                    Some(Ok(Answer::View(view))) => {
+                        *coordinator = Some(whom);
+                        Ok(view)
+                    }
+                    Some(Err(PeerError::Refused(Refusal::Elsewhere(leader)))) => {
+                        *coordinator = leader.map(|leader| leader.place.node);
+                        return;
+                    }
+                    _ => {
+                        *coordinator = None;
+                        return;
+                    }
+                }
+            }
+            (None, None) => return,
+        };
+        match heard {
+            Ok(view) => self.learn(view).await,
+            Err(refusal) => {
+                tracing::debug!(error = %crate::routing::plain(refusal), "not heard");
+            }
+        }
+    }
+
+    /// Whom to take for the coordinator.
+    pub(super) fn next_coordinator(&self, known: Option<NodeId>) -> Option<NodeId> {
+        let me = self.me.place.node;
+        if let Some(known) = known.filter(|known| *known != me) {
+            return Some(known);
+        }
+        let hint = self
+            .system()
+            .and_then(|system| system.group().leader_hint());
+        if let Some(hint) = hint.filter(|hint| hint.place.node != me) {
+            return Some(hint.place.node);
+        }
+        let members = self.book.system();
+        let others = members.iter().map(|peer| peer.place.node);
+        let others: Vec<_> = others.filter(|node| *node != me).collect();
+        let turn = self.roll_turn.fetch_add(1, Ordering::Relaxed);
+        others.get(turn % others.len().max(1)).copied()
+    }
+
+    /// Takes over what the coordinator says, and remembers it over a restart.
+    pub(super) async fn learn(&self, view: View) {
+        if !self.book.learn(view) {
+            return;
+        }
+        if let Err(error) = self.remember_book().await {
+            tracing::warn!(%error, "where the other nodes are could not be remembered");
+        }
+    }
+
+    async fn remember_book(&self) -> Result<(), Error> {
+        let encoded = self.book.encode()?;
+        let mut batch = WriteBatch::default();
+        batch.put(Space::Meta, meta::BOOK, encoded);
+        self.engine.write(batch)
+    }
+
+    /// What this node tells the coordinator.
+    pub fn report(&self) -> Report {
+        let replicas = self.replicas();
+        let held = |replica: &Arc<Replica>| {
+            let state = replica.state();
+            (state.range, replica.group().replica(), state.is_placed())
+        };
+        let leads = replicas.iter().filter(|r| r.leadership().is_some());
+        Report {
+            row: self.row.lock().clone(),
+            usage: Usage {
+                disk_bytes: self.volume_bytes,
+                free_bytes: self.room.stats().free_bytes.unwrap_or_default(),
+                data_bytes: self.engine.disk_bytes(),
+            },
+            replicas: replicas.iter().map(held).collect(),
+            leads: leads.map(|replica| report_of(replica)).collect(),
+            stopping: self.stopping.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A range as its leader reports it.
+pub(super) fn report_of(replica: &Replica) -> RangeReport {
+    let status = replica.group().status();
+    let last = status.last.map_or(0, |last| last.index);
+    let behind = status.membership.members.keys().map(|member| {
+        let matched = status.matched.get(member).copied().flatten();
+        let behind = matched.map(|matched| last.saturating_sub(matched.index));
+        let own = *member == replica.group().replica();
+        (*member, if own { Some(0) } else { behind })
+    });
+    let behind = behind.collect();
+    let place = status.membership.members.get(&replica.group().replica());
+    RangeReport {
+        descriptor: replica.state().descriptor(),
+        leader: pontoon_raft::Peer {
+            replica: replica.group().replica(),
+            place: place.copied().unwrap_or_default(),
+        },
+        behind,
+        settled: status.membership_committed && status.membership.configs.len() == 1,
+        membership: status.membership,
+        bytes: {
+            let state = replica.state();
+            state.bytes.load(Ordering::Relaxed) + state.written.load(Ordering::Relaxed)
+        },
+    }
+}

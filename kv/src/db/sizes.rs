@@ -1,0 +1,101 @@
+//! Splitting of ranges that have become too large.
+//!
+//! Nobody counts bytes exactly as they are written: versions replace each other, and garbage goes.
+//! A range is measured, by reading it once, when enough was written to it since it was measured
+//! last; a small part of its bytes is read for each that is written.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::db::Db;
+use crate::db::node::Node;
+use crate::error::Error;
+use crate::keys;
+use crate::range::{RangeState, Replica};
+use crate::storage::Space;
+
+/// How often a node looks at the ranges that it leads.
+const EVERY: Duration = Duration::from_millis(1_000);
+/// Keys that are remembered while a range is measured, at equal distances.
+const MARKS: u64 = 64;
+
+/// Runs for as long as the node lives.
+pub(super) async fn keep_small(node: Weak<Node>) {
+    loop {
+        let Some(strong) = node.upgrade() else { return };
+        let runtime = strong.runtime.clone();
+        drop(strong);
+        runtime.sleep(EVERY).await;
+        let Some(strong) = node.upgrade() else { return };
+        // With one node there is nowhere to go: parts would only cost.
+        if strong.book.data_nodes() < 2 {
+            continue;
+        }
+        for replica in strong.replicas() {
+            if let Err(error) = strong.keep_range_small(&replica).await {
+                let range = replica.state().range;
+                tracing::debug!(range, %error, "the range could not be split");
+            }
+        }
+    }
+}
+
+impl Node {
+    async fn keep_range_small(&self, replica: &Replica) -> Result<(), Error> {
+        let limit = self.config.split_bytes.max(1);
+        let state = replica.state();
+        let written = state.written.load(Ordering::Relaxed);
+        let system = keys::system_span().contains(&state.descriptor().span.start);
+        if system || written < limit / 4 || replica.leadership().is_none() {
+            return Ok(());
+        }
+        let measured = {
+            let state = Arc::clone(state);
+            let measure = move || measure(&state, limit);
+            self.runtime.blocking(measure).await.unwrap_or(Ok(None))?
+        };
+        state.written.fetch_sub(written, Ordering::Relaxed);
+        let (Some(middle), Some(node)) = (measured, self.myself.upgrade()) else {
+            return Ok(());
+        };
+        tracing::info!(
+            range = state.range,
+            "splitting a range that has become too large"
+        );
+        Db::over(node).split_at(&middle).await?;
+        // Its halves may be too large too.
+        for key in [&state.descriptor().span.start, &middle] {
+            if let Some(half) = self.ranges.at(key) {
+                half.state().written.fetch_add(limit, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Measures a range; returns the key in its middle when it is larger than `limit` bytes.
+fn measure(state: &RangeState, limit: u64) -> Result<Option<Bytes>, Error> {
+    let span = state.descriptor().span;
+    let snapshot = state.engine.snapshot();
+    let mut rows = snapshot.scan(Space::Kv, &span.start, &span.end, false);
+    let (mut bytes, mut next) = (0_u64, 0_u64);
+    let step = (limit / MARKS).max(1);
+    let mut marks: Vec<(u64, Bytes)> = Vec::new();
+    rows.for_each(&mut |key, value| {
+        if bytes >= next {
+            marks.push((bytes, Bytes::copy_from_slice(key)));
+            next = bytes + step;
+        }
+        bytes += (key.len() + value.len()) as u64;
+        true
+    })?;
+    state.bytes.store(bytes, Ordering::Relaxed);
+    if bytes <= limit {
+        return Ok(None);
+    }
+    let middle = marks.into_iter().find(|(at, _)| *at >= bytes / 2);
+    Ok(middle.map(|(_, key)| key).filter(|key| *key > span.start))
+}

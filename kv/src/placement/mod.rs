@@ -1,0 +1,17 @@
+//! Where replicas should be: a pure function from what the coordinator sees to the next changes.
+//!
+//! ```text
+//! Picture (nodes, ranges) --plan--> Steps, at most one a range     the leaders carry them out
+//! ```
+//!
+//! It plans one step at a time and looks again: whatever fails, or was done by somebody else, is seen
+//! in the next picture. New members are learners first and vote when they have caught up; members are
+//! exchanged in one change, so that no range has fewer votes that count than before.
+//!
+//! Absent on purpose: a range never gives up votes because nodes have died; it waits for new ones.
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+pub use plan::{Picture, Step, Wishes, plan, stuck};

@@ -1,0 +1,453 @@
+//! The planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pontoon_raft::{NodeId, ReplicaId};
+
+use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
+
+/// A member of so many entries fewer than the leader may vote.
+const CAUGHT_UP: u64 = 1_000;
+/// Replicas and leaders that are moved for balance in one round.
+const BALANCING_MAX: usize = 2;
+/// The range of the cluster's metadata.
+const SYSTEM_RANGE: u64 = 1;
+
+/// What the operator wants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wishes {
+    /// Replicas of a range.
+    pub replicas: usize,
+    /// Replicas of range 1.
+    pub system_replicas: usize,
+    /// A node that was silent for so long is replaced.
+    pub dead_after: Duration,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            system_replicas: 5,
+            dead_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What the coordinator sees.
+#[derive(Clone, Debug, Default)]
+pub struct Picture {
+    /// The nodes, and how long each was silent.
+    pub nodes: Vec<(NodeStatus, Duration)>,
+    /// The ranges whose leaders were heard of lately.
+    pub ranges: Vec<RangeReport>,
+    /// Ranges that are being changed.
+    pub changing: BTreeSet<u64>,
+    /// Members that will never come back.
+    pub lost: BTreeSet<(u64, ReplicaId)>,
+}
+
+/// A change that somebody should make.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// Who leads the range.
+    pub node: NodeId,
+    /// What to change.
+    pub change: Change,
+    /// Why, in words.
+    pub why: &'static str,
+}
+
+/// A node with what the planner counts of it.
+struct Spot<'a> {
+    status: &'a NodeStatus,
+    /// It may be given replicas.
+    takes: bool,
+    /// It is to be rid of its replicas.
+    bad: bool,
+    /// It may lead.
+    leads: bool,
+    replicas: usize,
+    leaders: usize,
+}
+
+/// The state of planning.
+struct Plan<'a> {
+    wishes: &'a Wishes,
+    lost: &'a BTreeSet<(u64, ReplicaId)>,
+    spots: BTreeMap<NodeId, Spot<'a>>,
+}
+
+/// The next steps, the most urgent first.
+pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
+    let mut plan = Plan::new(picture, wishes);
+    let mut steps = Vec::new();
+    let mut calm = Vec::new();
+    for range in &picture.ranges {
+        if !range.settled || picture.changing.contains(&range.descriptor.range) {
+            continue;
+        }
+        match plan.mend(range) {
+            Some((what, why)) => {
+                plan.note(&what, range);
+                steps.push(step(range, what, why));
+            }
+            None => calm.push(range),
+        }
+    }
+    // Balance only what nothing else is wrong with, and little at a time.
+    let mut moved = 0;
+    for range in calm {
+        if moved >= BALANCING_MAX {
+            break;
+        }
+        if let Some((what, why)) = plan.balance(range) {
+            plan.note(&what, range);
+            steps.push(step(range, what, why));
+            moved += 1;
+        }
+    }
+    steps
+}
+
+/// Why a range is not as it should be though nothing is planned for it; `None` when it is.
+pub fn stuck(picture: &Picture, wishes: &Wishes, range: &RangeReport) -> Option<String> {
+    let plan = Plan::new(picture, wishes);
+    let members = Members::of(&plan, range);
+    let needed = members.needed(&plan, range);
+    if needed == 0 {
+        return None;
+    }
+    match plan.candidate(range) {
+        Some(_) => None,
+        None => Some(format!(
+            "range {} needs {needed} more replicas, and no other node can hold one",
+            range.descriptor.range
+        )),
+    }
+}
+
+fn step(range: &RangeReport, what: Alteration, why: &'static str) -> Step {
+    Step {
+        node: range.leader.place.node,
+        change: Change {
+            range: range.descriptor.range,
+            membership: range.membership.position,
+            what,
+        },
+        why,
+    }
+}
+
+/// The members of a range by what becomes of them.
+struct Members {
+    /// Voters that stay.
+    good: BTreeSet<ReplicaId>,
+    /// Voters on nodes that are to be rid of them.
+    bad: BTreeSet<ReplicaId>,
+    /// Members that do not vote yet.
+    learners: BTreeSet<ReplicaId>,
+}
+
+impl Members {
+    fn of(plan: &Plan<'_>, range: &RangeReport) -> Self {
+        let voters = range.membership.voters();
+        let is_bad = |replica: &ReplicaId| plan.is_bad(range, *replica);
+        let (bad, good) = voters.into_iter().partition(is_bad);
+        Self {
+            good,
+            bad,
+            learners: range.membership.learners(),
+        }
+    }
+
+    /// How many votes the range should have.
+    fn target(&self, plan: &Plan<'_>, range: &RangeReport) -> usize {
+        let wanted = if range.descriptor.range == SYSTEM_RANGE {
+            plan.wishes.system_replicas
+        } else {
+            plan.wishes.replicas
+        };
+        let takers = plan.spots.values().filter(|spot| spot.takes).count();
+        let possible = odd(wanted.min(takers));
+        // Votes are not given up because nodes are gone.
+        let now = self.good.len() + self.bad.len();
+        possible.max(odd(now.min(wanted)))
+    }
+
+    /// How many votes are missing.
+    fn needed(&self, plan: &Plan<'_>, range: &RangeReport) -> usize {
+        self.target(plan, range).saturating_sub(self.good.len())
+    }
+}
+
+/// The largest odd number up to `n`, but at least 1.
+fn odd(n: usize) -> usize {
+    n.saturating_sub(1 - n % 2).max(1)
+}
+
+impl<'a> Plan<'a> {
+    fn new(picture: &'a Picture, wishes: &'a Wishes) -> Self {
+        let spot = |(status, silent): &'a (NodeStatus, Duration)| {
+            let dead = *silent >= wishes.dead_after;
+            let active = status.row.state == NodeState::Active;
+            let spot = Spot {
+                status,
+                takes: status.alive && active && status.row.roles.data && !status.stopping,
+                bad: dead || !active || !status.row.roles.data,
+                leads: status.alive && active && !status.stopping && status.row.roles.data,
+                replicas: 0,
+                leaders: 0,
+            };
+            (status.row.place.node, spot)
+        };
+        let mut plan = Self {
+            wishes,
+            lost: &picture.lost,
+            spots: picture.nodes.iter().map(spot).collect(),
+        };
+        // Range 1 is small, and whoever leads it hands out timestamps: what else it leads is quick.
+        let counted = picture.ranges.iter();
+        for range in counted.filter(|range| range.descriptor.range != SYSTEM_RANGE) {
+            for place in range.membership.members.values() {
+                if let Some(spot) = plan.spots.get_mut(&place.node) {
+                    spot.replicas += 1;
+                }
+            }
+            if let Some(spot) = plan.spots.get_mut(&range.leader.place.node) {
+                spot.leaders += 1;
+            }
+        }
+        plan
+    }
+
+    fn spot(&self, range: &RangeReport, replica: ReplicaId) -> Option<&Spot<'a>> {
+        let place = range.membership.members.get(&replica)?;
+        self.spots.get(&place.node)
+    }
+
+    /// Whether a member is to go.
+    fn is_bad(&self, range: &RangeReport, replica: ReplicaId) -> bool {
+        let lost = self.lost.contains(&(range.descriptor.range, replica));
+        lost || self.spot(range, replica).is_none_or(|spot| spot.bad)
+    }
+
+    /// Counts what a step will change.
+    fn note(&mut self, what: &Alteration, range: &RangeReport) {
+        match what {
+            Alteration::Add(node) => {
+                if let Some(spot) = self.spots.get_mut(node) {
+                    spot.replicas += 1;
+                }
+            }
+            Alteration::Lead(to) => {
+                if let Some(spot) = self.spots.get_mut(&range.leader.place.node) {
+                    spot.leaders = spot.leaders.saturating_sub(1);
+                }
+                let place = range.membership.members.get(to);
+                if let Some(spot) = place.and_then(|place| self.spots.get_mut(&place.node)) {
+                    spot.leaders += 1;
+                }
+            }
+            Alteration::Voters(voters) => {
+                for (member, place) in &range.membership.members {
+                    if let Some(spot) = self.spots.get_mut(&place.node)
+                        && !voters.contains(member)
+                    {
+                        spot.replicas = spot.replicas.saturating_sub(1);
+                    }
+                }
+            }
+            Alteration::Remove(_) => {}
+        }
+    }
+
+    /// What is wrong with a range, and should be changed next.
+    fn mend(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
+        let members = Members::of(self, range);
+        let leader = range.leader.replica;
+        let leaves = self.spots.get(&range.leader.place.node);
+        if leaves.is_some_and(|spot| !spot.leads)
+            && let Some(to) = self.successor(range, &members.good)
+        {
+            return Some((Alteration::Lead(to), "its leader's node is to lead nothing"));
+        }
+        let lost = |learner: &&ReplicaId| {
+            let spot = self.spot(range, **learner);
+            self.is_bad(range, **learner) || spot.is_none_or(|spot| !spot.status.alive)
+        };
+        if let Some(learner) = members.learners.iter().find(lost) {
+            return Some((
+                Alteration::Remove(*learner),
+                "the node of a learner is gone",
+            ));
+        }
+        let target = members.target(self, range);
+        let needed = target.saturating_sub(members.good.len());
+        if members.learners.len() < needed
+            && let Some(node) = self.candidate(range)
+        {
+            let why = if members.bad.is_empty() {
+                "it has too few replicas"
+            } else {
+                "a replica is to be replaced"
+            };
+            return Some((Alteration::Add(node), why));
+        }
+        let ready = |learner: &ReplicaId| {
+            let behind = range.behind.iter().find(|(replica, _)| replica == learner);
+            behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
+        };
+        if !members.learners.iter().all(ready) {
+            return None;
+        }
+        let mut voters: BTreeSet<ReplicaId> = members.good.clone();
+        voters.extend(&members.learners);
+        // Those who are to go stay while nobody takes their place.
+        for bad in &members.bad {
+            if voters.len() < target {
+                voters.insert(*bad);
+            }
+        }
+        while voters.len() > target {
+            match self.surplus(range, &voters, &members.learners) {
+                Some(surplus) if surplus == leader => {
+                    let mut others = voters.clone();
+                    others.remove(&leader);
+                    let others = others.intersection(&members.good).copied().collect();
+                    let to = self.successor(range, &others)?;
+                    return Some((Alteration::Lead(to), "its leader is to be replaced"));
+                }
+                Some(surplus) => voters.remove(&surplus),
+                None => return None,
+            };
+        }
+        if !voters.contains(&leader) {
+            let to = self.successor(range, &members.good)?;
+            return Some((Alteration::Lead(to), "its leader is to be replaced"));
+        }
+        (voters != range.membership.voters())
+            .then_some((Alteration::Voters(voters), "its replicas are ready"))
+    }
+
+    /// Who should lead instead of the leader: whoever leads least.
+    fn successor(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Option<ReplicaId> {
+        let near = |replica: &&ReplicaId| {
+            let behind = range.behind.iter().find(|(member, _)| member == *replica);
+            behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
+        };
+        among
+            .iter()
+            .filter(|replica| **replica != range.leader.replica)
+            .filter(|replica| self.spot(range, **replica).is_some_and(|spot| spot.leads))
+            .filter(near)
+            .min_by_key(|replica| {
+                let spot = self.spot(range, **replica);
+                (spot.map_or(usize::MAX, |spot| spot.leaders), **replica)
+            })
+            .copied()
+    }
+
+    /// Who should get a replica of a range: as far from the others as possible, then whoever has
+    /// the fewest.
+    fn candidate(&self, range: &RangeReport) -> Option<NodeId> {
+        let members = &range.membership.members;
+        let holds = |node: &NodeId| members.values().any(|place| place.node == *node);
+        let others: Vec<&NodeStatus> = members
+            .values()
+            .filter_map(|place| self.spots.get(&place.node))
+            .filter(|spot| !spot.bad)
+            .map(|spot| spot.status)
+            .collect();
+        self.spots
+            .iter()
+            .filter(|(node, spot)| spot.takes && !holds(node))
+            .min_by_key(|(node, spot)| {
+                let near: usize = others.iter().map(|o| shared(spot.status, o)).sum();
+                (near, spot.replicas, **node)
+            })
+            .map(|(node, _)| *node)
+    }
+
+    /// Which vote a range can do without: one near to others, on a node with many replicas; not one
+    /// that has just come.
+    fn surplus(
+        &self,
+        range: &RangeReport,
+        voters: &BTreeSet<ReplicaId>,
+        new: &BTreeSet<ReplicaId>,
+    ) -> Option<ReplicaId> {
+        let near = |replica: ReplicaId| -> usize {
+            let Some(spot) = self.spot(range, replica) else {
+                return usize::MAX;
+            };
+            let others = voters.iter().filter(|other| **other != replica);
+            let others = others.filter_map(|other| self.spot(range, *other));
+            others.map(|other| shared(spot.status, other.status)).sum()
+        };
+        voters
+            .iter()
+            .filter(|replica| !new.contains(replica))
+            .max_by_key(|replica| {
+                let spot = self.spot(range, **replica);
+                let bad = self.is_bad(range, **replica);
+                let many = spot.map_or(usize::MAX, |spot| spot.replicas);
+                let follows = **replica != range.leader.replica;
+                (bad, near(**replica), many, follows, **replica)
+            })
+            .copied()
+    }
+
+    /// A step that makes nodes more alike.
+    fn balance(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
+        let system = range.descriptor.range == SYSTEM_RANGE;
+        if system || !range.membership.learners().is_empty() {
+            return None;
+        }
+        let members = &range.membership.members;
+        let takers = self.spots.iter().filter(|(_, spot)| spot.takes);
+        let least = takers
+            .filter(|(node, _)| !members.values().any(|place| place.node == **node))
+            .min_by_key(|(node, spot)| (spot.replicas, **node));
+        let full = members
+            .values()
+            .filter_map(|place| self.spots.get(&place.node));
+        let most = full.max_by_key(|spot| spot.replicas);
+        if let (Some((node, least)), Some(most)) = (least, most)
+            && least.replicas + 2 <= most.replicas
+            && self.keeps_apart(range, least.status, most.status)
+        {
+            return Some((
+                Alteration::Add(*node),
+                "nodes hold unequal numbers of replicas",
+            ));
+        }
+        let leader = self.spots.get(&range.leader.place.node)?;
+        let to = self.successor(range, &range.membership.voters())?;
+        let successor = self.spot(range, to)?;
+        (successor.leaders + 2 <= leader.leaders)
+            .then_some((Alteration::Lead(to), "nodes lead unequal numbers of ranges"))
+    }
+
+    /// Whether `new` in place of `old` leaves the replicas as far apart as they are.
+    fn keeps_apart(&self, range: &RangeReport, new: &NodeStatus, old: &NodeStatus) -> bool {
+        let others: Vec<_> = range
+            .membership
+            .members
+            .values()
+            .filter(|place| place.node != old.row.place.node)
+            .filter_map(|place| self.spots.get(&place.node))
+            .collect();
+        let near = |node: &NodeStatus| -> usize {
+            others.iter().map(|other| shared(node, other.status)).sum()
+        };
+        near(new) <= near(old)
+    }
+}
+
+/// How many of the wider places two nodes have in common.
+fn shared(one: &NodeStatus, other: &NodeStatus) -> usize {
+    let pairs = one.row.locality.iter().zip(&other.row.locality);
+    pairs.take_while(|(a, b)| a == b).count()
+}

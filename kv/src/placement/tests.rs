@@ -1,0 +1,273 @@
+//! The planner run against a model of a cluster that does what it says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pontoon_raft::{LogPosition, Membership, NodeId, Peer, Place, ReplicaId, StoreId};
+
+use crate::cluster::{Alteration, NodeRow, NodeState, NodeStatus, RangeReport};
+use crate::placement::{Picture, Wishes, plan, stuck};
+use crate::range::Descriptor;
+use crate::txn::Span;
+
+struct Model {
+    picture: Picture,
+    next: u64,
+}
+
+fn place(node: u64) -> Place {
+    Place {
+        node: NodeId(node),
+        store: StoreId(node),
+    }
+}
+
+fn node(number: u64) -> (NodeStatus, Duration) {
+    let status = NodeStatus {
+        row: NodeRow {
+            place: place(number),
+            ..NodeRow::default()
+        },
+        alive: true,
+        stopping: false,
+        usage: Default::default(),
+        replicas: 0,
+        leads: 0,
+    };
+    (status, Duration::ZERO)
+}
+
+impl Model {
+    /// Nodes, and ranges with one replica each, on the first.
+    fn new(nodes: u64, ranges: u64) -> Self {
+        let range = |number| RangeReport {
+            descriptor: Descriptor {
+                range: number,
+                generation: 1,
+                span: Span {
+                    start: Bytes::copy_from_slice(&number.to_be_bytes()),
+                    end: Bytes::copy_from_slice(&(number + 1).to_be_bytes()),
+                },
+            },
+            membership: Membership {
+                position: Some(LogPosition { term: 1, index: 1 }),
+                configs: vec![BTreeSet::from([ReplicaId(1)])],
+                members: BTreeMap::from([(ReplicaId(1), place(1))]),
+            },
+            settled: true,
+            leader: Peer {
+                replica: ReplicaId(1),
+                place: place(1),
+            },
+            behind: vec![(ReplicaId(1), Some(0))],
+            bytes: 0,
+        };
+        Self {
+            picture: Picture {
+                nodes: (1..=nodes).map(node).collect(),
+                ranges: (1..=ranges).map(range).collect(),
+                changing: BTreeSet::new(),
+                lost: BTreeSet::new(),
+            },
+            next: 100,
+        }
+    }
+
+    /// Does what is planned until nothing is; returns the number of steps.
+    fn settle(&mut self) -> usize {
+        let mut count = 0;
+        for _ in 0..10_000 {
+            let steps = plan(&self.picture, &Wishes::default());
+            if steps.is_empty() {
+                return count;
+            }
+            for step in steps {
+                count += 1;
+                let range = self.picture.ranges.iter_mut();
+                let range = range
+                    .filter(|range| range.descriptor.range == step.change.range)
+                    .next()
+                    .unwrap();
+                assert_eq!(range.membership.position, step.change.membership);
+                assert_eq!(range.leader.place.node, step.node);
+                let members = &mut range.membership;
+                match step.change.what {
+                    Alteration::Add(node) => {
+                        let held = members.members.values().any(|place| place.node == node);
+                        assert!(!held, "two replicas of a range on {node}");
+                        let replica = ReplicaId(self.next);
+                        self.next += 1;
+                        members.members.insert(replica, place(node.0));
+                        range.behind.push((replica, Some(0)));
+                    }
+                    Alteration::Voters(voters) => {
+                        assert!(voters.contains(&range.leader.replica));
+                        let before = members.voters();
+                        members.members.retain(|replica, _| {
+                            voters.contains(replica) || !before.contains(replica)
+                        });
+                        members.configs = vec![voters];
+                    }
+                    Alteration::Remove(learner) => {
+                        assert!(members.learners().contains(&learner));
+                        members.members.remove(&learner);
+                    }
+                    Alteration::Lead(to) => {
+                        assert!(members.voters().contains(&to));
+                        range.leader = Peer {
+                            replica: to,
+                            place: members.members[&to],
+                        };
+                    }
+                }
+                if let Some(position) = &mut members.position {
+                    position.index += 1;
+                }
+            }
+        }
+        panic!("the plan never comes to an end");
+    }
+
+    fn node(&mut self, number: u64) -> &mut (NodeStatus, Duration) {
+        let mut nodes = self.picture.nodes.iter_mut();
+        nodes
+            .find(|(status, _)| status.row.place.node == NodeId(number))
+            .unwrap()
+    }
+
+    /// Replicas and leaders of each node.
+    fn counts(&self) -> BTreeMap<u64, (usize, usize)> {
+        let mut counts: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
+        for range in &self.picture.ranges {
+            for place in range.membership.members.values() {
+                counts.entry(place.node.0).or_default().0 += 1;
+            }
+            counts.entry(range.leader.place.node.0).or_default().1 += 1;
+        }
+        counts
+    }
+
+    fn votes(&self) -> BTreeSet<usize> {
+        let ranges = self.picture.ranges.iter();
+        ranges
+            .map(|range| range.membership.voters().len())
+            .collect()
+    }
+}
+
+#[test]
+fn two_nodes_do_not_share_a_vote_and_three_do() {
+    let mut model = Model::new(1, 3);
+    assert_eq!(model.settle(), 0);
+    model.picture.nodes.push(node(2));
+    model.settle();
+    assert_eq!(model.votes(), BTreeSet::from([1]));
+    model.picture.nodes.push(node(3));
+    model.settle();
+    assert_eq!(model.votes(), BTreeSet::from([3]));
+    let counts = model.counts();
+    assert!(
+        counts.values().all(|(replicas, _)| *replicas == 3),
+        "{counts:?}"
+    );
+    // Range 1 and one of the others.
+    assert_eq!(counts[&1].1, 2);
+}
+
+#[test]
+fn nodes_get_equal_numbers_of_replicas_and_leaders() {
+    let mut model = Model::new(3, 40);
+    model.settle();
+    model.picture.nodes.extend([node(4), node(5)]);
+    model.settle();
+    let counts = model.counts();
+    for (replicas, leaders) in counts.values() {
+        // Range 1 has five, and is not counted.
+        assert!((23..=26).contains(replicas), "{counts:?}");
+        assert!((7..=10).contains(leaders), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_dead_node_is_replaced_and_never_only_given_up() {
+    let mut model = Model::new(3, 5);
+    model.settle();
+    let (status, silent) = model.node(2);
+    status.alive = false;
+    *silent = Duration::from_secs(10);
+    for range in &mut model.picture.ranges {
+        // Its ranges have other leaders by now.
+        if range.leader.place.node == NodeId(2) {
+            let (replica, place) = range.membership.members.first_key_value().unwrap();
+            range.leader = Peer {
+                replica: *replica,
+                place: *place,
+            };
+        }
+    }
+    model.settle();
+    assert_eq!(model.counts()[&2].0, 5, "it may come back");
+    model.node(2).1 = Duration::from_secs(600);
+    model.settle();
+    assert_eq!(
+        model.votes(),
+        BTreeSet::from([3]),
+        "there is nobody to replace it"
+    );
+    let wishes = Wishes::default();
+    let why = stuck(&model.picture, &wishes, &model.picture.ranges[0]);
+    assert!(why.unwrap().contains("no other node"));
+    model.picture.nodes.push(node(4));
+    model.settle();
+    assert_eq!(model.votes(), BTreeSet::from([3]));
+    assert_eq!(model.counts().get(&2), None);
+}
+
+#[test]
+fn a_member_that_is_lost_is_replaced() {
+    let mut model = Model::new(4, 3);
+    model.settle();
+    let range = &model.picture.ranges[2];
+    let voters = range.membership.voters();
+    let lost = *voters.iter().find(|r| **r != range.leader.replica).unwrap();
+    model.picture.lost.insert((range.descriptor.range, lost));
+    assert!(model.settle() > 0);
+    let voters = model.picture.ranges[2].membership.voters();
+    assert!(!voters.contains(&lost) && voters.len() == 3, "{voters:?}");
+}
+
+#[test]
+fn a_node_that_leaves_gives_up_everything() {
+    let mut model = Model::new(4, 12);
+    model.settle();
+    model.node(1).0.row.state = NodeState::Leaving;
+    model.settle();
+    assert_eq!(model.counts().get(&1), None);
+    assert_eq!(model.votes(), BTreeSet::from([3]));
+    // A node that stops for a while only gives up what it leads.
+    model.node(2).0.stopping = true;
+    model.settle();
+    let (replicas, leaders) = model.counts()[&2];
+    assert!(replicas > 0 && leaders == 0);
+}
+
+#[test]
+fn replicas_are_spread_over_places() {
+    let mut model = Model::new(6, 9);
+    for (n, (status, _)) in (0..).zip(&mut model.picture.nodes) {
+        let zone = ["a", "a", "b", "b", "c", "c"][n];
+        status.row.locality = vec![("zone".into(), zone.into())];
+    }
+    model.settle();
+    for range in model
+        .picture
+        .ranges
+        .iter()
+        .filter(|r| r.descriptor.range > 1)
+    {
+        let places = range.membership.members.values();
+        let zones: BTreeSet<u64> = places.map(|place| (place.node.0 - 1) / 2).collect();
+        assert_eq!(zones.len(), 3, "{range:?}");
+    }
+}
