@@ -8,6 +8,7 @@ mod admin;
 mod cli;
 mod node;
 mod pgwire;
+mod rpc;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

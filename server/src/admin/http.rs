@@ -1,18 +1,21 @@
 //! The few pages of a node, over a small HTTP/1.1 of our own: one request a connection.
 //!
 //! `/health` (200 while the node serves; a second line tells when it refuses writes for want of
-//! disk), `/metrics` (Prometheus text), `/` (a page for people).
+//! disk), `/metrics` (Prometheus text), `/cluster` (its nodes and ranges as text), `/` (a page for
+//! people).
 //! It reads at most [`REQUEST_BYTES_MAX`] within [`REQUEST_TIME_MAX`] and answers GET and HEAD only.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pontoon_kv::RoomStats;
+use pontoon_kv::{Db, RoomStats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::cluster;
 use super::metrics::{Figures, Metrics, resident_bytes};
+use crate::rpc::Network;
 
 /// Longest request head.
 const REQUEST_BYTES_MAX: usize = 8 << 10;
@@ -25,6 +28,10 @@ pub(crate) struct NodeFacts {
     pub(crate) sql_address: String,
     /// Where the data lies.
     pub(crate) data_dir: String,
+    /// The store, which knows the cluster.
+    pub(crate) db: Db,
+    /// What is said to other nodes, if there may be some.
+    pub(crate) network: Option<Network>,
 }
 
 /// Measures.
@@ -106,7 +113,8 @@ async fn answer(
             respond(&mut socket, "200 OK", "text/plain", &text, with_body).await
         }
         "/metrics" => {
-            let text = metrics.prometheus(gauge());
+            let mut text = metrics.prometheus(gauge());
+            cluster::metrics(&facts.db, facts.network.as_ref(), &mut text);
             respond(
                 &mut socket,
                 "200 OK",
@@ -115,6 +123,10 @@ async fn answer(
                 with_body,
             )
             .await
+        }
+        "/cluster" => {
+            let text = cluster::page(&facts.db);
+            respond(&mut socket, "200 OK", "text/plain", &text, with_body).await
         }
         "/" => {
             let page = page(metrics, gauge().room, facts);
@@ -207,6 +219,6 @@ fn page(metrics: &Metrics, room: RoomStats, facts: &NodeFacts) -> String {
         "<!doctype html><html lang=en><meta charset=utf-8><title>Pontoon</title>\
          <style>body{{font:16px system-ui;margin:3em auto;max-width:40em}}\
          th{{text-align:left;padding:.2em 2em .2em 0;font-weight:normal;color:#666}}</style>\
-         <h1>Pontoon</h1><table>{table}</table><p><a href=/metrics>metrics</a>"
+         <h1>Pontoon</h1><table>{table}</table><p><a href=/cluster>cluster</a> <a href=/metrics>metrics</a>"
     )
 }

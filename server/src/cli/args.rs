@@ -18,8 +18,58 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run a node.
     Start(NodeArguments),
-    /// Run a node with two small tables to try: inventory and books.
-    Demo(NodeArguments),
+    /// Run a node, or a cluster, with two small tables to try: inventory and books.
+    Demo(DemoArguments),
+    /// Look at the nodes of a cluster, and tell them what to do.
+    Node(NodeCommand),
+}
+
+/// Flags of the demo.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DemoArguments {
+    /// Number of nodes, all in this process; they talk over real sockets.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) nodes: u16,
+    /// Those of the first node.
+    #[command(flatten)]
+    pub(crate) node: NodeArguments,
+}
+
+/// What to do with the nodes of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct NodeCommand {
+    /// Any node of the cluster, by its --listen-rpc.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:26257",
+        global = true
+    )]
+    pub(crate) host: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) what: NodeAction,
+}
+
+/// What to do with the nodes of a cluster.
+#[derive(Subcommand, Debug)]
+pub(crate) enum NodeAction {
+    /// List the nodes.
+    Ls,
+    /// List nodes and ranges, and say what is stuck and why.
+    Status,
+    /// Have the node that is asked hand over what it leads, as before it is stopped.
+    Drain,
+    /// Have a node give up all that it holds, for good, and wait until it has.
+    Decommission {
+        /// The number of the node, as in `n2`.
+        node: String,
+    },
+    /// Take back a decommission that is not complete.
+    Recommission {
+        /// The number of the node, as in `n2`.
+        node: String,
+    },
 }
 
 /// How log lines look.
@@ -45,6 +95,17 @@ pub(crate) struct NodeArguments {
     /// Address for other nodes [default: 127.0.0.1:26257].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen_rpc: Option<String>,
+    /// Address by which other nodes reach this one, where that is not the one it listens on.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) advertise_rpc: Option<String>,
+    /// Makes a new node a part of the cluster to which this node belongs (its --listen-rpc); more
+    /// than one may be given. A node that has joined ignores it.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    pub(crate) join: Vec<String>,
+    /// Where the node stands, from the widest place to the narrowest; replicas are spread over
+    /// places.
+    #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',')]
+    pub(crate) locality: Vec<String>,
     /// Address of the health, metrics and status pages [default: 127.0.0.1:8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen_admin: Option<String>,

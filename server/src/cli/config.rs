@@ -15,6 +15,9 @@ struct File {
     listen_sql: Option<String>,
     listen_rpc: Option<String>,
     listen_admin: Option<String>,
+    advertise_rpc: Option<String>,
+    join: Option<Vec<String>>,
+    locality: Option<Vec<String>>,
     insecure: Option<bool>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -31,12 +34,20 @@ pub(crate) struct NodeConfig {
     pub(crate) data_dir: Option<PathBuf>,
     /// Address for SQL clients, and whether the user chose it.
     pub(crate) listen_sql: (String, bool),
-    /// Address for other nodes.
-    pub(crate) listen_rpc: String,
+    /// Address for other nodes, and whether the user chose it.
+    pub(crate) listen_rpc: (String, bool),
+    /// Address by which others reach this node, where it is another one.
+    pub(crate) advertise_rpc: Option<String>,
+    /// Nodes of the cluster that a new node joins.
+    pub(crate) join: Vec<String>,
+    /// Where the node stands, from the widest place to the narrowest.
+    pub(crate) locality: Vec<(String, String)>,
     /// Address of the admin pages, and whether the user chose it.
     pub(crate) listen_admin: (String, bool),
     /// Other machines may connect without a password.
     pub(crate) insecure: bool,
+    /// Other nodes are listened to.
+    pub(crate) peers: bool,
     /// Certificate and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Sessions at one time.
@@ -76,12 +87,42 @@ impl NodeConfig {
             (None, None) => None,
             _ => return Err("TLS needs both tls_cert and tls_key".to_owned()),
         };
+        let or_file = |flag: &Vec<String>, file: Option<Vec<String>>| {
+            if flag.is_empty() {
+                file.unwrap_or_default()
+            } else {
+                flag.clone()
+            }
+        };
+        let join = or_file(&args.join, file.join);
+        let insecure = args.insecure || file.insecure.unwrap_or(false);
+        if !join.is_empty() && !insecure {
+            return Err(
+                "joining a cluster needs --insecure on all of its nodes for now: \
+                        connections between nodes are not encrypted yet"
+                    .to_owned(),
+            );
+        }
+        let locality = or_file(&args.locality, file.locality);
+        let locality = locality.iter().map(|place| match place.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                Ok((key.to_owned(), value.to_owned()))
+            }
+            _ => Err(format!(
+                "the locality {place:?} is not of the form key=value, as in region=eu,zone=a"
+            )),
+        });
+        let locality: Vec<_> = locality.collect::<Result<_, _>>()?;
         Ok(Self {
             data_dir: args.data_dir.clone().or(file.data_dir),
             listen_sql: or(&args.listen_sql, file.listen_sql, "127.0.0.1:5432"),
-            listen_rpc: or(&args.listen_rpc, file.listen_rpc, "127.0.0.1:26257").0,
+            listen_rpc: or(&args.listen_rpc, file.listen_rpc, "127.0.0.1:26257"),
+            advertise_rpc: args.advertise_rpc.clone().or(file.advertise_rpc),
+            join,
+            locality,
             listen_admin: or(&args.listen_admin, file.listen_admin, "127.0.0.1:8080"),
-            insecure: args.insecure || file.insecure.unwrap_or(false),
+            insecure,
+            peers: insecure,
             tls,
             sessions_max: args
                 .max_connections

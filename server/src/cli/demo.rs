@@ -1,5 +1,6 @@
 //! The two tables of `pontoon demo`, and what it prints.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -88,8 +89,21 @@ async fn run(session: &mut Session, script: &str) -> Result<(), SqlError> {
     session.finish().await
 }
 
+/// The configuration of a further node of the demo, on ports that are free.
+pub(crate) fn joining(first: &NodeConfig, address: Option<SocketAddr>) -> NodeConfig {
+    let free = || "127.0.0.1:0".to_owned();
+    NodeConfig {
+        listen_sql: (free(), true),
+        listen_rpc: (free(), true),
+        listen_admin: (free(), true),
+        advertise_rpc: None,
+        join: address.iter().map(ToString::to_string).collect(),
+        ..first.clone()
+    }
+}
+
 /// Prints what to type.
-pub(crate) fn greet(node: &Node, data_dir: &Path, config: &NodeConfig) {
+pub(crate) fn greet(node: &Node, others: &[Node], data_dir: &Path, config: &NodeConfig) {
     let address = node.sql_address();
     let wanted = &config.listen_sql.0;
     let mut text = String::new();
@@ -112,6 +126,18 @@ pub(crate) fn greet(node: &Node, data_dir: &Path, config: &NodeConfig) {
         data_dir.display(),
         node.admin_address(),
     ));
+    if !others.is_empty() {
+        text.push_str("\nThe other nodes answer as well:\n\n");
+        for other in others {
+            let port = other.sql_address().port();
+            text.push_str(&format!("    psql -h 127.0.0.1 -p {port} -U postgres\n"));
+        }
+        if let Some(host) = node.rpc_address() {
+            text.push_str(&format!(
+                "\nSee how they share the data: pontoon node status --host {host}\n"
+            ));
+        }
+    }
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     // Nobody listens: nothing to do about it.

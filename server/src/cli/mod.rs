@@ -3,6 +3,7 @@
 mod args;
 mod config;
 mod demo;
+mod nodes;
 mod run;
 
 pub(crate) use config::NodeConfig;

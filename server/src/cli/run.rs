@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Arguments, Command, LogFormat};
 use super::config::NodeConfig;
-use super::demo;
+use super::{demo, nodes};
 use crate::node::{Failure, Node};
 
 /// Runs the command of the process.
@@ -25,10 +25,12 @@ pub(crate) fn run() -> ExitCode {
 }
 
 fn execute(command: Command) -> Result<(), Failure> {
-    let (args, is_demo) = match &command {
-        Command::Start(args) => (args, false),
-        Command::Demo(args) => (args, true),
+    let (args, demo_nodes) = match &command {
+        Command::Start(args) => (args, None),
+        Command::Demo(args) => (&args.node, Some(args.nodes)),
+        Command::Node(command) => return nodes::run(command),
     };
+    let is_demo = demo_nodes.is_some();
     let config = NodeConfig::new(args).map_err(Failure::Usage)?;
     logging(config.log_format, is_demo);
     let data_dir = match (&config.data_dir, is_demo) {
@@ -47,17 +49,31 @@ fn execute(command: Command) -> Result<(), Failure> {
         .thread_name("pontoon")
         .build()
         .map_err(|e| Failure::Usage(format!("cannot start threads: {e}")))?;
-    let done = runtime.block_on(serve(config, &data_dir, is_demo));
+    let done = runtime.block_on(serve(config, &data_dir, demo_nodes));
     // Nothing durable depends on tasks that are still there.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     done
 }
 
-async fn serve(config: NodeConfig, data_dir: &Path, is_demo: bool) -> Result<(), Failure> {
+async fn serve(
+    mut config: NodeConfig,
+    data_dir: &Path,
+    demo_nodes: Option<u16>,
+) -> Result<(), Failure> {
+    let is_demo = demo_nodes.is_some();
+    let nodes = demo_nodes.unwrap_or(1);
+    // They are all here, and listen on this machine only unless told otherwise.
+    config.peers |= nodes > 1;
     let node = Node::start(&config, data_dir, is_demo).await?;
+    let mut others = Vec::new();
+    for number in 2..=nodes {
+        let config = demo::joining(&config, node.rpc_address());
+        let data_dir = data_dir.join(format!("node{number}"));
+        others.push(Node::start(&config, &data_dir, true).await?);
+    }
     if is_demo {
         demo::load(node.engine()).await.map_err(Failure::Demo)?;
-        demo::greet(&node, data_dir, &config);
+        demo::greet(&node, &others, data_dir, &config);
     }
     tracing::info!(
         sql = %node.sql_address(),
@@ -66,7 +82,7 @@ async fn serve(config: NodeConfig, data_dir: &Path, is_demo: bool) -> Result<(),
         version = super::VERSION,
         "ready"
     );
-    node.run_until_signal().await
+    node.run_until_signal(others).await
 }
 
 fn logging(format: LogFormat, quiet: bool) {

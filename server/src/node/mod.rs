@@ -3,6 +3,7 @@
 mod data_dir;
 mod failure;
 mod limits;
+mod peers;
 mod start;
 
 pub(crate) use failure::Failure;

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use pontoon_kv::{Db, DbConfig};
 use pontoon_sql::session::{Engine, EngineConfig};
+use pontoon_sql::{SqlError, SqlState};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::data_dir::DataDir;
+use super::peers::Peers;
 use super::{Failure, limits};
 use crate::admin::http::{self, NodeFacts};
 use crate::admin::metrics::{Figures, Metrics};
@@ -33,11 +35,16 @@ pub(crate) struct Node {
     db: Db,
     sql_address: SocketAddr,
     admin_address: SocketAddr,
+    rpc_address: Option<SocketAddr>,
     shutdown: watch::Sender<bool>,
+    shutdown_peers: watch::Sender<bool>,
     sessions: mpsc::Receiver<()>,
     front: Arc<Front>,
     _data_dir: DataDir,
 }
+
+/// Ranges that were not taken over by then are left to an election.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How often what sessions run is cancelled while the node shuts down.
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
@@ -53,10 +60,21 @@ impl Node {
         let taken = DataDir::take(data_dir)?;
         let (sql, sql_by_user) = &config.listen_sql;
         let (admin, admin_by_user) = &config.listen_admin;
+        let (rpc, rpc_by_user) = &config.listen_rpc;
         let sql = listen(sql, "--listen-sql", other_ports && !sql_by_user).await?;
         let admin = listen(admin, "--listen-admin", other_ports && !admin_by_user).await?;
         let sql_address = address(&sql)?;
         let admin_address = address(&admin)?;
+        // Other nodes would not have to say who they are, so nobody is answered unless asked for.
+        let mut rpc_address = None;
+        let peers = if config.peers {
+            let rpc = listen(rpc, "--listen-rpc", other_ports && !rpc_by_user).await?;
+            let own = *rpc_address.insert(address(&rpc)?);
+            let addresses = [own, sql_address, admin_address];
+            Some(Peers::new(config, rpc, addresses))
+        } else {
+            None
+        };
         let tls = match &config.tls {
             Some((cert, key)) => Some(tls::acceptor(cert, key).map_err(Failure::Usage)?),
             None => None,
@@ -67,20 +85,27 @@ impl Node {
             path: data_dir.to_path_buf(),
             source,
         };
-        let db = open_store(config, data_dir).await.map_err(store_fail)?;
+        let (shutdown, watched) = watch::channel(false);
+        let (shutdown_peers, peers_watched) = watch::channel(false);
+        let network = peers.as_ref().map(Peers::network);
+        let opened = open_store(config, data_dir, peers.as_ref()).await;
+        let db = opened.map_err(store_fail)?;
+        if let Some(peers) = peers {
+            peers.serve(&db, peers_watched);
+        }
         let defaults = EngineConfig::default();
         let engine_config = EngineConfig {
+            // Stores of the first days have drawn a number by chance, and are alone.
+            node: u16::try_from(db.node().id().0).unwrap_or(defaults.node),
             columns_bytes: config.column_cache_bytes.unwrap_or(defaults.columns_bytes),
             ..defaults
         };
-        let engine = Engine::open(db.clone(), engine_config)
+        let engine = open_engine(&db, engine_config)
             .await
             .map_err(|source| Failure::Catalog {
                 path: data_dir.to_path_buf(),
                 source,
             })?;
-
-        let (shutdown, watched) = watch::channel(false);
         let (alive, sessions) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
         let front = Arc::new(Front {
@@ -97,6 +122,8 @@ impl Node {
         let facts = NodeFacts {
             sql_address: sql_address.to_string(),
             data_dir: data_dir.display().to_string(),
+            db: db.clone(),
+            network,
         };
         let gauge = {
             let (db, engine) = (db.clone(), Arc::downgrade(&engine));
@@ -113,7 +140,9 @@ impl Node {
             db,
             sql_address,
             admin_address,
+            rpc_address,
             shutdown,
+            shutdown_peers,
             sessions,
             front,
             _data_dir: taken,
@@ -135,8 +164,13 @@ impl Node {
         self.admin_address
     }
 
-    /// Serves until SIGTERM or SIGINT, then shuts down.
-    pub(crate) async fn run_until_signal(self) -> Result<(), Failure> {
+    /// Where other nodes reach this one, if they do.
+    pub(crate) fn rpc_address(&self) -> Option<SocketAddr> {
+        self.rpc_address
+    }
+
+    /// Serves until SIGTERM or SIGINT, then shuts down, together with `others` in this process.
+    pub(crate) async fn run_until_signal(self, others: Vec<Self>) -> Result<(), Failure> {
         let no_signals = |e| Failure::Usage(format!("cannot wait for signals: {e}"));
         let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -145,8 +179,15 @@ impl Node {
             _ = interrupt.recv() => "SIGINT",
         };
         tracing::info!(signal = name, "shutting down");
+        let stopped = async {
+            // One after the other, so that each can hand over what it leads.
+            for node in others {
+                node.stop().await?;
+            }
+            self.stop().await
+        };
         tokio::select! {
-            done = self.stop() => done,
+            done = stopped => done,
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
@@ -176,19 +217,45 @@ impl Node {
         {
             tracing::warn!("some sessions did not end in time");
         }
+        let left = self.db.node().drain(DRAIN_TIME_MAX).await;
+        if left > 0 {
+            tracing::warn!(left, "ranges that no other node leads yet");
+        }
         close_store(&self.db).await;
+        // Others were answered up to now, so that they could take over.
+        let _ = self.shutdown_peers.send(true);
         tracing::info!("stopped");
         Ok(())
     }
 }
 
 /// The store has a directory of its own, which it locks and checks by itself.
-async fn open_store(config: &NodeConfig, data_dir: &Path) -> Result<Db, pontoon_kv::Error> {
+async fn open_store(
+    config: &NodeConfig,
+    data_dir: &Path,
+    peers: Option<&Peers>,
+) -> Result<Db, pontoon_kv::Error> {
     let settings = DbConfig {
         disk_reserve_bytes: config.disk_reserve_bytes,
         ..DbConfig::default()
     };
-    Db::open(&data_dir.join("store"), settings).await
+    let path = data_dir.join("store");
+    match peers {
+        Some(peers) => Db::open_in_cluster(&path, settings, peers.belonging()).await,
+        None => Db::open(&path, settings).await,
+    }
+}
+
+/// Opens the database, as soon as enough nodes are there.
+async fn open_engine(db: &Db, config: EngineConfig) -> Result<Arc<Engine>, SqlError> {
+    loop {
+        match Engine::open(db.clone(), config.clone()).await {
+            Err(error) if error.state == SqlState::CANNOT_CONNECT_NOW => {
+                tracing::warn!(%error, "waiting for other nodes");
+            }
+            opened => return opened,
+        }
+    }
 }
 
 async fn close_store(db: &Db) {
@@ -215,10 +282,6 @@ fn warn_of_limits(config: &NodeConfig, sql: SocketAddr) {
     if !config.insecure && !sql.ip().is_loopback() {
         tracing::warn!("other machines are refused, as there are no passwords yet (--insecure)");
     }
-    tracing::debug!(
-        rpc = config.listen_rpc,
-        "not listening for other nodes: this is the only one"
-    );
 }
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {

@@ -1,0 +1,104 @@
+//! The node among others: what it says to them, and what it answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pontoon_kv::Db;
+use pontoon_kv::cluster::{Answer, Book, Call, NodeRow, Roles};
+use pontoon_kv::db::Belonging;
+use pontoon_kv::range::Refusal as CallRefusal;
+use pontoon_raft::transport::{Envelope, Refusal, Reply};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::cli::{NodeConfig, VERSION};
+use crate::rpc::{self, Handler, Identity, Network};
+
+/// What a node has to do with others, before it knows who it is.
+pub(super) struct Peers {
+    listener: TcpListener,
+    identity: Arc<Identity>,
+    network: Network,
+    book: Arc<Book>,
+    row: NodeRow,
+    join: Vec<String>,
+}
+
+impl Peers {
+    /// Prepares a node whose addresses are known.
+    pub(super) fn new(
+        config: &NodeConfig,
+        listener: TcpListener,
+        [rpc, sql, admin]: [SocketAddr; 3],
+    ) -> Self {
+        let (book, identity) = (Arc::new(Book::default()), Arc::new(Identity::default()));
+        let row = NodeRow {
+            rpc: config
+                .advertise_rpc
+                .clone()
+                .unwrap_or_else(|| rpc.to_string()),
+            sql: sql.to_string(),
+            admin: admin.to_string(),
+            locality: config.locality.clone(),
+            roles: Roles::default(),
+            version: VERSION.to_owned(),
+            ..NodeRow::default()
+        };
+        Self {
+            listener,
+            network: Network::new(Arc::clone(&book), Arc::clone(&identity)),
+            identity,
+            book,
+            row,
+            join: config.join.clone(),
+        }
+    }
+
+    /// What is said to other nodes.
+    pub(super) fn network(&self) -> Network {
+        self.network.clone()
+    }
+
+    /// What the store is told of the cluster.
+    pub(super) fn belonging(&self) -> Belonging {
+        let identity = Arc::clone(&self.identity);
+        Belonging {
+            row: self.row.clone(),
+            join: self.join.clone(),
+            transport: Arc::new(self.network.clone()),
+            peers: Arc::new(self.network.clone()),
+            book: Arc::clone(&self.book),
+            identify: Arc::new(move |cluster, node| identity.set(cluster, node)),
+        }
+    }
+
+    /// Answers other nodes from now on, until shutdown.
+    pub(super) fn serve(self, db: &Db, shutdown: watch::Receiver<bool>) {
+        let handler = Arc::new(Answers { db: db.clone() });
+        let serving = rpc::serve(self.listener, handler, self.identity, shutdown);
+        tokio::spawn(async move {
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "other nodes cannot be answered");
+            }
+        });
+    }
+}
+
+/// Brings what others say to the store.
+struct Answers {
+    db: Db,
+}
+
+impl Handler for Answers {
+    fn raft(&self, envelope: Envelope) -> BoxFuture<'static, Result<Reply, Refusal>> {
+        let host = self.db.node().host().clone();
+        async move { host.handle(envelope).await }.boxed()
+    }
+
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, CallRefusal>> {
+        let node = Arc::clone(self.db.node());
+        async move { node.answer(call).await }.boxed()
+    }
+}

@@ -1,0 +1,155 @@
+//! Who talks to whom: what a caller says of itself when it opens a stream, and whether the other
+//! side will hear it.
+//!
+//! A node never takes messages that are meant for another one (an address may have passed to a node
+//! of another cluster, or to a successor with an empty store) nor such that it would read wrongly.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pontoon_raft::NodeId;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
+
+use super::class::Class;
+
+/// The version of the encoding. Nodes talk to each other only when theirs are the same.
+pub(super) const PROTOCOL: u32 = 1;
+
+const PROTOCOL_KEY: &str = "pontoon-protocol";
+const CLUSTER_KEY: &str = "pontoon-cluster";
+const FROM_KEY: &str = "pontoon-from";
+const TO_KEY: &str = "pontoon-to";
+const CLASS_KEY: &str = "pontoon-class";
+
+/// Which node this is; a new one learns it only when it has joined.
+#[derive(Debug, Default)]
+pub(crate) struct Identity {
+    cluster: AtomicU64,
+    node: AtomicU64,
+}
+
+impl Identity {
+    /// A node of a cluster; both numbers are 0 as long as they are not known.
+    #[cfg(test)]
+    pub(crate) fn new(cluster: u64, node: NodeId) -> Self {
+        Self {
+            cluster: AtomicU64::new(cluster),
+            node: AtomicU64::new(node.0),
+        }
+    }
+
+    /// The node has joined. Streams that are open stay open.
+    pub(crate) fn set(&self, cluster: u64, node: NodeId) {
+        self.node.store(node.0, Ordering::Release);
+        self.cluster.store(cluster, Ordering::Release);
+    }
+
+    /// The cluster, 0 if it is not known yet.
+    pub(crate) fn cluster(&self) -> u64 {
+        self.cluster.load(Ordering::Acquire)
+    }
+
+    /// The node, 0 if it is not known yet.
+    pub(crate) fn node(&self) -> NodeId {
+        NodeId(self.node.load(Ordering::Acquire))
+    }
+}
+
+/// What a caller says of itself, as the metadata of a stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Hello {
+    /// The version of its encoding.
+    pub(super) protocol: u32,
+    /// Its cluster, 0 if it has none yet.
+    pub(super) cluster: u64,
+    /// Itself, 0 if it has no number yet.
+    pub(super) from: NodeId,
+    /// Whom it means to call, 0 if it knows no more than an address.
+    pub(super) to: NodeId,
+    /// What it will send.
+    pub(super) class: Class,
+}
+
+impl Hello {
+    /// What this node says to another.
+    pub(super) fn new(identity: &Identity, to: NodeId, class: Class) -> Self {
+        Self {
+            protocol: PROTOCOL,
+            cluster: identity.cluster(),
+            from: identity.node(),
+            to,
+            class,
+        }
+    }
+
+    /// Writes it into the metadata of a stream.
+    pub(super) fn write(&self, metadata: &mut MetadataMap) {
+        metadata.insert(PROTOCOL_KEY, self.protocol.into());
+        metadata.insert(CLUSTER_KEY, self.cluster.into());
+        metadata.insert(FROM_KEY, self.from.0.into());
+        metadata.insert(TO_KEY, self.to.0.into());
+        metadata.insert(
+            CLASS_KEY,
+            tonic::metadata::MetadataValue::from_static(self.class.name()),
+        );
+    }
+
+    /// Reads it, if the caller speaks as this node does.
+    ///
+    /// # Errors
+    /// A status that says in plain words what is wrong.
+    pub(super) fn read(metadata: &MetadataMap) -> Result<Self, Status> {
+        // First, for with another version the rest may mean something else.
+        let protocol = number(metadata, PROTOCOL_KEY)?;
+        if protocol != u64::from(PROTOCOL) {
+            return Err(Status::failed_precondition(format!(
+                "this node speaks protocol {PROTOCOL}, the caller {protocol}: \
+                 upgrade one of them to the version of the other"
+            )));
+        }
+        let class = text(metadata, CLASS_KEY)?;
+        Ok(Self {
+            protocol: PROTOCOL,
+            cluster: number(metadata, CLUSTER_KEY)?,
+            from: NodeId(number(metadata, FROM_KEY)?),
+            to: NodeId(number(metadata, TO_KEY)?),
+            class: Class::from_name(class).ok_or_else(|| missing(CLASS_KEY))?,
+        })
+    }
+
+    /// Whether the caller has reached whom it means.
+    ///
+    /// # Errors
+    /// A status that says in plain words what is wrong.
+    pub(super) fn check(&self, here: &Identity) -> Result<(), Status> {
+        let (cluster, node) = (here.cluster(), here.node());
+        if self.cluster != 0 && cluster != 0 && self.cluster != cluster {
+            return Err(Status::failed_precondition(format!(
+                "this node belongs to cluster {cluster}, the caller to cluster {}",
+                self.cluster
+            )));
+        }
+        if self.to.0 == 0 || self.to == node {
+            return Ok(());
+        }
+        let wanted = self.to;
+        Err(Status::failed_precondition(if node.0 == 0 {
+            format!("this node has not joined yet, the caller wants {wanted}")
+        } else {
+            format!("this node is {node}, the caller wants {wanted}")
+        }))
+    }
+}
+
+fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Result<&'a str, Status> {
+    let value = metadata.get(key).and_then(|value| value.to_str().ok());
+    value.ok_or_else(|| missing(key))
+}
+
+fn number(metadata: &MetadataMap, key: &str) -> Result<u64, Status> {
+    text(metadata, key)?.parse().map_err(|_| missing(key))
+}
+
+fn missing(key: &str) -> Status {
+    Status::invalid_argument(format!("the caller does not say what its {key} is"))
+}

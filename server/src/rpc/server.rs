@@ -1,0 +1,282 @@
+//! What other nodes say to this one: streams of questions, each answered by a [`Handler`] in a task
+//! of its own.
+//!
+//! A stream has a limited number of questions in work, and of their bytes. A question counts until
+//! its answer has been handed to the stream, so that a peer that does not read its answers is not
+//! read either. Invariant: a question that was read is answered, or its stream ends.
+//!
+//! What a peer has asked for is carried out even when its stream breaks meanwhile: half of a commit
+//! is worth less than one without an answer.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{self, BoxFuture, FutureExt};
+use futures::stream::{BoxStream, StreamExt};
+use pontoon_kv::cluster::{Answer as CallAnswer, Call};
+use pontoon_kv::range::Refusal as CallRefusal;
+use pontoon_raft::transport::{Envelope, Refusal, Reply};
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::body::Body;
+use tonic::codegen::{Service, http};
+use tonic::server::{Grpc, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::codec::{FRAME_BYTES_MAX, Frame, FrameCodec, PATH};
+use super::handshake::{Hello, Identity};
+use super::message::{self, Answer, Question};
+use super::outbox::{Batches, Outbox, Refused};
+use super::socket;
+
+/// Questions of one stream in work.
+const IN_WORK_MAX: u32 = 1_024;
+/// Bytes of the questions of one stream in work; a longer one is in work alone.
+const IN_WORK_BYTES_MAX: u32 = 128 << 20;
+/// When the node shuts down, what is in work has so long to end.
+const LAST_WORK_TIME_MAX: Duration = Duration::from_secs(1);
+/// And so long to be sent.
+const LAST_WORDS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Answers questions of other nodes. A handler may panic; the question is then without an answer.
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Handles a Raft message; see [`pontoon_raft::Host::handle`].
+    fn raft(&self, envelope: Envelope) -> BoxFuture<'static, Result<Reply, Refusal>>;
+
+    /// Answers a question of the key-value layer.
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<CallAnswer, CallRefusal>>;
+}
+
+/// What the streams of a node share.
+struct Front {
+    handler: Arc<dyn Handler>,
+    identity: Arc<Identity>,
+    shutdown: watch::Receiver<bool>,
+}
+
+/// Serves other nodes until `shutdown` is true or its sender is gone; then what is in work has
+/// about a second to end.
+///
+/// # Errors
+/// Only if it cannot serve at all; a connection that fails is the concern of its peer.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    handler: Arc<dyn Handler>,
+    identity: Arc<Identity>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), tonic::transport::Error> {
+    let service = NodeService(Arc::new(Front {
+        handler,
+        identity,
+        shutdown: shutdown.clone(),
+    }));
+    let serving = socket::server().serve_with_incoming_shutdown(
+        service,
+        socket::accept(listener),
+        wait_for(shutdown.clone()),
+    );
+    let too_late = async {
+        wait_for(shutdown).await;
+        tokio::time::sleep(LAST_WORK_TIME_MAX + LAST_WORDS_TIME_MAX).await;
+    };
+    tokio::select! {
+        served = serving => served,
+        // A peer that does not close its connection cannot keep the node from stopping.
+        () = too_late => Ok(()),
+    }
+}
+
+async fn wait_for(mut shutdown: watch::Receiver<bool>) {
+    // An error: nobody is left who could say it.
+    let _ = shutdown.wait_for(|down| *down).await;
+}
+
+/// The gRPC service, as a generator would write it.
+#[derive(Clone)]
+struct NodeService(Arc<Front>);
+
+impl Service<http::Request<Body>> for NodeService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<http::Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != PATH {
+            let status = Status::unimplemented(format!("this node serves {PATH} only"));
+            return future::ready(Ok(status.into_http())).boxed();
+        }
+        let accept = Accept(Arc::clone(&self.0));
+        async move {
+            let mut grpc = Grpc::new(FrameCodec).max_decoding_message_size(FRAME_BYTES_MAX);
+            Ok(grpc.streaming(accept, request).await)
+        }
+        .boxed()
+    }
+}
+
+/// Accepts a stream, or says why not.
+struct Accept(Arc<Front>);
+
+impl StreamingService<Bytes> for Accept {
+    type Response = Frame;
+    type ResponseStream = BoxStream<'static, Result<Frame, Status>>;
+    type Future = future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
+        let hello = Hello::read(request.metadata());
+        let checked = hello.and_then(|hello| hello.check(&self.0.identity).map(|()| hello));
+        let hello = match checked {
+            Ok(hello) => hello,
+            Err(status) => {
+                let from = request.remote_addr();
+                tracing::warn!(?from, reason = status.message(), "refused another node");
+                return future::ready(Err(status));
+            }
+        };
+        let outbox = Outbox::new(true);
+        let answers = Batches(Arc::clone(&outbox)).map(|batch| {
+            // They are not in work any more.
+            let messages = batch?.into_iter().map(|(_, message)| message);
+            Ok(Frame(messages.collect()))
+        });
+        let conversation = Conversation {
+            front: Arc::clone(&self.0),
+            hello,
+            outbox,
+            in_work: Arc::new(Semaphore::new(IN_WORK_MAX as usize)),
+            bytes_in_work: Arc::new(Semaphore::new(IN_WORK_BYTES_MAX as usize)),
+        };
+        tokio::spawn(conversation.run(request.into_inner()));
+        future::ready(Ok(Response::new(answers.boxed())))
+    }
+}
+
+type Answers = Arc<Outbox<InWork>>;
+
+/// A question counts as being in work while this lives.
+struct InWork {
+    _question: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// A stream that has been accepted.
+struct Conversation {
+    front: Arc<Front>,
+    hello: Hello,
+    outbox: Answers,
+    in_work: Arc<Semaphore>,
+    bytes_in_work: Arc<Semaphore>,
+}
+
+impl Conversation {
+    async fn run(self, mut questions: Streaming<Bytes>) {
+        let status = tokio::select! {
+            status = self.listen(&mut questions) => status,
+            () = wait_for(self.front.shutdown.clone()) => {
+                self.finish().await;
+                Some(Status::unavailable("the node shuts down"))
+            }
+        };
+        self.outbox.end(status);
+    }
+
+    /// Reads questions until there are no more.
+    async fn listen(&self, questions: &mut Streaming<Bytes>) -> Option<Status> {
+        loop {
+            let mut frame = match questions.message().await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return None,
+                Err(status) => {
+                    // The peer knows, and logs it: mostly it is its connection that has broken.
+                    tracing::debug!(from = %self.hello.from, %status, "a stream has broken");
+                    return Some(status);
+                }
+            };
+            loop {
+                let before = frame.len();
+                let (id, question) = match message::decode::<Question>(&mut frame) {
+                    Ok(Some(question)) => question,
+                    Ok(None) => break,
+                    Err(error) => {
+                        let (from, class) = (self.hello.from, self.hello.class);
+                        tracing::error!(%from, %class, %error, "dropped a stream of another node");
+                        return Some(Status::invalid_argument(error.to_string()));
+                    }
+                };
+                self.outbox.room().await;
+                let bytes = before.saturating_sub(frame.len());
+                self.answer(id, question, self.begin(bytes).await?);
+            }
+        }
+    }
+
+    /// Waits until one more question may be in work; `None` never happens, as nobody closes the
+    /// semaphores.
+    async fn begin(&self, bytes: usize) -> Option<InWork> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let all_bytes = Arc::clone(&self.bytes_in_work);
+        let question = Arc::clone(&self.in_work).acquire_owned().await;
+        let bytes = all_bytes.acquire_many_owned(bytes.min(IN_WORK_BYTES_MAX));
+        Some(InWork {
+            _question: question.ok()?,
+            _bytes: bytes.await.ok()?,
+        })
+    }
+
+    fn answer(&self, id: u64, question: Question, in_work: InWork) {
+        let mut reply = Answering {
+            outbox: Arc::clone(&self.outbox),
+            id,
+            in_work: Some(in_work),
+        };
+        let handler = Arc::clone(&self.front.handler);
+        tokio::spawn(async move {
+            // Called in here, so that a panic ends this task and no more.
+            reply.send(&match question {
+                Question::Raft(envelope) => Answer::Raft(handler.raft(envelope).await),
+                Question::Call(call) => Answer::Call(handler.call(call).await),
+            });
+        });
+    }
+
+    /// Waits until nothing is in work any more, but not for long.
+    async fn finish(&self) {
+        let all = self.in_work.acquire_many(IN_WORK_MAX);
+        let _ = tokio::time::timeout(LAST_WORK_TIME_MAX, all).await;
+    }
+}
+
+/// The duty to answer a question: whoever asked waits for it.
+struct Answering {
+    outbox: Answers,
+    id: u64,
+    in_work: Option<InWork>,
+}
+
+impl Answering {
+    fn send(&mut self, answer: &Answer) {
+        let message = answer.encode(self.id).or_else(|error| {
+            tracing::error!(%error, "could not answer another node");
+            Answer::Failed.encode(self.id)
+        });
+        // Ended: the peer has gone, and knows that it has no answer.
+        if let (Ok(message), Some(in_work)) = (message, self.in_work.take()) {
+            let _: Result<(), Refused> = self.outbox.push_anyway(in_work, message);
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        if self.in_work.is_some() {
+            self.send(&Answer::Failed);
+        }
+    }
+}
