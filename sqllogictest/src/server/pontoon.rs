@@ -183,6 +183,11 @@ impl PontoonNode {
         Address::local(self.ports.sql)
     }
 
+    /// Where it listens for other nodes, `host:port`.
+    pub fn rpc_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.rpc)
+    }
+
     /// The body of one of the admin pages.
     ///
     /// # Errors

@@ -1,0 +1,296 @@
+//! Three nodes on one machine: they join by themselves, any of them answers, and kill -9 of each in
+//! turn loses nothing that was acknowledged.
+//!
+//! `PONTOON_KILLS=n` sets how many kills there are; the time without writes after each is printed.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pontoon_sqllogictest::server::{PontoonNode, pontoon_binary};
+use pontoon_sqllogictest::wire::{Address, Client, WireError};
+
+/// Longer than anything should take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Nodes that have joined the first.
+struct Cluster {
+    nodes: Vec<PontoonNode>,
+    folder: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn start(count: usize) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let first = PontoonNode::start_in(&folder.path().join("n1")).unwrap();
+        let mut cluster = Self {
+            nodes: vec![first],
+            folder,
+        };
+        for number in 2..=count {
+            cluster.join(number);
+        }
+        cluster
+    }
+
+    fn join(&mut self, number: usize) {
+        let path = self.folder.path().join(format!("n{number}"));
+        let node = start_joining(&path, &self.nodes[0].rpc_address());
+        self.nodes.push(node);
+    }
+
+    fn client(&self, node: usize) -> Client {
+        Client::connect(&self.nodes[node].address()).unwrap()
+    }
+
+    /// The lines of the table of ranges on the pages of all nodes.
+    fn ranges(&self) -> Vec<String> {
+        let pages = self.nodes.iter().map(|node| node.admin_page("/cluster"));
+        let pages = pages.filter_map(Result::ok);
+        let lines = pages.flat_map(|page| {
+            let ranges = page
+                .split_once("that n")
+                .map(|(_, ranges)| ranges.to_owned());
+            let ranges = ranges.unwrap_or_default();
+            let lines = ranges.lines().skip(3).map(str::to_owned);
+            lines.filter(|line| !line.is_empty()).collect::<Vec<_>>()
+        });
+        lines.collect()
+    }
+
+    /// Waits until every range has three members and no learner.
+    fn wait_for_replicas(&self) {
+        let since = Instant::now();
+        loop {
+            let ranges = self.ranges();
+            let numbers: BTreeSet<_> = ranges.iter().map(|r| r.split(' ').next()).collect();
+            let whole =
+                |line: &String| line.matches(", n").count() == 2 && !line.contains("learns");
+            if numbers.len() >= 2 && ranges.iter().all(whole) {
+                return;
+            }
+            assert!(
+                since.elapsed() < PATIENCE,
+                "the ranges do not get their replicas: {ranges:#?}\n{}",
+                self.nodes[0].log_tail()
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+fn start_joining(path: &Path, address: &str) -> PontoonNode {
+    PontoonNode::start_with(path, &["--join", address]).unwrap()
+}
+
+fn retry<T>(mut what: impl FnMut() -> Result<T, WireError>) -> T {
+    let since = Instant::now();
+    loop {
+        match what() {
+            Ok(done) => return done,
+            Err(error) if since.elapsed() > PATIENCE => panic!("{error}"),
+            Err(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+#[test]
+fn any_node_answers() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    let mut two = cluster.client(1);
+    two.query(
+        "CREATE TABLE inventory (id int PRIMARY KEY, name text NOT NULL, price numeric(8,2))",
+    )
+    .unwrap();
+    two.query(
+        "INSERT INTO inventory SELECT n, 'item ' || n, n * 1.5 FROM generate_series(1, 500) n",
+    )
+    .unwrap();
+    let mut three = cluster.client(2);
+    let found = three
+        .scalar("SELECT count(*) FROM inventory WHERE price > 15")
+        .unwrap();
+    assert_eq!(found.as_deref(), Some("490"));
+    two.query("BEGIN").unwrap();
+    two.query("UPDATE inventory SET price = 1 WHERE id = 1")
+        .unwrap();
+    let price = "SELECT price FROM inventory WHERE id = 1";
+    assert_eq!(three.scalar(price).unwrap().as_deref(), Some("1.50"));
+    two.query("COMMIT").unwrap();
+    assert_eq!(three.scalar(price).unwrap().as_deref(), Some("1.00"));
+    // A fourth node, which may have no replica of what it is asked for.
+    cluster.join(4);
+    let mut four = cluster.client(3);
+    assert_eq!(
+        four.scalar("SELECT count(*) FROM inventory")
+            .unwrap()
+            .as_deref(),
+        Some("500")
+    );
+    four.query("DELETE FROM inventory WHERE id > 100").unwrap();
+    let left = cluster
+        .client(0)
+        .scalar("SELECT count(*) FROM inventory")
+        .unwrap();
+    assert_eq!(left.as_deref(), Some("100"));
+    // One of the first three leaves for good; what it held is on the fourth by then.
+    let host = cluster.nodes[0].rpc_address();
+    let left = Command::new(pontoon_binary())
+        .args(["node", "decommission", "n2", "--host", &host])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&left.stdout).into_owned();
+    assert!(left.status.success(), "{said} {left:?}");
+    assert!(said.contains("n2 has left the cluster for good"), "{said}");
+    cluster.nodes[1].kill9().unwrap();
+    assert!(cluster.ranges().iter().all(|range| !range.contains("n2")));
+    let mut four = cluster.client(3);
+    let left = four.scalar("SELECT count(*) FROM inventory").unwrap();
+    assert_eq!(left.as_deref(), Some("100"));
+    // A restart in good order hands over what the node leads.
+    cluster.nodes[0].terminate().unwrap();
+    assert_eq!(cluster.nodes[0].wait_for_end().unwrap(), Some(0));
+    let left = retry(|| {
+        let mut client = Client::connect(&cluster.nodes[2].address())?;
+        client.scalar("SELECT count(*) FROM inventory")
+    });
+    assert_eq!(left.as_deref(), Some("100"));
+    cluster.nodes[0].start_again().unwrap();
+    let left = cluster
+        .client(0)
+        .scalar("SELECT count(*) FROM inventory")
+        .unwrap();
+    assert_eq!(left.as_deref(), Some("100"));
+}
+
+/// What the writers share.
+struct Load {
+    addresses: Vec<Address>,
+    stop: AtomicBool,
+    acknowledged: Mutex<BTreeSet<u64>>,
+    /// Milliseconds since the beginning at the last acknowledgement.
+    last_ms: AtomicU64,
+    began: Instant,
+}
+
+/// Inserts until told to stop, on whichever node answers.
+fn write(load: &Load, writer: usize) {
+    let mut client: Option<Client> = None;
+    let mut node = writer;
+    for n in 0.. {
+        if load.stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let id = writer as u64 * 1_000_000_000 + n;
+        let connected = match client.take() {
+            Some(connected) => Some(connected),
+            None => Client::connect(&load.addresses[node % load.addresses.len()]).ok(),
+        };
+        let Some(mut connected) = connected else {
+            node += 1;
+            thread::sleep(Duration::from_millis(20));
+            continue;
+        };
+        let written = connected.query(&format!("INSERT INTO kept VALUES ({id}, {n})"));
+        match written {
+            Ok(_) => {
+                load.acknowledged.lock().unwrap().insert(id);
+                let now = load.began.elapsed().as_millis();
+                load.last_ms.store(now as u64, Ordering::Relaxed);
+                client = Some(connected);
+            }
+            Err(WireError::Server(error)) => {
+                let may_be = ["57P01", "57P03", "08007", "08006", "40001", "40003"];
+                assert!(may_be.contains(&error.code.as_str()), "{error}");
+                client = Some(connected);
+            }
+            // The node is gone.
+            Err(_) => node += 1,
+        }
+    }
+}
+
+#[test]
+fn kill_9_of_any_node_loses_nothing() {
+    let kills: usize = std::env::var("PONTOON_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(6);
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    cluster
+        .client(0)
+        .query("CREATE TABLE kept (id bigint PRIMARY KEY, n bigint NOT NULL)")
+        .unwrap();
+    let load = Arc::new(Load {
+        addresses: cluster.nodes.iter().map(PontoonNode::address).collect(),
+        stop: AtomicBool::new(false),
+        acknowledged: Mutex::default(),
+        last_ms: AtomicU64::new(0),
+        began: Instant::now(),
+    });
+    let writers: Vec<_> = (0..2)
+        .map(|writer| {
+            let load = Arc::clone(&load);
+            thread::spawn(move || write(&load, writer))
+        })
+        .collect();
+    let mut gaps = Vec::new();
+    for kill in 0..kills {
+        let before = load.acknowledged.lock().unwrap().len();
+        let since = Instant::now();
+        while load.acknowledged.lock().unwrap().len() < before + 50 {
+            assert!(since.elapsed() < PATIENCE, "no writes before kill {kill}");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let victim = kill % cluster.nodes.len();
+        cluster.nodes[victim].kill9().unwrap();
+        let killed = Instant::now();
+        let killed_ms = load.began.elapsed().as_millis() as u64;
+        // Both writers work again, whichever of them was on the node.
+        let before = load.acknowledged.lock().unwrap().len();
+        while load.last_ms.load(Ordering::Relaxed) < killed_ms
+            || load.acknowledged.lock().unwrap().len() < before + 20
+        {
+            assert!(
+                killed.elapsed() < PATIENCE,
+                "writes do not resume after kill {kill}"
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+        gaps.push(killed.elapsed());
+        cluster.nodes[victim].start_again().unwrap();
+        cluster.wait_for_replicas();
+    }
+    load.stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().unwrap();
+    }
+    let mut client = cluster.client(1);
+    let found = client.query("SELECT id FROM kept").unwrap();
+    let found: BTreeSet<u64> = found
+        .rows
+        .iter()
+        .map(|row| row[0].as_deref().unwrap().parse().unwrap())
+        .collect();
+    let acknowledged = load.acknowledged.lock().unwrap();
+    let lost: Vec<_> = acknowledged.difference(&found).collect();
+    assert!(
+        lost.is_empty(),
+        "{} acknowledged rows are lost: {lost:?}",
+        lost.len()
+    );
+    gaps.sort();
+    println!(
+        "{} kills, {} rows acknowledged; without writes: {} ms median, {} ms at most",
+        gaps.len(),
+        acknowledged.len(),
+        gaps[gaps.len() / 2].as_millis(),
+        gaps.last().unwrap().as_millis()
+    );
+}
