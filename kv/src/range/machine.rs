@@ -97,11 +97,7 @@ impl RangeMachine {
         command: Command,
         effects: &mut Effects,
     ) -> Result<Outcome, StorageError> {
-        #[cfg(test)]
-        let checks = !self.state.skip_terms.load(Ordering::Relaxed);
-        #[cfg(not(test))]
-        let checks = true;
-        if checks && command.term != position.term {
+        if command.term != position.term {
             return Ok(Outcome::OtherTerm);
         }
         {

@@ -44,9 +44,6 @@ pub struct RangeState {
     /// for nobody.
     #[cfg(test)]
     pub(crate) skip_bounds: std::sync::atomic::AtomicBool,
-    /// Another: entries are applied whatever the term is that they were evaluated in.
-    #[cfg(test)]
-    pub(crate) skip_terms: std::sync::atomic::AtomicBool,
     /// Who opens the ranges that are split off here, and looks for keys where they are.
     news: UnboundedSender<News>,
     /// What a replica that has nothing yet waits for.
@@ -140,8 +137,6 @@ impl RangeState {
             skip_notes: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             skip_bounds: std::sync::atomic::AtomicBool::default(),
-            #[cfg(test)]
-            skip_terms: std::sync::atomic::AtomicBool::default(),
             news,
             awaited,
             descriptor: RwLock::new(descriptor),

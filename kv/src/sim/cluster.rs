@@ -46,8 +46,6 @@ pub(super) enum Bug {
     EarlyTimestamps,
     /// Splits wait for nobody, and entries are applied whatever the bounds have become.
     SkipBounds,
-    /// Entries are applied whatever the term is that they were evaluated in.
-    SkipTerms,
     /// Leaders believe to lead for longer than the others wait before they elect another.
     LongLease,
     /// A node that has lost its disks comes back under its old number, and so do its replicas.
@@ -503,7 +501,6 @@ impl Cluster {
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
                 Bug::SkipBounds => replica.state().skip_bounds.store(true, Ordering::Relaxed),
-                Bug::SkipTerms => replica.state().skip_terms.store(true, Ordering::Relaxed),
                 Bug::None | Bug::SkipSyncs | Bug::LongLease | Bug::ReuseReplicas => {}
             }
         }
