@@ -7,7 +7,7 @@ use crate::ids::LogPosition;
 
 /// A failure of the disk below a state machine or a log. It stops the replica: there is no
 /// retry, since after a failed write nobody knows what the disk holds.
-#[derive(Clone, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StorageError {
     /// What failed and where, for the operator.

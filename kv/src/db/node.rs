@@ -1,7 +1,7 @@
 //! [`Node`]: assembly and life of what a node holds of the store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -26,9 +26,6 @@ use crate::routing::{AwayRanges, Peers};
 use crate::shell::{DataDirectory, Runtime};
 use crate::storage::{Engine, Reserve, Room, Volume};
 use crate::timestamp::Timestamp;
-
-/// How often to look whether what is waited for is durable.
-const SYNC_LOOK: Duration = Duration::from_millis(10);
 
 /// The range of cluster metadata.
 pub(crate) const SYSTEM_RANGE: u64 = 1;
@@ -80,9 +77,6 @@ pub struct NodeParts {
 pub struct Node {
     /// This node, for tasks that may outlive it.
     pub(crate) myself: Weak<Node>,
-    /// Regular syncs of the engine that were begun, and those that are done.
-    syncs_begun: AtomicU64,
-    syncs_done: AtomicU64,
     /// Counts attempts to find the coordinator.
     pub(super) roll_turn: AtomicUsize,
     pub(crate) config: DbConfig,
@@ -220,8 +214,6 @@ impl Node {
         };
         let node = Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
-            syncs_begun: AtomicU64::new(0),
-            syncs_done: AtomicU64::new(0),
             roll_turn: AtomicUsize::new(0),
             config: parts.config,
             engine: parts.engine,
@@ -312,21 +304,11 @@ impl Node {
         let replicas = self.replicas();
         let applied = |replica: &Arc<Replica>| replica.state().applied().position;
         let positions: Vec<_> = replicas.iter().map(applied).collect();
-        let number = self.syncs_begun.fetch_add(1, Ordering::AcqRel) + 1;
         self.sync_engine().await?;
-        self.syncs_done.fetch_max(number, Ordering::AcqRel);
         for (replica, position) in replicas.into_iter().zip(positions) {
             replica.state().set_durable(position);
         }
         Ok(())
-    }
-
-    /// Waits until what is applied now is durable.
-    pub(super) async fn next_sync(&self) {
-        let begun = self.syncs_begun.load(Ordering::Acquire);
-        while self.syncs_done.load(Ordering::Acquire) <= begun {
-            self.runtime.sleep(SYNC_LOOK).await;
-        }
     }
 
     /// Figures for monitoring.

@@ -177,9 +177,7 @@ impl Node {
         // Invariant: a replica takes part in its range only when what it begins with is durable.
         // Otherwise a power failure could leave it with a log and without the rows below it, and
         // the range that was split may not come back to the split but by a snapshot behind it.
-        // (By the next of the regular syncs: one of its own could meet entries that are applied
-        // before the log has them on disk.)
-        self.next_sync().await;
+        self.sync_engine().await?;
         match open(&self.opening, Beginning::Empty(child)).await? {
             Some(opened) => self.ranges.insert(opened),
             None => self.clear_store(range).await?,

@@ -13,6 +13,7 @@ use super::machine::{Machine, MachineFactory};
 use super::network::Network;
 use super::together::gathered;
 use super::types::{Instant, Raft, seeded};
+use super::unsynced::Unsynced;
 use crate::error::OpenError;
 use crate::ids::{GroupId, ReplicaId};
 use crate::membership::Peer;
@@ -125,9 +126,11 @@ impl GroupInner {
         let panicked = Arc::new(AtomicBool::new(false));
         let alive = Arc::new(());
         *self.machine_alive.lock() = Arc::downgrade(&alive);
+        let unsynced = Arc::new(Unsynced::default());
         let machine = Machine::new(
             machine,
             Arc::clone(&log),
+            Arc::clone(&unsynced),
             Arc::clone(&self.cell),
             Arc::clone(&running),
             Arc::clone(&panicked),
@@ -139,7 +142,7 @@ impl GroupInner {
             transport: Arc::clone(&self.wiring.transport),
             transfers: Arc::clone(&self.wiring.transfers),
         };
-        let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&self.cell));
+        let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&self.cell), unsynced);
         let raft_config = Arc::clone(&self.wiring.raft_config);
         let new = Raft::new(self.me.replica.0, raft_config, network, adapter, machine);
         let fatal = |error: String| StorageError::new(format!("group {}: {error}", self.id));

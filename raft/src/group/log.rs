@@ -19,6 +19,7 @@ use super::leadership::{CellView, LeaderCell};
 use super::proposal::Write;
 use super::together;
 use super::types::{LogId, RaftEntry, RaftVote, Types};
+use super::unsynced::Unsynced;
 use crate::codec::Malformed;
 use crate::log_store::GroupLog;
 use crate::membership::Membership;
@@ -32,11 +33,20 @@ const REPLICATION_BYTES_MAX: usize = 2 << 20;
 pub(crate) struct LogAdapter {
     log: Arc<dyn GroupLog>,
     cell: Arc<LeaderCell>,
+    unsynced: Arc<Unsynced>,
 }
 
 impl LogAdapter {
-    pub(crate) fn new(log: Arc<dyn GroupLog>, cell: Arc<LeaderCell>) -> Self {
-        Self { log, cell }
+    pub(crate) fn new(
+        log: Arc<dyn GroupLog>,
+        cell: Arc<LeaderCell>,
+        unsynced: Arc<Unsynced>,
+    ) -> Self {
+        Self {
+            log,
+            cell,
+            unsynced,
+        }
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<RaftEntry>, io::Error> {
@@ -144,8 +154,15 @@ impl RaftLogStorage<Types> for LogAdapter {
         if sole && let Some(core) = together::task() {
             proposals.iter().for_each(|p| p.wakes_then(&core));
         }
-        let cell = Arc::clone(&self.cell);
+        if let Some(first) = entries.first() {
+            self.unsynced.begin(first.position.index);
+        }
+        let (cell, unsynced) = (Arc::clone(&self.cell), Arc::clone(&self.unsynced));
+        let is_empty = entries.is_empty();
         let done = move |result: Result<(), StorageError>| {
+            if !is_empty {
+                unsynced.end(&result);
+            }
             // Invariant: only committed entries are called so. This replica led the term of
             // these entries as its only voter when they were appended and does so now that they
             // are durable, and nobody else can have been elected between.

@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use super::convert;
 use super::leadership::LeaderCell;
 use super::types::{CommandReply, LogId, StoredMembership, Types};
+use super::unsynced::Unsynced;
 use crate::ids::LogPosition;
 use crate::log_store::GroupLog;
 use crate::membership::Membership;
@@ -46,6 +47,7 @@ type Responder = openraft::storage::ApplyResponder<Types>;
 pub(crate) struct Machine {
     inner: Arc<Mutex<Inner>>,
     log: Arc<dyn GroupLog>,
+    unsynced: Arc<Unsynced>,
     cell: Arc<LeaderCell>,
     /// False while openraft starts, when it asks for a snapshot only to see whether the state
     /// machine lags behind one; ours never does.
@@ -66,6 +68,7 @@ impl Machine {
     pub(crate) fn new(
         machine: Box<dyn StateMachine>,
         log: Arc<dyn GroupLog>,
+        unsynced: Arc<Unsynced>,
         cell: Arc<LeaderCell>,
         running: Arc<AtomicBool>,
         panicked: Arc<AtomicBool>,
@@ -91,6 +94,7 @@ impl Machine {
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
             log,
+            unsynced,
             cell,
             running,
             panicked,
@@ -121,6 +125,7 @@ impl Machine {
         let Some(last) = entries.last().map(|entry| entry.position) else {
             return Ok(());
         };
+        self.unsynced.wait(last.index).await?;
         let inner = Arc::clone(&self.inner);
         let blocks = inner.lock().machine.apply_may_block(entries.len(), bytes);
         let outcome = if blocks {

@@ -23,6 +23,7 @@ mod serve;
 mod suite_test;
 mod together;
 mod types;
+mod unsynced;
 mod watch;
 
 pub use handle::{Committed, Group, GroupStatus, MemberChange, Proposed};

@@ -68,15 +68,21 @@ impl StoreBuilder<Types, LogAdapter, Machine, Arc<RaftLog>> for Builder {
         engine.begin_anywhere(GroupId(1));
         let cell = Arc::new(LeaderCell::new(ReplicaId(1)));
         let running = Arc::new(AtomicBool::new(true));
+        let unsynced = Arc::default();
         let machine = Machine::new(
             Box::<Nothing>::default(),
             Arc::clone(&log),
+            Arc::clone(&unsynced),
             Arc::clone(&cell),
             running,
             Arc::default(),
             Arc::default(),
         );
-        Ok((engine, LogAdapter::new(log, cell), machine.unwrap()))
+        Ok((
+            engine,
+            LogAdapter::new(log, cell, unsynced),
+            machine.unwrap(),
+        ))
     }
 }
 
