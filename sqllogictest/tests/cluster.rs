@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -98,6 +98,27 @@ fn retry<T>(mut what: impl FnMut() -> Result<T, WireError>) -> T {
     }
 }
 
+/// Runs a command of the binary to its end, and returns what it prints.
+fn run(args: &[&str]) -> String {
+    let mut command = Command::new(pontoon_binary());
+    command.args(args).stdin(Stdio::null());
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let since = Instant::now();
+    while child.try_wait().unwrap().is_none() && since.elapsed() < PATIENCE {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let in_time = child.try_wait().unwrap().is_some();
+    // It has ended, or ends now.
+    let _ = child.kill();
+    let done = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        in_time && done.status.success(),
+        "{args:?}: {said} {done:?}"
+    );
+    said
+}
+
 #[test]
 fn any_node_answers() {
     let mut cluster = Cluster::start(3);
@@ -140,12 +161,7 @@ fn any_node_answers() {
     assert_eq!(left.as_deref(), Some("100"));
     // One of the first three leaves for good; what it held is on the fourth by then.
     let host = cluster.nodes[0].rpc_address();
-    let left = Command::new(pontoon_binary())
-        .args(["node", "decommission", "n2", "--host", &host])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&left.stdout).into_owned();
-    assert!(left.status.success(), "{said} {left:?}");
+    let said = run(&["node", "decommission", "n2", "--host", &host]);
     assert!(said.contains("n2 has left the cluster for good"), "{said}");
     cluster.nodes[1].kill9().unwrap();
     assert!(cluster.ranges().iter().all(|range| !range.contains("n2")));
@@ -166,6 +182,34 @@ fn any_node_answers() {
         .scalar("SELECT count(*) FROM inventory")
         .unwrap();
     assert_eq!(left.as_deref(), Some("100"));
+}
+
+#[test]
+fn nodes_that_have_moved_are_found_again() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    let mut one = cluster.client(0);
+    one.query("CREATE TABLE kept (id bigint PRIMARY KEY)")
+        .unwrap();
+    one.query("INSERT INTO kept SELECT * FROM generate_series(1, 100)")
+        .unwrap();
+    for node in &mut cluster.nodes {
+        node.kill9().unwrap();
+    }
+    // Only the node that the others have joined is where it was. None is up without another.
+    thread::scope(|all| {
+        for (number, node) in cluster.nodes.iter_mut().enumerate() {
+            all.spawn(move || match number {
+                0 => node.start_again().unwrap(),
+                _ => node.start_elsewhere().unwrap(),
+            });
+        }
+    });
+    for number in 0..3 {
+        let count = cluster.client(number).scalar("SELECT count(*) FROM kept");
+        assert_eq!(count.unwrap().as_deref(), Some("100"));
+    }
+    cluster.wait_for_replicas();
 }
 
 /// What the writers share.

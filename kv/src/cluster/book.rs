@@ -14,6 +14,8 @@ use crate::error::Error;
 pub struct Book {
     view: RwLock<View>,
     addresses: RwLock<BTreeMap<NodeId, String>>,
+    /// Where some node of the cluster was said to be, whichever it is.
+    seeds: RwLock<Vec<String>>,
 }
 
 impl Book {
@@ -26,10 +28,17 @@ impl Book {
         }
         let rows = |view: &View| -> Vec<_> { view.nodes.iter().map(|n| n.row.clone()).collect() };
         let changed = view.system != known.system || rows(&view) != rows(&known);
+        // A row that has not changed may be older than what the node said itself meanwhile.
+        let moved = |node: &&NodeStatus| {
+            let row = &node.row;
+            let known = known.nodes.iter().map(|known| &known.row);
+            let mut known = known.filter(|known| known.place.node == row.place.node);
+            known.next().is_none_or(|known| known.rpc != row.rpc)
+        };
         let address = |node: &NodeStatus| (node.row.place.node, node.row.rpc.clone());
         self.addresses
             .write()
-            .extend(view.nodes.iter().map(address));
+            .extend(view.nodes.iter().filter(moved).map(address));
         *known = view;
         changed
     }
@@ -70,6 +79,16 @@ impl Book {
     /// Notes where a node is, as it says itself.
     pub fn note(&self, node: NodeId, address: String) {
         self.addresses.write().insert(node, address);
+    }
+
+    /// Notes where some node of the cluster may be, for when none is where it was.
+    pub fn note_seeds(&self, addresses: Vec<String>) {
+        *self.seeds.write() = addresses;
+    }
+
+    /// What was noted by [`Self::note_seeds`].
+    pub fn seeds(&self) -> Vec<String> {
+        self.seeds.read().clone()
     }
 
     /// Where other nodes reach a node, `host:port`.

@@ -53,6 +53,8 @@ pub enum Call {
     },
     /// To hand over what the node leads.
     Drain,
+    /// A [`Self::Heartbeat`] that was passed on, and is passed on no further.
+    PassedOn(Report),
 }
 
 /// The cluster as the coordinator sees it.

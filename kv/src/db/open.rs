@@ -304,6 +304,7 @@ pub(super) async fn open(
         if let Some(stored) = engine.get(Space::Meta, meta::BOOK)? {
             with.book.recall(&stored)?;
         }
+        with.book.note_seeds(with.join.clone());
         if identity.place == Place::default() {
             join(&runtime, with, &mut identity).await?;
             identity.keep(&*engine)?;

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use futures::future::try_join_all;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Arguments, Command, LogFormat};
 use super::config::NodeConfig;
 use super::{demo, nodes};
-use crate::node::{Failure, Node};
+use crate::node::{Bound, Failure, Node};
 
 /// Runs the command of the process.
 pub(crate) fn run() -> ExitCode {
@@ -64,13 +65,17 @@ async fn serve(
     let nodes = demo_nodes.unwrap_or(1);
     // They are all here, and listen on this machine only unless told otherwise.
     config.peers |= nodes > 1;
-    let node = Node::start(&config, data_dir, is_demo).await?;
-    let mut others = Vec::new();
+    let first = Bound::take(config.clone(), data_dir, is_demo).await?;
+    let mut all = Vec::new();
     for number in 2..=nodes {
-        let config = demo::joining(&config, node.rpc_address());
+        let config = demo::joining(&config, first.rpc_address());
         let data_dir = data_dir.join(format!("node{number}"));
-        others.push(Node::start(&config, &data_dir, true).await?);
+        all.push(Bound::take(config, &data_dir, true).await?);
     }
+    all.insert(0, first);
+    // Together: the first does not come up alone when it has had others before.
+    let mut others = try_join_all(all.into_iter().map(Node::start)).await?;
+    let node = others.remove(0);
     if is_demo {
         demo::load(node.engine()).await.map_err(Failure::Demo)?;
         demo::greet(&node, &others, data_dir, &config);
@@ -86,11 +91,12 @@ async fn serve(
 }
 
 fn logging(format: LogFormat, quiet: bool) {
-    // The libraries tell at their INFO level what is of interest to their developers only.
+    // The libraries tell at their INFO level what is of interest to their developers only, and
+    // openraft warns of each message that did not reach a node which is down.
     let default = if quiet {
-        "warn"
+        "warn,openraft=error"
     } else {
-        "info,openraft=warn,fjall=warn,lsm_tree=warn"
+        "info,openraft=error,fjall=warn,lsm_tree=warn"
     };
     let filter = EnvFilter::try_from_env("PONTOON_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt()

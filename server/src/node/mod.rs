@@ -1,10 +1,12 @@
 //! A node: opening its data directory and listeners, and shutting them down in order.
 
+mod bound;
 mod data_dir;
 mod failure;
 mod limits;
 mod peers;
 mod start;
 
+pub(crate) use bound::Bound;
 pub(crate) use failure::Failure;
 pub(crate) use start::Node;

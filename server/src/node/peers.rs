@@ -33,12 +33,11 @@ impl Peers {
         listener: TcpListener,
         [rpc, sql, admin]: [SocketAddr; 3],
     ) -> Self {
-        let (book, identity) = (Arc::new(Book::default()), Arc::new(Identity::default()));
+        let advertised = config.advertise_rpc.clone();
+        let rpc = advertised.unwrap_or_else(|| rpc.to_string());
+        let (book, identity) = (Arc::default(), Arc::new(Identity::at(rpc.clone())));
         let row = NodeRow {
-            rpc: config
-                .advertise_rpc
-                .clone()
-                .unwrap_or_else(|| rpc.to_string()),
+            rpc,
             sql: sql.to_string(),
             admin: admin.to_string(),
             locality: config.locality.clone(),
@@ -77,7 +76,7 @@ impl Peers {
     /// Answers other nodes from now on, until shutdown.
     pub(super) fn serve(self, db: &Db, shutdown: watch::Receiver<bool>) {
         let handler = Arc::new(Answers { db: db.clone() });
-        let serving = rpc::serve(self.listener, handler, self.identity, shutdown);
+        let serving = rpc::serve(self.listener, handler, self.identity, self.book, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "other nodes cannot be answered");

@@ -10,13 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use pontoon_kv::{Db, DbConfig};
 use pontoon_sql::session::{Engine, EngineConfig};
 use pontoon_sql::{SqlError, SqlState};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::bound::{Bound, address};
 use super::data_dir::DataDir;
 use super::peers::Peers;
 use super::{Failure, limits};
@@ -50,31 +51,19 @@ const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 impl Node {
-    /// Starts a node. With `other_ports` a port that is taken and was not asked for is replaced by
-    /// a free one.
-    pub(crate) async fn start(
-        config: &NodeConfig,
-        data_dir: &Path,
-        other_ports: bool,
-    ) -> Result<Self, Failure> {
-        let taken = DataDir::take(data_dir)?;
-        let (sql, sql_by_user) = &config.listen_sql;
-        let (admin, admin_by_user) = &config.listen_admin;
-        let (rpc, rpc_by_user) = &config.listen_rpc;
-        let sql = listen(sql, "--listen-sql", other_ports && !sql_by_user).await?;
-        let admin = listen(admin, "--listen-admin", other_ports && !admin_by_user).await?;
-        let sql_address = address(&sql)?;
-        let admin_address = address(&admin)?;
-        // Other nodes would not have to say who they are, so nobody is answered unless asked for.
-        let mut rpc_address = None;
-        let peers = if config.peers {
-            let rpc = listen(rpc, "--listen-rpc", other_ports && !rpc_by_user).await?;
-            let own = *rpc_address.insert(address(&rpc)?);
-            let addresses = [own, sql_address, admin_address];
-            Some(Peers::new(config, rpc, addresses))
-        } else {
-            None
-        };
+    /// Starts a node on what it has taken.
+    pub(crate) async fn start(bound: Bound) -> Result<Self, Failure> {
+        let Bound {
+            config,
+            data_dir,
+            taken,
+            sql,
+            admin,
+            peers,
+            rpc_address,
+        } = bound;
+        let (config, data_dir) = (&config, data_dir.as_path());
+        let (sql_address, admin_address) = (address(&sql)?, address(&admin)?);
         let tls = match &config.tls {
             Some((cert, key)) => Some(tls::acceptor(cert, key).map_err(Failure::Usage)?),
             None => None,
@@ -180,21 +169,20 @@ impl Node {
         };
         tracing::info!(signal = name, "shutting down");
         let stopped = async {
-            // One after the other, so that each can hand over what it leads.
-            for node in others {
-                node.stop().await?;
-            }
-            self.stop().await
+            // When all of them go there is nobody to hand anything over to.
+            let drain = others.is_empty();
+            let all = others.into_iter().chain([self]);
+            try_join_all(all.map(|node| node.stop(drain))).await
         };
         tokio::select! {
-            done = stopped => done,
+            done = stopped => done.map(|_| ()),
             _ = terminate.recv() => Ok(()),
             _ = interrupt.recv() => Ok(()),
         }
     }
 
-    /// Ends all sessions and makes the data durable.
-    async fn stop(mut self) -> Result<(), Failure> {
+    /// Ends all sessions and makes the data durable. With `drain` others take over what it leads.
+    async fn stop(mut self, drain: bool) -> Result<(), Failure> {
         // Nobody may be left to hear it.
         let _ = self.shutdown.send(true);
         let (sessions, cancels) = (&mut self.sessions, &self.front.cancels);
@@ -217,9 +205,11 @@ impl Node {
         {
             tracing::warn!("some sessions did not end in time");
         }
-        let left = self.db.node().drain(DRAIN_TIME_MAX).await;
-        if left > 0 {
-            tracing::warn!(left, "ranges that no other node leads yet");
+        if drain {
+            let left = self.db.node().drain(DRAIN_TIME_MAX).await;
+            if left > 0 {
+                tracing::warn!(left, "ranges that no other node leads yet");
+            }
         }
         close_store(&self.db).await;
         // Others were answered up to now, so that they could take over.
@@ -282,47 +272,4 @@ fn warn_of_limits(config: &NodeConfig, sql: SocketAddr) {
     if !config.insecure && !sql.ip().is_loopback() {
         tracing::warn!("other machines are refused, as there are no passwords yet (--insecure)");
     }
-}
-
-fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    listener
-        .local_addr()
-        .map_err(|e| Failure::Usage(format!("cannot tell the own address: {e}")))
-}
-
-async fn listen(wanted: &str, flag: &str, or_free: bool) -> Result<TcpListener, Failure> {
-    let error = match TcpListener::bind(wanted).await {
-        Ok(listener) => return Ok(listener),
-        Err(e) => e,
-    };
-    if or_free
-        && error.kind() == std::io::ErrorKind::AddrInUse
-        && let Some((host, _)) = wanted.rsplit_once(':')
-        && let Ok(listener) = TcpListener::bind(format!("{host}:0")).await
-    {
-        return Ok(listener);
-    }
-    let (reason, advice) = match error.kind() {
-        std::io::ErrorKind::AddrInUse => (
-            "another program uses this port".to_owned(),
-            format!("Stop that program, or choose another port with {flag} HOST:PORT."),
-        ),
-        std::io::ErrorKind::PermissionDenied => (
-            "no permission".to_owned(),
-            format!("Ports below 1024 are for root; choose another with {flag} HOST:PORT."),
-        ),
-        std::io::ErrorKind::InvalidInput => (
-            "this is not an address".to_owned(),
-            format!("Write host and port, as in {flag} 127.0.0.1:5432."),
-        ),
-        _ => (
-            error.to_string(),
-            format!("Choose an address of this machine with {flag} HOST:PORT."),
-        ),
-    };
-    Err(Failure::Listen {
-        address: wanted.to_owned(),
-        reason,
-        advice,
-    })
 }

@@ -38,7 +38,7 @@ impl Class {
     /// The class of a question.
     pub(super) fn of_call(call: &Call) -> Self {
         match call {
-            Call::Heartbeat(_) => Self::Control,
+            Call::Heartbeat(_) | Call::PassedOn(_) => Self::Control,
             _ => Self::Data,
         }
     }

@@ -20,21 +20,33 @@ const CLUSTER_KEY: &str = "pontoon-cluster";
 const FROM_KEY: &str = "pontoon-from";
 const TO_KEY: &str = "pontoon-to";
 const CLASS_KEY: &str = "pontoon-class";
+const RPC_KEY: &str = "pontoon-rpc";
 
 /// Which node this is; a new one learns it only when it has joined.
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     cluster: AtomicU64,
     node: AtomicU64,
+    /// Where others reach it, empty where nobody does.
+    rpc: String,
 }
 
 impl Identity {
+    /// A node that others reach at `rpc`, `host:port`; who it is is not known yet.
+    pub(crate) fn at(rpc: String) -> Self {
+        Self {
+            rpc,
+            ..Self::default()
+        }
+    }
+
     /// A node of a cluster; both numbers are 0 as long as they are not known.
     #[cfg(test)]
     pub(crate) fn new(cluster: u64, node: NodeId) -> Self {
         Self {
             cluster: AtomicU64::new(cluster),
             node: AtomicU64::new(node.0),
+            rpc: String::new(),
         }
     }
 
@@ -56,7 +68,7 @@ impl Identity {
 }
 
 /// What a caller says of itself, as the metadata of a stream.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Hello {
     /// The version of its encoding.
     pub(super) protocol: u32,
@@ -68,6 +80,8 @@ pub(super) struct Hello {
     pub(super) to: NodeId,
     /// What it will send.
     pub(super) class: Class,
+    /// Where it is reached, empty if it is not; it may be elsewhere than before.
+    pub(super) rpc: String,
 }
 
 impl Hello {
@@ -79,6 +93,7 @@ impl Hello {
             from: identity.node(),
             to,
             class,
+            rpc: identity.rpc.clone(),
         }
     }
 
@@ -92,6 +107,12 @@ impl Hello {
             CLASS_KEY,
             tonic::metadata::MetadataValue::from_static(self.class.name()),
         );
+        // What is no text of HTTP is no address either.
+        if let Ok(rpc) = self.rpc.parse()
+            && !self.rpc.is_empty()
+        {
+            metadata.insert(RPC_KEY, rpc);
+        }
     }
 
     /// Reads it, if the caller speaks as this node does.
@@ -114,6 +135,7 @@ impl Hello {
             from: NodeId(number(metadata, FROM_KEY)?),
             to: NodeId(number(metadata, TO_KEY)?),
             class: Class::from_name(class).ok_or_else(|| missing(CLASS_KEY))?,
+            rpc: text(metadata, RPC_KEY).unwrap_or_default().to_owned(),
         })
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
-use pontoon_kv::cluster::{Answer as CallAnswer, Call};
+use pontoon_kv::cluster::{Answer as CallAnswer, Book, Call};
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_raft::transport::{Envelope, Refusal, Reply};
 use tokio::net::TcpListener;
@@ -54,6 +54,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
 struct Front {
     handler: Arc<dyn Handler>,
     identity: Arc<Identity>,
+    book: Arc<Book>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -66,11 +67,13 @@ pub(crate) async fn serve(
     listener: TcpListener,
     handler: Arc<dyn Handler>,
     identity: Arc<Identity>,
+    book: Arc<Book>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
     let service = NodeService(Arc::new(Front {
         handler,
         identity,
+        book,
         shutdown: shutdown.clone(),
     }));
     let serving = socket::server().serve_with_incoming_shutdown(
@@ -140,6 +143,11 @@ impl StreamingService<Bytes> for Accept {
                 return future::ready(Err(status));
             }
         };
+        // Only of a node of this very cluster: others have numbers of their own.
+        let known = hello.from.0 != 0 && hello.cluster == self.0.identity.cluster();
+        if known && !hello.rpc.is_empty() {
+            self.0.book.note(hello.from, hello.rpc.clone());
+        }
         let outbox = Outbox::new(true);
         let answers = Batches(Arc::clone(&outbox)).map(|batch| {
             // They are not in work any more.

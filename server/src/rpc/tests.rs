@@ -91,6 +91,7 @@ const fn close(range: u64) -> Call {
 /// A node with a runtime of its own, so that it can die like a process.
 struct Served {
     address: String,
+    book: Arc<Book>,
     runtime: Option<Runtime>,
     shutdown: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
@@ -105,16 +106,19 @@ impl Served {
         let address = listener.local_addr().unwrap().to_string();
         let (shutdown, down) = watch::channel(false);
         let (end, ended) = oneshot::channel();
+        let book = Arc::new(Book::default());
+        let known = Arc::clone(&book);
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             let identity = Arc::new(Identity::new(cluster, node));
-            serve(listener, Arc::new(Echo), identity, down)
+            serve(listener, Arc::new(Echo), identity, known, down)
                 .await
                 .unwrap();
             end.send(()).unwrap();
         });
         Self {
             address,
+            book,
             runtime: Some(runtime),
             shutdown,
             ended,
@@ -360,6 +364,21 @@ async fn a_new_node_is_heard_and_learns_who_it_is() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_calls_says_where_it_is() {
+    let peer = Served::peer();
+    let book = Arc::new(Book::default());
+    book.note(PEER, peer.address.clone());
+    // Before it has joined it has no number, and nobody has to call it.
+    for (cluster, told) in [(0, None), (CLUSTER, Some("elsewhere:7".to_owned()))] {
+        let identity = Identity::at("elsewhere:7".to_owned());
+        identity.set(cluster, ME);
+        let network = Network::new(Arc::clone(&book), Arc::new(identity));
+        now(&network).await.unwrap();
+        assert_eq!(peer.book.address(ME), told);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_for_a_node_that_dies_is_told_so() {
     let mut peer = Served::peer();
     let network = network(&peer.address);
@@ -476,7 +495,9 @@ async fn garbage_hurts_nobody_else() {
         .unwrap()
         .split_to(5);
     for message in [Bytes::from(junk), cut, Bytes::from_static(&[0, 0, 0, 0])] {
-        let mut answers = raw(&peer.address, hello, vec![message]).await.unwrap();
+        let mut answers = raw(&peer.address, hello.clone(), vec![message])
+            .await
+            .unwrap();
         let status = answers.message().await.unwrap_err();
         assert_eq!(
             (status.code(), status.message()),

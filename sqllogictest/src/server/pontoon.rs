@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -28,6 +29,13 @@ pub fn pontoon_binary() -> PathBuf {
     beside.unwrap_or_else(|| PathBuf::from(target).join("debug/pontoon"))
 }
 
+/// How long a node may take to end.
+const END_MAX: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has.
+const END_POLL: Duration = Duration::from_millis(5);
+/// How long a page may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
 /// A node and the directory it works in.
 #[derive(Debug)]
 pub struct PontoonNode {
@@ -44,6 +52,16 @@ struct Ports {
     sql: u16,
     rpc: u16,
     admin: u16,
+}
+
+impl Ports {
+    fn free() -> Result<Self, ServerFailure> {
+        Ok(Self {
+            sql: free_port()?,
+            rpc: free_port()?,
+            admin: free_port()?,
+        })
+    }
 }
 
 impl PontoonNode {
@@ -75,11 +93,7 @@ impl PontoonNode {
     /// As [`PontoonNode::start_fresh`].
     pub fn start_with(data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
         let log = data_dir.with_extension("log");
-        let ports = Ports {
-            sql: free_port()?,
-            rpc: free_port()?,
-            admin: free_port()?,
-        };
+        let ports = Ports::free()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let child = spawn(data_dir, &log, ports, &flags)?;
         let mut node = Self {
@@ -101,11 +115,7 @@ impl PontoonNode {
     /// When the binary is missing, or the node starts after all.
     pub fn expect_refusal(data_dir: &Path) -> Result<(Option<i32>, String), ServerFailure> {
         let log = data_dir.with_extension("refusal.log");
-        let ports = Ports {
-            sql: free_port()?,
-            rpc: free_port()?,
-            admin: free_port()?,
-        };
+        let ports = Ports::free()?;
         let mut child = spawn(data_dir, &log, ports, &[])?;
         let address = Address::local(ports.sql);
         match wait_until_ready(&mut child, &address, || tail(&log)) {
@@ -156,12 +166,17 @@ impl PontoonNode {
     /// Waits for the end of the process; its exit code, `None` after a signal.
     ///
     /// # Errors
-    /// When it cannot be waited for.
+    /// When it cannot be waited for, or does not end.
     pub fn wait_for_end(&mut self) -> Result<Option<i32>, ServerFailure> {
-        let status = self.child.wait();
-        Ok(status
-            .map_err(ServerFailure::io("wait for the node"))?
-            .code())
+        let since = Instant::now();
+        while since.elapsed() < END_MAX {
+            let status = self.child.try_wait();
+            if let Some(status) = status.map_err(ServerFailure::io("wait for the node"))? {
+                return Ok(status.code());
+            }
+            std::thread::sleep(END_POLL);
+        }
+        Err(ServerFailure::Silent(END_MAX))
     }
 
     /// All of its log.
@@ -176,6 +191,15 @@ impl PontoonNode {
     pub fn start_again(&mut self) -> Result<(), ServerFailure> {
         self.child = spawn(&self.data_dir, &self.log, self.ports, &self.flags)?;
         self.wait()
+    }
+
+    /// Starts the node again on the same directory and other ports.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_elsewhere(&mut self) -> Result<(), ServerFailure> {
+        self.ports = Ports::free()?;
+        self.start_again()
     }
 
     /// Where it listens for SQL.
@@ -195,6 +219,7 @@ impl PontoonNode {
     pub fn admin_page(&self, path: &str) -> Result<String, ServerFailure> {
         let ask = || -> std::io::Result<String> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.ports.admin))?;
+            stream.set_read_timeout(Some(ANSWER_MAX))?;
             write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;

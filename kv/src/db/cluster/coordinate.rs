@@ -116,7 +116,7 @@ impl Node {
             let (Some(coordinator), Some(peers)) = (coordinator, &self.peers) else {
                 return Err(Refusal::Elsewhere(None));
             };
-            let called = peers.call(Whom::Node(coordinator), Call::Look);
+            let called = peers.call(coordinator, Call::Look);
             return match self.runtime.timeout(LOOK, called).await {
                 Some(Ok(Answer::Overview(overview))) => Ok(overview),
                 Some(Err(PeerError::Refused(refusal))) => Err(refusal),

@@ -31,7 +31,8 @@ impl Node {
                 Ok(Answer::Now(self.oracle.block(count).await?))
             }
             Call::Join(candidate) => self.admit(candidate).await,
-            Call::Heartbeat(report) => self.hear_report(report).map(Answer::View),
+            Call::Heartbeat(report) => self.hear_or_pass_on(report).await,
+            Call::PassedOn(report) => self.hear_report(report).map(Answer::View),
             Call::Open(opening) => {
                 let opened = self.open_member(&opening).await?;
                 Ok(opened.map_or(Answer::Closed, Answer::Opened))

@@ -20,6 +20,8 @@ use crate::txn::TxnOptions;
 const EVERY: Duration = Duration::from_millis(500);
 /// How long the coordinator may take to answer.
 const ANSWER: Duration = Duration::from_millis(1_000);
+/// And when it is asked on behalf of another node, which waits for [`ANSWER`].
+const PASSED_ON: Duration = Duration::from_millis(700);
 
 /// The bounds and members of ranges as they were made known last.
 type Told = BTreeMap<u64, (u64, Option<LogPosition>)>;
@@ -105,10 +107,10 @@ impl Node {
                 let Some(whom) = self.next_coordinator(*coordinator) else {
                     return;
                 };
-                let called = peers.call(Whom::Node(whom), Call::Heartbeat(report));
+                let called = peers.call(whom, Call::Heartbeat(report));
                 match self.runtime.timeout(ANSWER, called).await {
                     Some(Ok(Answer::View(view))) => {
-                        *coordinator = Some(whom);
+                        *coordinator = Some(view.coordinator);
                         Ok(view)
                     }
                     Some(Err(PeerError::Refused(Refusal::Elsewhere(leader)))) => {
@@ -131,23 +133,46 @@ impl Node {
         }
     }
 
+    /// Notes what another node reports, or tells the coordinator of it: that one may have a new
+    /// address which the other node does not know, and the other way round.
+    pub(super) async fn hear_or_pass_on(&self, report: Report) -> Result<Answer, Refusal> {
+        let from = report.row.place.node;
+        let refused = match self.hear_report(report.clone()) {
+            Err(Refusal::Elsewhere(Some(leader))) if leader.place.node != from => leader,
+            heard => return heard.map(Answer::View),
+        };
+        let elsewhere = Err(Refusal::Elsewhere(Some(refused)));
+        let Some(peers) = &self.peers else {
+            return elsewhere;
+        };
+        let whom = Whom::Node(refused.place.node);
+        let called = peers.call(whom, Call::PassedOn(report));
+        match self.runtime.timeout(PASSED_ON, called).await {
+            Some(Ok(view @ Answer::View(_))) => Ok(view),
+            _ => elsewhere,
+        }
+    }
+
     /// Whom to take for the coordinator.
-    pub(super) fn next_coordinator(&self, known: Option<NodeId>) -> Option<NodeId> {
+    pub(super) fn next_coordinator(&self, known: Option<NodeId>) -> Option<Whom> {
         let me = self.me.place.node;
         if let Some(known) = known.filter(|known| *known != me) {
-            return Some(known);
+            return Some(Whom::Node(known));
         }
         let hint = self
             .system()
             .and_then(|system| system.group().leader_hint());
         if let Some(hint) = hint.filter(|hint| hint.place.node != me) {
-            return Some(hint.place.node);
+            return Some(Whom::Node(hint.place.node));
         }
         let members = self.book.system();
         let others = members.iter().map(|peer| peer.place.node);
-        let others: Vec<_> = others.filter(|node| *node != me).collect();
+        let others = others.filter(|node| *node != me).map(Whom::Node);
+        // When all have other addresses than before, whoever is called learns where this one is.
+        let seeds = self.book.seeds().into_iter().map(Whom::Address);
+        let all: Vec<_> = others.chain(seeds).collect();
         let turn = self.roll_turn.fetch_add(1, Ordering::Relaxed);
-        others.get(turn % others.len().max(1)).copied()
+        all.get(turn % all.len().max(1)).cloned()
     }
 
     /// Takes over what the coordinator says, and remembers it over a restart.
