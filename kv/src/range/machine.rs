@@ -97,7 +97,11 @@ impl RangeMachine {
         command: Command,
         effects: &mut Effects,
     ) -> Result<Outcome, StorageError> {
-        if command.term != position.term {
+        #[cfg(test)]
+        let checks = !self.state.skip_terms.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        let checks = true;
+        if checks && command.term != position.term {
             return Ok(Outcome::OtherTerm);
         }
         {

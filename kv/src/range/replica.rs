@@ -27,6 +27,9 @@ use crate::txn::{LockStrength, LockWait, Span};
 pub(super) const RETRY: Duration = Duration::from_millis(20);
 /// How often to look whether a split is applied.
 const APPLY_WAIT: Duration = Duration::from_millis(1);
+/// Of what is proposed, one in so many waits where the simulator wants that.
+#[cfg(test)]
+const LINGERS_EVERY: u64 = 4;
 /// Attempts to commit before giving up.
 pub(super) const ATTEMPTS_MAX: usize = 64;
 
@@ -532,6 +535,8 @@ impl Replica {
             request: guard.id(),
             body,
         };
+        #[cfg(test)]
+        self.linger().await;
         guard.in_flight(leadership.term);
         let proposed = self
             .group
@@ -559,6 +564,20 @@ impl Replica {
                 guard.not_proposed();
                 Err(Error::TooLarge { bytes, limit })
             }
+        }
+    }
+
+    /// Has some of what is proposed wait in front of the log.
+    #[cfg(test)]
+    async fn linger(&self) {
+        let most = self.state.lingers_ms.load(Ordering::Relaxed);
+        if most == 0 {
+            return;
+        }
+        let turn = self.state.lingered.fetch_add(1, Ordering::Relaxed);
+        if turn % LINGERS_EVERY == 0 {
+            let wait = turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) % most;
+            self.runtime.sleep(Duration::from_millis(wait)).await;
         }
     }
 

@@ -44,6 +44,15 @@ pub struct RangeState {
     /// for nobody.
     #[cfg(test)]
     pub(crate) skip_bounds: std::sync::atomic::AtomicBool,
+    /// Another: entries are applied whatever the term is that they were evaluated in.
+    #[cfg(test)]
+    pub(crate) skip_terms: std::sync::atomic::AtomicBool,
+    /// Not a fault: some of what was evaluated waits before it is proposed, up to so many
+    /// milliseconds, so that the range may change leaders and change back meanwhile.
+    #[cfg(test)]
+    pub(crate) lingers_ms: AtomicU64,
+    #[cfg(test)]
+    pub(crate) lingered: AtomicU64,
     /// Who opens the ranges that are split off here, and looks for keys where they are.
     news: UnboundedSender<News>,
     /// What a replica that has nothing yet waits for.
@@ -137,6 +146,12 @@ impl RangeState {
             skip_notes: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             skip_bounds: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            skip_terms: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            lingers_ms: AtomicU64::default(),
+            #[cfg(test)]
+            lingered: AtomicU64::default(),
             news,
             awaited,
             descriptor: RwLock::new(descriptor),

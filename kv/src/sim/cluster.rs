@@ -46,11 +46,17 @@ pub(super) enum Bug {
     EarlyTimestamps,
     /// Splits wait for nobody, and entries are applied whatever the bounds have become.
     SkipBounds,
+    /// Entries are applied whatever the term is that they were evaluated in.
+    SkipTerms,
     /// Leaders believe to lead for longer than the others wait before they elect another.
     LongLease,
     /// A node that has lost its disks comes back under its old number, and so do its replicas.
     ReuseReplicas,
 }
+
+/// Where leaders change and change back, what was evaluated waits up to so long before it is
+/// proposed.
+const LINGERS_MS: u64 = 1_500;
 
 /// What a simulated cluster looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -491,6 +497,10 @@ impl Cluster {
         });
         let started = started.await?;
         for replica in started.replicas() {
+            if self.bounces() {
+                let lingers = &replica.state().lingers_ms;
+                lingers.store(LINGERS_MS, Ordering::Relaxed);
+            }
             match self.inner.bug {
                 Bug::SkipValidation => replica.skip_validation.store(true, Ordering::Relaxed),
                 Bug::SkipWaits => {
@@ -500,6 +510,7 @@ impl Cluster {
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
+                Bug::SkipTerms => replica.state().skip_terms.store(true, Ordering::Relaxed),
                 Bug::SkipBounds => replica.state().skip_bounds.store(true, Ordering::Relaxed),
                 Bug::None | Bug::SkipSyncs | Bug::LongLease | Bug::ReuseReplicas => {}
             }
