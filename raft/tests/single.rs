@@ -210,6 +210,17 @@ fn a_group_whose_core_died_is_reopened() {
             cluster.nodes[&1].events.down.lock().unwrap().first(),
             Some(&GROUP)
         );
+        // ... says why ...
+        let failure = group.failure();
+        assert!(
+            failure.as_ref().is_some_and(|why| why.contains("panicked")),
+            "{failure:?}"
+        );
+        // ... is tried ever more seldom ...
+        let before = cluster.nodes[&1].events.down.lock().unwrap().len();
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        let after = cluster.nodes[&1].events.down.lock().unwrap().len();
+        assert!((1..8).contains(&(after - before)), "{before}, {after}");
         // ... and the other group goes on.
         let other = cluster.group(1, GroupId(2));
         other.wait_leadership().await.unwrap();

@@ -8,6 +8,10 @@ use crate::storage::{BallastMove, Room, Sample, Volume};
 
 /// How often the disk is looked at.
 const EVERY: Duration = Duration::from_millis(100);
+/// And while so much more is free than must be that nobody can fill it within this.
+const EVERY_FAR: Duration = Duration::from_millis(1_000);
+/// So many bytes are far from full.
+const FAR_BYTES: u64 = 8 << 30;
 
 /// Runs for as long as the node lives.
 pub(super) async fn watch(node: Weak<Node>, volume: Arc<dyn Volume>) {
@@ -15,8 +19,11 @@ pub(super) async fn watch(node: Weak<Node>, volume: Arc<dyn Volume>) {
         let Some(strong) = node.upgrade() else { return };
         let runtime = strong.runtime.clone();
         strong.look_at_disk(&volume).await;
+        let stats = strong.room.stats();
+        let above = |free: u64| free.saturating_sub(stats.floor_bytes);
+        let far = stats.free_bytes.is_some_and(|free| above(free) > FAR_BYTES);
         drop(strong);
-        runtime.sleep(EVERY).await;
+        runtime.sleep(if far { EVERY_FAR } else { EVERY }).await;
     }
 }
 

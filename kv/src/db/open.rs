@@ -276,8 +276,11 @@ pub(super) async fn open(
     let runtime = Runtime::current()?;
     let path = path.to_path_buf();
     let opened = runtime.blocking(move || open_store(&path, config)).await;
-    let stopping = || Error::Unavailable {
-        message: "the runtime is shutting down".into(),
+    // A library that panics at what it reads has told so on standard error.
+    let stopping = || Error::Storage {
+        message: "reading the store ended unexpectedly; its files may be damaged: check the disk, \
+                  then restore the directory or replace the store"
+            .into(),
     };
     let Store {
         directory,

@@ -159,7 +159,17 @@ impl Replica {
                     let message = format!("range {} is led by {peer}", self.state.range);
                     return Err(Error::Unavailable { message });
                 }
-                Some(Err(_)) => self.runtime.sleep(RETRY).await,
+                Some(Err(_)) => {
+                    if let Some(reason) = self.group.failure() {
+                        let message = format!(
+                            "range {} has failed: {reason}. Its data on this node is damaged, or \
+                             the program has an error: restore the directory, or replace the node",
+                            self.state.range
+                        );
+                        return Err(Error::Storage { message });
+                    }
+                    self.runtime.sleep(RETRY).await;
+                }
                 None => {
                     let message = format!("range {} is shutting down", self.state.range);
                     return Err(Error::Unavailable { message });
@@ -222,7 +232,7 @@ impl Replica {
             self.lead().await?;
         }
         if !self.state.latches.is_empty() {
-            self.wait_for_commits(span, at).await;
+            self.wait_for_commits(span, at).await?;
         }
         // Whoever writes these keys elsewhere from now on commits above `at`.
         if !self.state.holds(span) {
@@ -285,20 +295,48 @@ impl Replica {
     ///
     /// Invariant: a read at `at` that comes after this sees all of them. One that comes later
     /// takes its latches later, and so its timestamp.
-    pub(crate) async fn wait_for_commits(&self, span: &ReadSpan, at: Timestamp) {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when they can end no more, as this replica does not lead.
+    pub(crate) async fn wait_for_commits(
+        &self,
+        span: &ReadSpan,
+        at: Timestamp,
+    ) -> Result<(), Error> {
         let Some(signal) = self.state.latches.blocks_read(span, at) else {
-            return;
+            return Ok(());
         };
-        async move {
+        let over = async move {
             let mut next = Some(signal);
             while let Some(signal) = next {
                 // A sender that is gone means that the request is over.
                 let _ = signal.await;
                 next = self.state.latches.blocks_read(span, at);
             }
+        };
+        let waited = self.while_leading(over).boxed().await;
+        waited.ok_or_else(|| Error::Unavailable {
+            message: format!("range {} has changed leader", self.state.range),
+        })
+    }
+
+    /// Takes latches; `None` when this replica has stopped leading while it waited for them.
+    pub(super) async fn latched(&self, request: LatchRequest) -> Option<LatchGuard> {
+        self.while_leading(self.state.latches.acquire(request))
+            .await
+    }
+
+    /// Waits for what the end of commits brings. Their latches end when they are applied, which may
+    /// be never where nobody leads, or the replica was closed: from time to time it is looked whether
+    /// this one still leads, and if not, the wait is over without what it was for.
+    async fn while_leading<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let mut wait = std::pin::pin!(wait);
+        loop {
+            let waited = self.runtime.timeout(self.patience, wait.as_mut()).await;
+            if waited.is_some() || self.leadership().is_none() {
+                return waited;
+            }
         }
-        .boxed()
-        .await;
     }
 
     /// Checks that nothing in `reads` has a version newer than the read, up to `upto`, for the
@@ -453,9 +491,9 @@ impl Replica {
             writes: Arc::clone(keys),
             reads,
         };
-        let guard = self.state.latches.acquire(latches).await;
+        let guard = self.latched(latches).await;
         // Leadership now: the state that is read below is that of this term or later.
-        let Some(leadership) = self.leadership() else {
+        let (Some(guard), Some(leadership)) = (guard, self.leadership()) else {
             return Ok(Attempt::Again);
         };
         let moved = self.holds_all(keys.first(), keys.last()).is_err()
@@ -622,8 +660,8 @@ impl Replica {
             writes: Arc::from([]),
             reads: Vec::from_iter(waits.then(|| ReadSpan::Range(span))),
         };
-        let guard = self.state.latches.acquire(latches).await;
-        let Some(leadership) = self.leadership() else {
+        let guard = self.latched(latches).await;
+        let (Some(guard), Some(leadership)) = (guard, self.leadership()) else {
             let message = format!("range {} has changed leader", self.state.range);
             return Err(Error::Unavailable { message }.into());
         };

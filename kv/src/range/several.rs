@@ -112,9 +112,9 @@ impl Replica {
             writes: Arc::clone(keys),
             reads: Vec::new(),
         };
-        let guard = self.state().latches.acquire(latches).await;
+        let guard = self.latched(latches).await;
         // Leadership now: the state that is read below is that of this term or later.
-        let Some(leadership) = self.leadership() else {
+        let (Some(guard), Some(leadership)) = (guard, self.leadership()) else {
             return Ok((Sent::Refused, None));
         };
         match evaluate()? {

@@ -156,7 +156,28 @@ pub(crate) struct GroupInner {
     pub(crate) reopen_failures: AtomicU32,
     /// Rounds of the supervisor until the next attempt.
     pub(crate) reopen_wait: AtomicU32,
+    /// The last panics of the state machine.
+    pub(crate) panics: Mutex<Panics>,
 }
+
+/// Panics of a state machine that has not got any further.
+#[derive(Default)]
+pub(crate) struct Panics {
+    /// What was applied before.
+    applied: u64,
+    /// How many there were.
+    count: u32,
+    reason: String,
+}
+
+impl Panics {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+/// From this on, panics at the same entry are taken for more than an accident.
+const PANICS_MAX: u32 = 3;
 
 impl GroupInner {
     /// Whether the replica waits for the snapshot that it begins with.
@@ -164,6 +185,28 @@ impl GroupInner {
     /// Invariant: it applies no entry before that, since it lacks what those before them did.
     pub(crate) fn awaits_snapshot(&self) -> bool {
         self.admits.is_some() && self.cell.applied_index() == 0
+    }
+
+    /// Notes that the state machine has panicked at what comes after `applied`. Another attempt is
+    /// made later and later, since it will most likely end the same way.
+    pub(crate) fn note_panic(&self, applied: u64, reason: String) {
+        let mut panics = self.panics.lock();
+        if panics.applied != applied {
+            panics.count = 0;
+        }
+        *panics = Panics {
+            applied,
+            count: panics.count + 1,
+            reason,
+        };
+        self.reopen_failures.store(panics.count, Ordering::Relaxed);
+    }
+
+    /// Why the group cannot go on, if it has panicked at one place again and again.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let panics = self.panics.lock();
+        let stuck = panics.count >= PANICS_MAX && self.cell.applied_index() <= panics.applied;
+        stuck.then(|| panics.reason.clone())
     }
 
     pub(crate) fn core(&self) -> Option<Arc<Core>> {
@@ -563,6 +606,12 @@ impl Group {
                 .map(|(id, matched)| (ReplicaId(*id), at(matched)))
                 .collect(),
         }
+    }
+
+    /// Why the replica cannot go on, if its state machine panics at one entry whenever it is opened.
+    /// It is still tried now and then.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failure()
     }
 
     /// The lease of the host this replica lives on; see [`crate::Timing`].

@@ -45,6 +45,7 @@ impl GroupInner {
             starting: tokio::sync::Mutex::new(false),
             reopen_failures: AtomicU32::new(0),
             reopen_wait: AtomicU32::new(0),
+            panics: Mutex::default(),
         }
     }
 
@@ -55,6 +56,9 @@ impl GroupInner {
     /// Opens log and state machine and starts openraft on them, for the first time.
     pub(crate) async fn start(&self) -> Result<(), OpenError> {
         let mut started = self.starting.lock().await;
+        if self.is_closed() {
+            return Err(OpenError::Stopped);
+        }
         self.start_core().await?;
         *started = true;
         Ok(())
@@ -73,7 +77,11 @@ impl GroupInner {
         }
         let outcome = self.start_core().await;
         match &outcome {
-            Ok(()) => self.reopen_failures.store(0, Ordering::Relaxed),
+            // Unless it has panicked before: then it shows only later how long it lasts.
+            Ok(()) if self.panics.lock().is_empty() => {
+                self.reopen_failures.store(0, Ordering::Relaxed);
+            }
+            Ok(()) => {}
             Err(_) => {
                 self.reopen_failures.fetch_add(1, Ordering::Relaxed);
             }

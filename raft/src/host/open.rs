@@ -110,13 +110,14 @@ impl Host {
         factory: MachineFactory,
         admits: Option<Admits>,
     ) -> Result<Group, OpenError> {
-        if self.inner.stopped.load(Ordering::Acquire) {
-            return Err(OpenError::Stopped);
-        }
         let wiring = Arc::clone(&self.inner.wiring);
         let opened = Arc::new(GroupInner::new(group, replica, wiring, factory, admits));
         {
             let mut groups = self.inner.groups.write();
+            // Under the lock: what is not among the groups when the host stops is refused here.
+            if self.inner.stopped.load(Ordering::Acquire) {
+                return Err(OpenError::Stopped);
+            }
             if groups.contains_key(&group) {
                 return Err(OpenError::AlreadyOpen { group });
             }

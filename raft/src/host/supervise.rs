@@ -113,6 +113,9 @@ impl HostInner {
                     .fatal(StorageError::new(format!("group {}: {error}", group.id)));
             }
             Err(error) => {
+                if core.panicked.load(Ordering::Acquire) {
+                    group.note_panic(applied, error.to_string());
+                }
                 self.take_down(group, &error.to_string()).await;
                 self.try_reopen(group).await;
             }

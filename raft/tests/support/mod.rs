@@ -83,6 +83,10 @@ impl StateMachine for Machine {
                 entry.position.index, next,
                 "entries are applied in order, once"
             );
+            if matches!(&entry.payload, EntryPayload::Command(bytes) if &bytes[..] == b"panic") {
+                drop(state);
+                panic!("asked to");
+            }
             state.0.position = Some(entry.position);
             match &entry.payload {
                 EntryPayload::Blank => replies.push(Bytes::new()),
@@ -91,10 +95,6 @@ impl StateMachine for Machine {
                     replies.push(Bytes::new());
                 }
                 EntryPayload::Command(bytes) => {
-                    if &bytes[..] == b"panic" {
-                        drop(state);
-                        panic!("asked to");
-                    }
                     state.0.commands.push((entry.position, bytes.clone()));
                     replies.push(Bytes::from([b"did ", &bytes[..]].concat()));
                 }

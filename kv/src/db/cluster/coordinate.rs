@@ -31,9 +31,9 @@ pub(in crate::db) async fn coordinate(node: Weak<Node>) {
             }
         }
         let Some(strong) = node.upgrade() else { return };
-        let runtime = strong.runtime.clone();
+        let (runtime, every) = (strong.runtime.clone(), strong.every(EVERY));
         drop(strong);
-        runtime.sleep(EVERY).await;
+        runtime.sleep(every).await;
     }
 }
 

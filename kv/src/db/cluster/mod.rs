@@ -18,6 +18,9 @@ use crate::cluster::{Answer, Call};
 use crate::db::node::Node;
 use crate::range::Refusal;
 
+/// How often a node that has nobody to tell does what others do several times a second.
+const EVERY_ALONE: Duration = Duration::from_secs(2);
+
 /// How long handing over what a node leads may take.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,6 +58,14 @@ impl Node {
                 let left = self.drain(DRAIN_PATIENCE).await;
                 Ok(Answer::Drained(left as u64))
             }
+        }
+    }
+
+    /// How often to do what a node of a cluster does every so often.
+    fn every(&self, usual: Duration) -> Duration {
+        match self.peers {
+            Some(_) => usual,
+            None => EVERY_ALONE,
         }
     }
 

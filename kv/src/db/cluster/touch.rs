@@ -39,9 +39,9 @@ pub(in crate::db) async fn keep_in_touch(node: Weak<Node>) {
             node.say_that_it_lives(&mut coordinator).await;
         }
         let Some(strong) = node.upgrade() else { return };
-        let runtime = strong.runtime.clone();
+        let (runtime, every) = (strong.runtime.clone(), strong.every(EVERY));
         drop(strong);
-        runtime.sleep(EVERY).await;
+        runtime.sleep(every).await;
     }
 }
 
