@@ -103,7 +103,7 @@ async fn a_directory_whose_log_was_purged_is_reopened() {
 async fn reopen(path: &Path) -> Db {
     let config = DbConfig {
         patience_ms: 500,
-        // New ranges are opened after the next.
+        // Some of what is killed has been synced.
         persist_interval_ms: 50,
         ..DbConfig::default()
     };
