@@ -180,7 +180,9 @@ fn a_seed_repeats_itself() {
             );
         }
         assert_eq!(one.hash, two.hash, "seed {seed}");
-        assert!(one.operations > 30, "only {} operations", one.operations);
+        // Where leaders bounce, some proposals are held up on purpose.
+        let least = if shape.bounces { 30 } else { 50 };
+        assert!(one.operations > least, "only {} operations", one.operations);
     }
 }
 
