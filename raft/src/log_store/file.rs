@@ -95,7 +95,9 @@ impl Disk for FileDisk {
 }
 
 fn write_zeros(path: &Path, length: u64) -> io::Result<File> {
-    const CHUNK: usize = 1 << 20;
+    // The kernel caches what is written at once as one piece, and every small write to it later
+    // costs a look at all of its blocks: 4 us instead of 1 with a MiB, and more at the sync.
+    const CHUNK: usize = 8 << 10;
     let mut options = OpenOptions::new();
     let mut file = options
         .read(true)
