@@ -159,8 +159,7 @@ impl Run {
                     self.now[group].entries.insert(index, (term, bytes));
                 }
                 if self.rng.random_bool(0.3) {
-                    log.append_later(entries, done);
-                    log.write_here();
+                    log.append_here(entries, done);
                 } else {
                     log.append(entries, done);
                 }
@@ -538,8 +537,7 @@ fn a_caller_writes_what_fits_and_leaves_a_new_segment_to_the_thread() {
             result.unwrap();
             durable.fetch_add(1, Ordering::SeqCst);
         };
-        logs[0].append_later(vec![entry], Box::new(done));
-        logs[0].write_here();
+        logs[0].append_here(vec![entry], Box::new(done));
     };
     disk.limit_space(0);
     disk.room_returns_after(2);
