@@ -40,8 +40,12 @@ impl Node {
             match pushed.map_err(certain)? {
                 Status::Ended(ending) => {
                     let txn = (&foreign.primary, foreign.start);
-                    let resolved = self.resolve(&route, txn, ending, route.span());
-                    return resolved.await.map_err(certain);
+                    let resolved = || async {
+                        let route = self.route(&foreign.key)?;
+                        self.resolve(&route, txn, ending, route.span()).await
+                    };
+                    let resolved = self.while_ranges_move(resolved).await;
+                    return resolved.map_err(|refusal| certain(plain(refusal)));
                 }
                 Status::Pending => match leading {
                     Some(held) => {
@@ -136,10 +140,13 @@ impl Node {
         for span in spans {
             let mut left = span.clone();
             while left.start < left.end {
-                let routed = || async { self.route_part(&left, false) };
-                let (route, here) = self.while_ranges_move(routed).await.map_err(plain)?;
-                left.start = here.end.clone();
-                self.resolve(&route, (primary, start), ending, here).await?;
+                let resolved = || async {
+                    let (route, here) = self.route_part(&left, false)?;
+                    let end = here.end.clone();
+                    self.resolve(&route, (primary, start), ending, here).await?;
+                    Ok(end)
+                };
+                left.start = self.while_ranges_move(resolved).await.map_err(plain)?;
             }
         }
         if let Ending::Committed(_) = ending {

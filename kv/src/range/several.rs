@@ -339,6 +339,11 @@ impl Replica {
     }
 
     /// Ends the intents of a transaction in `span`, by how it ended.
+    ///
+    /// Invariant: `Ok` says that the transaction has no intents in `span` any more, for its record
+    /// may be forgotten then. So this replica leads when it looks, has applied what was
+    /// acknowledged, and holds all of `span`; a part that was split off meanwhile is for another
+    /// range, and [`Refusal::Moved`].
     pub async fn resolve(
         &self,
         primary: &Bytes,
@@ -347,12 +352,25 @@ impl Replica {
         span: &Span,
     ) -> Result<(), Refusal> {
         loop {
-            let Some(span) = self.state().descriptor().span.common(span) else {
-                return Ok(());
+            if self.leadership().is_none() {
+                self.lead().await?;
+            }
+            let Some(here) = self.state().descriptor().span.common(span) else {
+                return Err(Refusal::Moved);
             };
-            let keys = self.state().intents.of(start, &span, RESOLVED_MAX);
+            if !self.state().latches.is_empty() {
+                let under_way = ReadSpan::Range(here.clone());
+                self.wait_for_commits(&under_way, Timestamp::MAX).await?;
+            }
+            let leads = self.leadership().is_some();
+            let keys = self.state().intents.of(start, &here, RESOLVED_MAX);
             if keys.is_empty() {
-                return Ok(());
+                let holds = self.state().holds(&ReadSpan::Range(span.clone()));
+                match (leads, holds) {
+                    (true, true) => return Ok(()),
+                    (true, false) => return Err(Refusal::Moved),
+                    (false, _) => continue,
+                }
             }
             let keys: Arc<[Bytes]> = keys.into();
             let evaluate = || self.evaluate_resolve(primary, start, ending, &keys);

@@ -214,14 +214,14 @@ impl Node {
         (primary, start): (&Bytes, Timestamp),
         ending: Ending,
         span: Span,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Refusal> {
         let request = Request::Resolve {
             primary: primary.clone(),
             start,
             ending,
             span,
         };
-        self.ask(route, request).await.map_err(plain).map(|_| ())
+        self.ask(route, request).await.map(|_| ())
     }
 
     /// [`Replica::split`].
