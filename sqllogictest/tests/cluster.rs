@@ -212,6 +212,34 @@ fn nodes_that_have_moved_are_found_again() {
     cluster.wait_for_replicas();
 }
 
+/// Whoever has joined is found again, however soon it is killed and wherever it comes back: before
+/// it holds anything, while it gets its replicas, and after that.
+#[test]
+fn nodes_that_move_as_soon_as_they_have_joined_are_found_again() {
+    for after in [0, 250, 500, 750, 1_000] {
+        let mut cluster = Cluster::start(3);
+        thread::sleep(Duration::from_millis(after));
+        for node in &mut cluster.nodes[1..] {
+            node.kill9().unwrap();
+        }
+        let [_, moved @ ..] = cluster.nodes.as_mut_slice() else {
+            unreachable!("three nodes");
+        };
+        thread::scope(|all| {
+            for node in moved {
+                all.spawn(move || node.start_elsewhere().unwrap());
+            }
+        });
+        for number in 0..3 {
+            let one = cluster
+                .client(number)
+                .scalar("SELECT count(*) FROM pg_database");
+            assert!(one.unwrap().is_some());
+        }
+        cluster.wait_for_replicas();
+    }
+}
+
 /// What the writers share.
 struct Load {
     addresses: Vec<Address>,

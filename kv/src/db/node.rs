@@ -1,7 +1,7 @@
 //! [`Node`]: assembly and life of what a node holds of the store.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use pontoon_raft::{
 };
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Book, NodeRow, View};
+use crate::cluster::{Book, NodeRow, Search, View};
 use crate::db::active::ActiveTxns;
 use crate::db::cluster::{self, Roll};
 use crate::db::config::DbConfig;
@@ -77,8 +77,7 @@ pub struct NodeParts {
 pub struct Node {
     /// This node, for tasks that may outlive it.
     pub(crate) myself: Weak<Node>,
-    /// Counts attempts to find the coordinator.
-    pub(super) roll_turn: AtomicUsize,
+    pub(super) search: Arc<Search>,
     pub(crate) config: DbConfig,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) host: Host,
@@ -194,12 +193,13 @@ impl Node {
                 ranges.insert(replica);
             }
         }
+        let search = Arc::new(Search::default());
         let oracle = OracleService::new(ranges.of(SYSTEM_RANGE), Arc::clone(&parts.clock));
         let timestamps: Arc<dyn TimestampSource> = match &parts.peers {
             Some(peers) => Arc::new(ClusterTimestamps::new(
                 Arc::clone(&oracle),
                 Arc::clone(peers),
-                Arc::clone(&parts.book),
+                (Arc::clone(&parts.book), Arc::clone(&search)),
                 parts.me.place.node,
                 runtime.clone(),
                 Duration::from_millis(parts.config.patience_ms),
@@ -214,7 +214,7 @@ impl Node {
         };
         let node = Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
-            roll_turn: AtomicUsize::new(0),
+            search,
             config: parts.config,
             engine: parts.engine,
             host,

@@ -130,8 +130,13 @@ impl Identity {
     }
 
     /// Before anything is said or founded under it.
-    fn keep(&self, engine: &dyn Engine) -> Result<(), Error> {
+    /// What is known of the others goes with it: whoever has a number holds replicas soon, and
+    /// finds nobody again without it.
+    fn keep(&self, engine: &dyn Engine, book: Option<&Book>) -> Result<(), Error> {
         let mut batch = WriteBatch::default();
+        if let Some(book) = book {
+            batch.put(Space::Meta, meta::BOOK, book.encode()?);
+        }
         batch.put(Space::Meta, meta::STORE, self.encode());
         engine.write(batch)?;
         engine.persist()
@@ -302,7 +307,7 @@ pub(super) async fn open(
         None => Identity::founding(),
     };
     // Before it asks: whoever asks twice is one node.
-    identity.keep(&*engine)?;
+    identity.keep(&*engine, None)?;
     if let Some(with) = &belonging {
         if let Some(stored) = engine.get(Space::Meta, meta::BOOK)? {
             with.book.recall(&stored)?;
@@ -310,7 +315,7 @@ pub(super) async fn open(
         with.book.note_seeds(with.join.clone());
         if identity.place == Place::default() {
             join(&runtime, with, &mut identity).await?;
-            identity.keep(&*engine)?;
+            identity.keep(&*engine, Some(&*with.book))?;
         }
         (with.identify)(identity.cluster, identity.place.node);
     }

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use pontoon_raft::{Clock, NodeId};
 use tokio::sync::{Mutex, Notify, oneshot};
 
-use crate::cluster::{Answer, Book, Call};
+use crate::cluster::{Answer, Book, Call, Search};
 use crate::error::Error;
 use crate::oracle::{TimestampSource, Window};
 use crate::range::{Body, Refusal, Replica};
@@ -58,12 +58,16 @@ impl OracleService {
             })
     }
 
-    /// The node that is believed to lead range 1, if that is not this one.
+    /// Whether this node leads range 1.
+    fn leads(&self) -> bool {
+        let replica = self.replica.read();
+        let leadership = replica.as_ref().and_then(|replica| replica.leadership());
+        leadership.is_some()
+    }
+
+    /// The node that leads range 1, as its replica here believes.
     fn led_by(&self) -> Option<NodeId> {
         let replica = self.replica.read().clone()?;
-        if replica.leadership().is_some() {
-            return None;
-        }
         replica.group().leader_hint().map(|peer| peer.place.node)
     }
 
@@ -154,6 +158,7 @@ struct Asking {
     local: Arc<OracleService>,
     peers: Arc<dyn Peers>,
     book: Arc<Book>,
+    search: Arc<Search>,
     me: NodeId,
     runtime: Runtime,
     patience: Duration,
@@ -166,15 +171,13 @@ struct Queue {
     waiting: Vec<oneshot::Sender<Result<Timestamp, Error>>>,
     /// Somebody asks for them.
     asked: bool,
-    /// Who answered last.
-    coordinator: Option<NodeId>,
 }
 
 impl ClusterTimestamps {
     pub(super) fn new(
         local: Arc<OracleService>,
         peers: Arc<dyn Peers>,
-        book: Arc<Book>,
+        (book, search): (Arc<Book>, Arc<Search>),
         me: NodeId,
         runtime: Runtime,
         patience: Duration,
@@ -183,6 +186,7 @@ impl ClusterTimestamps {
             local,
             peers,
             book,
+            search,
             me,
             runtime,
             patience,
@@ -258,20 +262,21 @@ impl Asking {
     /// As many timestamps as `count` says, from whoever leads.
     async fn ask(&self, count: u32) -> Result<Timestamp, Error> {
         let until = self.runtime.monotonic() + self.patience;
-        let mut turn = 0_usize;
         loop {
-            let reason = match self.next(turn) {
-                None => match self.runtime.timeout(ANSWER, self.local.block(count)).await {
-                    Some(Ok(now)) => return Ok(now),
-                    Some(Err(error)) => error.to_string(),
-                    None => "range 1 has no leader".to_owned(),
-                },
-                Some(node) => match self.ask_node(node, count).await {
-                    Ok(now) => return Ok(now),
-                    Err(reason) => reason,
-                },
+            let here = Whom::Node(self.me);
+            let whom = match self.local.leads() {
+                true => Some(here.clone()),
+                false => self.search.next(self.local.led_by(), &self.book, None),
             };
-            turn += 1;
+            // It may be about to lead when there is nobody else.
+            let answer = match whom.unwrap_or(here.clone()) {
+                whom if whom == here => self.ask_here(count).await,
+                whom => self.ask_another(whom, count).await,
+            };
+            let reason = match answer {
+                Ok(now) => return Ok(now),
+                Err(reason) => reason,
+            };
             if self.runtime.monotonic() >= until {
                 return Err(nobody(&reason));
             }
@@ -279,31 +284,38 @@ impl Asking {
         }
     }
 
-    /// Whom to ask in which turn; nobody else at first when this node may lead.
-    fn next(&self, turn: usize) -> Option<NodeId> {
-        let known = self.local.led_by().or(self.queue.lock().coordinator);
-        if let Some(known) = known.filter(|node| turn == 0 && *node != self.me) {
-            return Some(known);
-        }
-        let members = self.book.system();
-        let others: Vec<_> = members.iter().map(|peer| peer.place.node).collect();
-        let next = others.get(turn % (others.len().max(1)));
-        next.copied().filter(|node| *node != self.me)
+    async fn ask_here(&self, count: u32) -> Result<Timestamp, String> {
+        let reason = match self.runtime.timeout(ANSWER, self.local.block(count)).await {
+            Some(Ok(now)) => {
+                self.search.found(self.me);
+                return Ok(now);
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "range 1 has no leader".to_owned(),
+        };
+        self.search.failed(&Whom::Node(self.me));
+        Err(reason)
     }
 
-    async fn ask_node(&self, node: NodeId, count: u32) -> Result<Timestamp, String> {
-        let asked = self.peers.call(Whom::Node(node), Call::Now { count });
-        let (led_by, answer) = match self.runtime.timeout(ANSWER, asked).await {
-            Some(Ok(Answer::Now(now))) => (Some(node), Ok(now)),
-            Some(Ok(_)) => (None, Err("an odd answer".to_owned())),
-            Some(Err(PeerError::Refused(Refusal::Elsewhere(peer)))) => {
-                let led_by = peer.map(|peer| peer.place.node);
-                (led_by, Err(format!("{node} does not coordinate")))
+    async fn ask_another(&self, whom: Whom, count: u32) -> Result<Timestamp, String> {
+        let asked = self.peers.call(whom.clone(), Call::Now { count });
+        let reason = match self.runtime.timeout(ANSWER, asked).await {
+            Some(Ok(Answer::Now(now))) => {
+                if let Whom::Node(node) = whom {
+                    self.search.found(node);
+                }
+                return Ok(now);
             }
-            Some(Err(error)) => (None, Err(format!("{node}: {error}"))),
-            None => (None, Err(format!("{node} does not answer"))),
+            Some(Err(PeerError::Refused(Refusal::Elsewhere(peer)))) => {
+                let named = peer.map(|peer| peer.place.node);
+                self.search.sent_on(&whom, named);
+                return Err(format!("{whom} does not coordinate"));
+            }
+            Some(Ok(_)) => format!("{whom} gives an odd answer"),
+            Some(Err(error)) => format!("{whom}: {error}"),
+            None => format!("{whom} does not answer"),
         };
-        self.queue.lock().coordinator = led_by;
-        answer
+        self.search.failed(&whom);
+        Err(reason)
     }
 }

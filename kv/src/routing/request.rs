@@ -1,5 +1,6 @@
 //! The messages, and the trait by which they travel.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -182,6 +183,15 @@ pub enum Whom {
     Node(NodeId),
     /// Whoever listens there, `host:port`.
     Address(String),
+}
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(node) => node.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
 }
 
 /// Carries questions to other nodes.

@@ -112,15 +112,17 @@ impl Node {
     pub async fn overview(&self) -> Result<Overview, Refusal> {
         let system = self.system().filter(|system| system.leadership().is_some());
         let Some(system) = system else {
-            let coordinator = self.next_coordinator(self.book.coordinator());
-            let (Some(coordinator), Some(peers)) = (coordinator, &self.peers) else {
+            let (Some(whom), Some(peers)) = (self.next_coordinator(), &self.peers) else {
                 return Err(Refusal::Elsewhere(None));
             };
-            let called = peers.call(coordinator, Call::Look);
+            let called = peers.call(whom.clone(), Call::Look);
             return match self.runtime.timeout(LOOK, called).await {
                 Some(Ok(Answer::Overview(overview))) => Ok(overview),
                 Some(Err(PeerError::Refused(refusal))) => Err(refusal),
-                _ => Err(Refusal::Elsewhere(None)),
+                _ => {
+                    self.search.failed(&whom);
+                    Err(Refusal::Elsewhere(None))
+                }
             };
         };
         let mut picture = self.roll.picture(self.runtime.monotonic());

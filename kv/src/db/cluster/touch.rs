@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pontoon_raft::{LogPosition, NodeId};
+use pontoon_raft::LogPosition;
 
 use crate::cluster::{Answer, Call, RangeReport, Report, Usage, View, decode_row, encode_row};
 use crate::db::node::Node;
@@ -29,14 +29,13 @@ type Told = BTreeMap<u64, (u64, Option<LogPosition>)>;
 /// Runs for as long as the node lives.
 pub(in crate::db) async fn keep_in_touch(node: Weak<Node>) {
     let mut told = Told::new();
-    let mut coordinator = None;
     loop {
         {
             let Some(node) = node.upgrade() else { return };
             if let Err(error) = node.tell_addresses(&mut told).await {
                 tracing::debug!(%error, "where ranges are could not be made known");
             }
-            node.say_that_it_lives(&mut coordinator).await;
+            node.say_that_it_lives().await;
         }
         let Some(strong) = node.upgrade() else { return };
         let (runtime, every) = (strong.runtime.clone(), strong.every(EVERY));
@@ -98,27 +97,28 @@ impl Node {
     }
 
     /// Reports to the coordinator, which may be this node.
-    async fn say_that_it_lives(&self, coordinator: &mut Option<NodeId>) {
+    async fn say_that_it_lives(&self) {
         let report = self.report();
         let own = self.system().filter(|system| system.leadership().is_some());
         let heard = match (own, &self.peers) {
             (Some(_), _) => self.hear_report(report),
             (None, Some(peers)) => {
-                let Some(whom) = self.next_coordinator(*coordinator) else {
+                let Some(whom) = self.next_coordinator() else {
                     return;
                 };
-                let called = peers.call(whom, Call::Heartbeat(report));
+                let called = peers.call(whom.clone(), Call::Heartbeat(report));
                 match self.runtime.timeout(ANSWER, called).await {
                     Some(Ok(Answer::View(view))) => {
-                        *coordinator = Some(view.coordinator);
+                        self.search.found(view.coordinator);
                         Ok(view)
                     }
                     Some(Err(PeerError::Refused(Refusal::Elsewhere(leader)))) => {
-                        *coordinator = leader.map(|leader| leader.place.node);
+                        let named = leader.map(|leader| leader.place.node);
+                        self.search.sent_on(&whom, named);
                         return;
                     }
                     _ => {
-                        *coordinator = None;
+                        self.search.failed(&whom);
                         return;
                     }
                 }
@@ -153,26 +153,12 @@ impl Node {
         }
     }
 
-    /// Whom to take for the coordinator.
-    pub(super) fn next_coordinator(&self, known: Option<NodeId>) -> Option<Whom> {
-        let me = self.me.place.node;
-        if let Some(known) = known.filter(|known| *known != me) {
-            return Some(Whom::Node(known));
-        }
-        let hint = self
-            .system()
-            .and_then(|system| system.group().leader_hint());
-        if let Some(hint) = hint.filter(|hint| hint.place.node != me) {
-            return Some(Whom::Node(hint.place.node));
-        }
-        let members = self.book.system();
-        let others = members.iter().map(|peer| peer.place.node);
-        let others = others.filter(|node| *node != me).map(Whom::Node);
-        // When all have other addresses than before, whoever is called learns where this one is.
-        let seeds = self.book.seeds().into_iter().map(Whom::Address);
-        let all: Vec<_> = others.chain(seeds).collect();
-        let turn = self.roll_turn.fetch_add(1, Ordering::Relaxed);
-        all.get(turn % all.len().max(1)).cloned()
+    /// Whom to take for the coordinator, as this node is not.
+    pub(super) fn next_coordinator(&self) -> Option<Whom> {
+        let system = self.system();
+        let leader = system.and_then(|system| system.group().leader_hint());
+        let (hint, me) = (leader.map(|leader| leader.place.node), self.me.place.node);
+        self.search.next(hint, &self.book, Some(me))
     }
 
     /// Takes over what the coordinator says, and remembers it over a restart.
@@ -186,10 +172,11 @@ impl Node {
     }
 
     async fn remember_book(&self) -> Result<(), Error> {
-        let encoded = self.book.encode()?;
         let mut batch = WriteBatch::default();
-        batch.put(Space::Meta, meta::BOOK, encoded);
-        self.engine.write(batch)
+        batch.put(Space::Meta, meta::BOOK, self.book.encode()?);
+        self.engine.write(batch)?;
+        // Seldom, and a node that has forgotten the others may not be found by them either.
+        self.sync_engine().await
     }
 
     /// What this node tells the coordinator.
