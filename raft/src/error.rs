@@ -86,6 +86,20 @@ pub enum MembershipError {
     Stopped,
 }
 
+impl MembershipError {
+    pub(crate) fn founded() -> Self {
+        Self::Refused {
+            reason: "the group has members already".to_owned(),
+        }
+    }
+
+    pub(crate) fn no_voter(replica: ReplicaId) -> Self {
+        Self::Refused {
+            reason: format!("{replica} is not a voter"),
+        }
+    }
+}
+
 /// Why a group could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

@@ -74,7 +74,7 @@ async fn acknowledged_commands_survive_restarts_on_a_real_disk() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sole_voter_tells_that_a_command_is_committed_before_it_applies_it() {
+async fn a_sole_voter_need_not_apply_a_command_to_tell_that_it_is_committed() {
     let directory = tempfile::tempdir().unwrap();
     let data = Data::default();
     let (host, log) = open(directory.path(), &data).await;
@@ -84,7 +84,7 @@ async fn a_sole_voter_tells_that_a_command_is_committed_before_it_applies_it() {
     let held = data.hold();
     let early = group.propose_unapplied(Bytes::from_static(b"early"), term);
     assert_eq!(early.await, Ok(Committed::Unapplied));
-    assert_eq!(held.0.commands.len(), 0);
+    assert_eq!(held.0.0.commands.len(), 0);
     drop(held);
     // One that counts in another term only is not told of before the machine has judged it.
     let late = group.propose_unapplied(Bytes::from_static(b"late"), term + 1);

@@ -51,7 +51,7 @@ pub(crate) fn entry(raft: RaftEntry) -> Entry {
     let position = position(&raft.log_id);
     let payload = match raft.payload {
         RaftPayload::Blank => EntryPayload::Blank,
-        RaftPayload::Normal(command) => EntryPayload::Command(command.bytes),
+        RaftPayload::Normal(command) => EntryPayload::Command(command.0),
         RaftPayload::Membership(members) => {
             EntryPayload::Membership(membership(Some(position), &members).encode())
         }
@@ -65,7 +65,7 @@ pub(crate) fn raft_entry(entry: Entry) -> Result<RaftEntry, Malformed> {
     }
     let payload = match entry.payload {
         EntryPayload::Blank => RaftPayload::Blank,
-        EntryPayload::Command(bytes) => RaftPayload::Normal(Command::of(bytes)),
+        EntryPayload::Command(bytes) => RaftPayload::Normal(Command(bytes)),
         EntryPayload::Membership(bytes) => {
             RaftPayload::Membership(raft_membership(&Membership::decode(&bytes)?)?)
         }

@@ -1,7 +1,7 @@
 //! [`Group`]: what the layer above holds of a replica.
 //!
-//! The handle outlives the openraft core below it: when a core dies the host opens a new one from
-//! disk and the same handle goes on. In between, calls answer `Stopped`.
+//! The handle outlives what runs the replica, a [`Running`]: when that dies the host opens a new
+//! one from disk and the same handle goes on. In between, calls answer `Stopped`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -9,27 +9,18 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::Instant as _;
-use openraft::async_runtime::WatchReceiver;
-use openraft::errors::{
-    ChangeMembershipError, ClientWriteError, Fatal, ForwardReason, ForwardToLeader,
-    InitializeError, LinearizableReadError, RaftError,
-};
-use openraft::raft::Precondition;
-use openraft::{ChangeMembers, ReadPolicy, ServerState};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
-use super::convert;
+use super::alone::Alone;
+use super::applier::MachineFactory;
+use super::core::Core;
 use super::leadership::{CellView, LeaderCell, Leadership};
-use super::machine::MachineFactory;
-use super::proposal::{News, ProposalResponder, Proposer, Write};
-use super::types::{Command, Instant, MetricsWatch, Raft, Types};
 use crate::error::{BarrierError, MembershipError, ProposeError};
 use crate::host::HostConfig;
 use crate::ids::{GroupId, LogPosition, ReplicaId};
-use crate::log_store::{GroupLog, LogEngine};
-use crate::membership::{Membership, Peer, Place};
-use crate::snapshot::Staging;
+use crate::log_store::LogEngine;
+use crate::membership::{Membership, Peer};
 use crate::transport::Transport;
 
 /// A command that has been applied.
@@ -114,25 +105,14 @@ impl Wiring {
     }
 }
 
-/// A running openraft core and what belongs to its life.
-pub(crate) struct Core {
-    pub(crate) raft: Raft,
-    pub(crate) metrics: MetricsWatch,
-    pub(crate) log: Arc<dyn GroupLog>,
-    pub(crate) staging: Mutex<Staging>,
-    /// Until then no votes are granted to others and none is asked for.
-    pub(crate) vote_guard: Option<Instant>,
-    /// The state machine has panicked; the group shall be opened anew.
-    pub(crate) panicked: Arc<AtomicBool>,
+/// How a replica runs: a member of a group among others, or the only one.
+#[derive(Clone)]
+pub(crate) enum Running {
+    Core(Arc<Core>),
+    Alone(Arc<Alone>),
 }
 
-impl Core {
-    pub(crate) fn vote_guard_holds(&self) -> bool {
-        self.vote_guard.is_some_and(|until| Instant::now() < until)
-    }
-}
-
-/// The part of a replica that survives its core.
+/// The part of a replica that survives what runs it.
 pub(crate) struct GroupInner {
     pub(crate) id: GroupId,
     pub(crate) me: Peer,
@@ -142,7 +122,7 @@ pub(crate) struct GroupInner {
     /// The replica joined a group that has run for a while: it begins with a snapshot that this
     /// admits, and with no log.
     pub(crate) admits: Option<Admits>,
-    pub(crate) core: RwLock<Option<Arc<Core>>>,
+    pub(crate) running: RwLock<Option<Running>>,
     /// Set by park: ticks are off, so nobody campaigns and no heartbeats are sent.
     pub(crate) parked: AtomicBool,
     /// Set when the group is closed on purpose: it must not be reopened.
@@ -209,8 +189,8 @@ impl GroupInner {
         stuck.then(|| panics.reason.clone())
     }
 
-    pub(crate) fn core(&self) -> Option<Arc<Core>> {
-        self.core.read().clone()
+    pub(crate) fn running(&self) -> Option<Running> {
+        self.running.read().clone()
     }
 }
 
@@ -219,9 +199,6 @@ impl GroupInner {
 pub struct Group {
     pub(crate) inner: Arc<GroupInner>,
 }
-
-/// How often a call that met an expired lease tries again after a round to a majority.
-const LEASE_RETRIES: usize = 2;
 
 impl Group {
     /// The group.
@@ -237,23 +214,15 @@ impl Group {
     /// Gives a new group its first members. Call it once, on one of them; every other replica is
     /// just opened and waits to be told.
     pub async fn initialize(&self, members: Vec<Peer>) -> Result<(), MembershipError> {
-        let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let nodes: BTreeMap<u64, Place> = members
-            .iter()
-            .map(|peer| (peer.replica.0, peer.place))
-            .collect();
-        core.raft
-            .initialize(nodes)
-            .await
-            .map_err(|error| match error {
-                RaftError::APIError(InitializeError::NotAllowed(_)) => MembershipError::Refused {
-                    reason: "the group has members already".to_owned(),
-                },
-                RaftError::APIError(InitializeError::NotInMembers(_)) => MembershipError::Refused {
-                    reason: "this replica is not among them".to_owned(),
-                },
-                RaftError::Fatal(_) => MembershipError::Stopped,
-            })
+        match self.inner.running() {
+            None => Err(MembershipError::Stopped),
+            Some(Running::Alone(_)) => Err(MembershipError::founded()),
+            Some(Running::Core(_)) if members == [self.inner.me] => {
+                let inner = Arc::clone(&self.inner);
+                whole(async move { inner.found_alone().await }).await
+            }
+            Some(Running::Core(core)) => core.initialize(&members).await,
+        }
     }
 
     /// Replicates a command and waits until it is applied here.
@@ -289,49 +258,10 @@ impl Group {
                 limit,
             });
         }
-        let core = self.inner.core().ok_or(ProposeError::Stopped)?;
-        for _ in 0..=LEASE_RETRIES {
-            let proposal = Write::new(enough_in);
-            let proposer = Proposer::new(&proposal);
-            let write = core
-                .raft
-                .write(Command {
-                    bytes: command.clone(),
-                    proposal: (enough_in > 0).then(|| Arc::clone(&proposal)),
-                })
-                .responder(ProposalResponder::new(&proposal));
-            write.await.map_err(|_| ProposeError::Stopped)?;
-            let outcome = match proposer.news().await {
-                News::Committed => return Ok(Committed::Unapplied),
-                News::Answered(outcome) => outcome,
-                News::Dropped => return Err(ProposeError::Ambiguous { hint: None }),
-            };
-            match outcome {
-                Ok(done) => {
-                    let position = convert::position(&done.log_id);
-                    return Ok(Committed::Applied(Proposed {
-                        position,
-                        reply: done.data.0,
-                    }));
-                }
-                Err(ClientWriteError::LogEntryDiscarded(forward)) => {
-                    return Err(ProposeError::Ambiguous {
-                        hint: hint(&forward),
-                    });
-                }
-                Err(ClientWriteError::ForwardToLeader(forward)) => {
-                    if forward.reason != ForwardReason::LeaseExpired
-                        || self.confirm(&core).await.is_err()
-                    {
-                        return Err(ProposeError::NotLeader {
-                            hint: hint(&forward),
-                        });
-                    }
-                }
-                Err(_) => return Err(ProposeError::NotLeader { hint: None }),
-            }
+        match self.inner.running().ok_or(ProposeError::Stopped)? {
+            Running::Alone(alone) => alone.submit(command, enough_in).await,
+            Running::Core(core) => core.submit(&self.inner, command, enough_in).await,
         }
-        Err(ProposeError::NotLeader { hint: None })
     }
 
     /// Whether this replica may serve reads at this moment: it leads, an entry of its own term is
@@ -346,13 +276,11 @@ impl Group {
             CellView::Sole(term) => return Some(Leadership { term }),
             CellView::Leased(term) => term,
         };
-        let lease = self.inner.wiring.config.timing.lease();
-        let core = self.inner.core.read();
-        let metrics = core.as_ref()?.metrics.borrow_watched();
-        let acked = metrics.last_quorum_acked?.into_inner();
-        let holds = metrics.current_term == term
-            && metrics.state == ServerState::Leader
-            && Instant::now() < acked + lease;
+        let running = self.inner.running.read();
+        let Some(Running::Core(core)) = &*running else {
+            return None;
+        };
+        let holds = core.holds_lease(&self.inner, term);
         // The view again: a transfer may have begun since.
         (holds && self.inner.cell.view() == CellView::Leased(term)).then_some(Leadership { term })
     }
@@ -363,94 +291,52 @@ impl Group {
         if let Some(leadership) = self.leadership() {
             return Ok(leadership);
         }
-        let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        self.confirm(&core).await
-    }
-
-    /// A round to a majority that proves leadership at a moment within this call.
-    async fn confirm(&self, core: &Core) -> Result<Leadership, BarrierError> {
-        let timeout = self.inner.wiring.config.timing.lease();
-        for _ in 0..=LEASE_RETRIES {
-            let term = self.inner.cell.led_term();
-            if term == 0 {
-                return Err(BarrierError::NotLeader {
-                    hint: self.leader_hint(),
-                });
-            }
-            let linearizer = match core.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-                Ok(linearizer) => linearizer,
-                Err(RaftError::Fatal(_)) => return Err(BarrierError::Stopped),
-                Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
-                    return Err(BarrierError::NoQuorum);
-                }
-                Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => {
-                    if forward.reason == ForwardReason::LeaseExpired {
-                        continue;
-                    }
-                    return Err(BarrierError::NotLeader {
-                        hint: hint(&forward),
-                    });
-                }
-            };
-            match linearizer.try_await_ready(&core.raft, Some(timeout)).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => return Err(BarrierError::NoQuorum),
-                Err(_) => return Err(BarrierError::Stopped),
-            }
-            let same = match self.inner.cell.view() {
-                CellView::Sole(now) | CellView::Leased(now) => now == term,
-                CellView::No => false,
-            };
-            if same {
-                return Ok(Leadership { term });
+        match self.inner.running().ok_or(BarrierError::Stopped)? {
+            Running::Core(core) => core.confirm(&self.inner).await,
+            // It leads as soon as what is in its log is applied.
+            Running::Alone(alone) => {
+                let ready = alone.wait(|| self.leadership().is_some());
+                let _ = tokio::time::timeout(self.lease(), ready).await;
+                self.leadership().ok_or(BarrierError::NoQuorum)
             }
         }
-        Err(BarrierError::NotLeader {
-            hint: self.leader_hint(),
-        })
     }
 
     /// The current term as far as this replica knows.
     pub fn term(&self) -> u64 {
-        self.inner
-            .core
-            .read()
-            .as_ref()
-            .map_or(0, |core| core.metrics.borrow_watched().current_term)
+        match &*self.inner.running.read() {
+            None => 0,
+            Some(Running::Core(core)) => core.term(),
+            Some(Running::Alone(alone)) => alone.term(),
+        }
     }
 
     /// Who leads as far as this replica knows.
     pub fn leader_hint(&self) -> Option<Peer> {
-        let core = self.inner.core.read();
-        let metrics = core.as_ref()?.metrics.borrow_watched();
-        let leader = metrics.current_leader?;
-        let place = *metrics.membership_config.get_node(&leader)?;
-        Some(Peer {
-            replica: ReplicaId(leader),
-            place,
-        })
+        match &*self.inner.running.read() {
+            None => None,
+            Some(Running::Core(core)) => core.leader_hint(),
+            Some(Running::Alone(_)) => Some(self.inner.me),
+        }
     }
 
     /// Waits until this replica may serve reads, asking nobody. Fails when the group stops.
     pub async fn wait_leadership(&self) -> Result<Leadership, BarrierError> {
-        let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        let mut metrics = core.metrics.clone();
-        loop {
-            if let Some(leadership) = self.leadership() {
-                return Ok(leadership);
-            }
-            metrics.changed().await.map_err(|_| BarrierError::Stopped)?;
-        }
+        self.wait(|| self.leadership().is_some()).await?;
+        self.leadership().ok_or(BarrierError::Stopped)
     }
 
     /// Waits until the entry at `index` is applied here. Fails when the group stops.
     pub async fn wait_applied(&self, index: u64) -> Result<(), BarrierError> {
-        let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        let mut metrics = core.metrics.clone();
-        while self.inner.cell.applied_index() < index {
-            metrics.changed().await.map_err(|_| BarrierError::Stopped)?;
-        }
-        Ok(())
+        self.wait(|| self.inner.cell.applied_index() >= index).await
+    }
+
+    async fn wait(&self, is_so: impl Fn() -> bool) -> Result<(), BarrierError> {
+        let is_so = match self.inner.running().ok_or(BarrierError::Stopped)? {
+            Running::Core(core) => core.wait(is_so).await,
+            Running::Alone(alone) => alone.wait(is_so).await,
+        };
+        is_so.then_some(()).ok_or(BarrierError::Stopped)
     }
 
     /// Changes the members, in one or two entries of the log; returns when the new membership is
@@ -461,81 +347,44 @@ impl Group {
         change: MemberChange,
         only_if: Option<LogPosition>,
     ) -> Result<(), MembershipError> {
-        let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let ids = |replicas: BTreeSet<ReplicaId>| replicas.into_iter().map(|r| r.0).collect();
-        let (change, retain) = match change {
-            MemberChange::AddLearner(peer) => {
-                let node = BTreeMap::from([(peer.replica.0, peer.place)]);
-                (ChangeMembers::AddNodes(node), true)
+        let core = match self.inner.running().ok_or(MembershipError::Stopped)? {
+            Running::Core(core) => core,
+            Running::Alone(alone) => {
+                let newest = alone.applier().membership().position;
+                if only_if.is_some() && only_if != newest {
+                    return Err(MembershipError::Refused {
+                        reason: "the membership is another one by now".to_owned(),
+                    });
+                }
+                drop(alone);
+                let inner = Arc::clone(&self.inner);
+                whole(async move { inner.take_peers().await }).await?
             }
-            MemberChange::Voters(voters) => (ChangeMembers::ReplaceAllVoters(ids(voters)), false),
-            MemberChange::RemoveLearners(gone) => (ChangeMembers::RemoveNodes(ids(gone)), false),
         };
-        let conditions = only_if.map(|position| Precondition::LastMembershipLogId {
-            last_membership_log_id: Some(convert::log_id(position)),
-        });
-        let changed = core.raft.change_membership_if(change, retain, conditions);
-        changed.await.map(|_| ()).map_err(membership_error)
+        core.change_members(change, only_if).await
     }
 
     /// Hands leadership to another voter and waits, up to two leases, until this replica has
     /// heard of a successor. From the call on this replica serves no reads; should the successor
     /// not answer, the group is without a leader until an election timeout has passed.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), MembershipError> {
-        let core = self.inner.core().ok_or(MembershipError::Stopped)?;
-        let term = self.inner.cell.led_term();
-        if term == 0 {
-            return Err(MembershipError::NotLeader {
-                hint: self.leader_hint(),
-            });
+        match self.inner.running().ok_or(MembershipError::Stopped)? {
+            Running::Core(core) => core.transfer_leader(&self.inner, to).await,
+            Running::Alone(_) => Err(MembershipError::no_voter(to)),
         }
-        let mut metrics = core.metrics.clone();
-        if !metrics
-            .borrow_watched()
-            .membership_config
-            .voter_ids()
-            .any(|id| id == to.0)
-        {
-            return Err(MembershipError::Refused {
-                reason: format!("{to} is not a voter"),
-            });
-        }
-        self.inner.cell.on_transfer();
-        core.raft
-            .trigger()
-            .transfer_leader(to.0)
-            .await
-            .map_err(|_| MembershipError::Stopped)?;
-        let moved = async {
-            loop {
-                let done = {
-                    let metrics = metrics.borrow_and_update();
-                    metrics.current_term > term && metrics.current_leader.is_some()
-                };
-                if done {
-                    return Ok(());
-                }
-                metrics
-                    .changed()
-                    .await
-                    .map_err(|_| MembershipError::Stopped)?;
-            }
-        };
-        let patience = self.inner.wiring.config.timing.lease() * 2;
-        tokio::time::timeout(patience, moved)
-            .await
-            .unwrap_or(Err(MembershipError::Ambiguous))
     }
 
     /// Campaigns now instead of after an election timeout. For the replica that led a range
     /// before it was split, and for tests.
     pub async fn campaign(&self) -> Result<(), BarrierError> {
-        let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        core.raft
-            .trigger()
-            .elect(false)
-            .await
-            .map_err(|_| BarrierError::Stopped)
+        match self.inner.running().ok_or(BarrierError::Stopped)? {
+            Running::Core(core) => {
+                let elected = core.raft.trigger().elect(false).await;
+                elected.map_err(|_| BarrierError::Stopped)
+            }
+            // It leads.
+            Running::Alone(_) => Ok(()),
+        }
     }
 
     /// Stops this replica's timers: it sends no heartbeats and does not campaign. For groups
@@ -551,60 +400,17 @@ impl Group {
 
     fn set_parked(&self, parked: bool) {
         self.inner.parked.store(parked, Ordering::Release);
-        if let Some(core) = self.inner.core() {
+        if let Some(Running::Core(core)) = self.inner.running() {
             core.raft.runtime_config().tick(!parked);
         }
     }
 
-    /// Asks openraft to note what the state machine has made durable and to purge the log up to
-    /// there, less what is kept for slow peers. The host calls it now and then.
-    pub async fn compact_log(&self) -> Result<(), BarrierError> {
-        let core = self.inner.core().ok_or(BarrierError::Stopped)?;
-        core.raft
-            .trigger()
-            .snapshot()
-            .await
-            .map_err(|_| BarrierError::Stopped)
-    }
-
     /// A look at the replica.
     pub fn status(&self) -> GroupStatus {
-        let core = self.inner.core.read();
-        let Some(core) = core.as_ref() else {
-            return GroupStatus::default();
-        };
-        let log = core.log.state();
-        let metrics = core.metrics.borrow_watched();
-        let at = |id: &Option<super::types::LogId>| id.as_ref().map(convert::position);
-        let peer = |id: u64| {
-            let place = *metrics.membership_config.get_node(&id)?;
-            Some(Peer {
-                replica: ReplicaId(id),
-                place,
-            })
-        };
-        GroupStatus {
-            running: metrics.running_state.is_ok(),
-            failure: metrics
-                .running_state
-                .as_ref()
-                .err()
-                .map(ToString::to_string),
-            term: metrics.current_term,
-            leads: metrics.state == ServerState::Leader,
-            leader: metrics.current_leader.and_then(peer),
-            last: log.last,
-            committed: at(&metrics.local_committed),
-            applied: at(&metrics.last_applied),
-            purged: log.purged,
-            membership: convert::stored(&metrics.membership_config),
-            membership_committed: metrics.membership_config == metrics.committed_membership_config,
-            matched: metrics
-                .replication
-                .iter()
-                .flatten()
-                .map(|(id, matched)| (ReplicaId(*id), at(matched)))
-                .collect(),
+        match &*self.inner.running.read() {
+            None => GroupStatus::default(),
+            Some(Running::Core(core)) => core.status(),
+            Some(Running::Alone(alone)) => alone.status(self.inner.me),
         }
     }
 
@@ -620,35 +426,14 @@ impl Group {
     }
 }
 
-fn hint(forward: &ForwardToLeader<Types>) -> Option<Peer> {
-    Some(Peer {
-        replica: ReplicaId(forward.leader_id?),
-        place: forward.leader_node?,
-    })
-}
-
-fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembershipError {
-    match error {
-        RaftError::Fatal(Fatal::Stopped) => MembershipError::Stopped,
-        RaftError::Fatal(_) => MembershipError::Ambiguous,
-        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
-            MembershipError::NotLeader {
-                hint: hint(&forward),
-            }
-        }
-        RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)) => MembershipError::Ambiguous,
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(
-            ChangeMembershipError::InProgress(_),
-        )) => MembershipError::InProgress,
-        RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
-            MembershipError::Refused {
-                reason: error.to_string(),
-            }
-        }
-        RaftError::APIError(ClientWriteError::PreconditionFailed(error)) => {
-            MembershipError::Refused {
-                reason: error.to_string(),
-            }
-        }
-    }
+/// Runs what must not be left half done when the caller goes away.
+async fn whole<T: Send + 'static>(
+    change: impl Future<Output = Result<T, MembershipError>> + Send + 'static,
+) -> Result<T, MembershipError> {
+    let (sender, receiver) = oneshot::channel();
+    crate::shell::spawn_task(async move {
+        // Nobody may wait for it any more.
+        let _ = sender.send(change.await);
+    });
+    receiver.await.unwrap_or(Err(MembershipError::Stopped))
 }

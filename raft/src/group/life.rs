@@ -1,22 +1,27 @@
-//! Start and stop of a replica's openraft core.
+//! Start and stop of what runs a replica, and the change from one to the other.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use openraft::async_runtime::Instant as _;
 use parking_lot::{Mutex, RwLock};
 
-use super::handle::{Admits, Core, GroupInner, Wiring};
-use super::leadership::LeaderCell;
+use super::alone::{Alone, stands_alone};
+use super::applier::{Applier, MachineFactory};
+use super::core::Core;
+use super::handle::{Admits, GroupInner, Running, Wiring};
+use super::leadership::{CellView, LeaderCell};
 use super::log::LogAdapter;
-use super::machine::{Machine, MachineFactory};
+use super::machine::Machine;
 use super::network::Network;
 use super::together::gathered;
 use super::types::{Instant, Raft, seeded};
 use super::unsynced::Unsynced;
-use crate::error::OpenError;
+use crate::error::{MembershipError, OpenError};
 use crate::ids::{GroupId, ReplicaId};
-use crate::membership::Peer;
+use crate::log_store::GroupLog;
+use crate::membership::{Membership, Peer};
 use crate::snapshot::Staging;
 use crate::state_machine::StorageError;
 
@@ -38,7 +43,7 @@ impl GroupInner {
             cell: Arc::new(LeaderCell::new(replica)),
             factory,
             admits,
-            core: RwLock::new(None),
+            running: RwLock::new(None),
             parked: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             machine_alive: Mutex::default(),
@@ -59,7 +64,7 @@ impl GroupInner {
         if self.is_closed() {
             return Err(OpenError::Stopped);
         }
-        self.start_core().await?;
+        self.open().await?;
         *started = true;
         Ok(())
     }
@@ -70,12 +75,12 @@ impl GroupInner {
         let started = self.starting.lock().await;
         let due = *started
             && !self.is_closed()
-            && self.core.read().is_none()
+            && self.running.read().is_none()
             && self.machine_alive.lock().strong_count() == 0;
         if !due || !self.restart_is_due(rounds_max) {
             return Ok(false);
         }
-        let outcome = self.start_core().await;
+        let outcome = self.open().await;
         match &outcome {
             // Unless it has panicked before: then it shows only later how long it lasts.
             Ok(()) if self.panics.lock().is_empty() => {
@@ -102,7 +107,7 @@ impl GroupInner {
         true
     }
 
-    async fn start_core(&self) -> Result<(), OpenError> {
+    async fn open(&self) -> Result<(), OpenError> {
         let log = self.wiring.log.open_group(self.id, self.me.replica)?;
         let machine = (self.factory)()?;
         let applied = machine.applied()?.position;
@@ -129,21 +134,117 @@ impl GroupInner {
             });
         }
 
-        self.cell.reset();
-        let running = Arc::new(AtomicBool::new(false));
-        let panicked = Arc::new(AtomicBool::new(false));
         let alive = Arc::new(());
         *self.machine_alive.lock() = Arc::downgrade(&alive);
+        self.cell.reset();
+        let applier = Applier::new(machine, Arc::clone(&self.cell), alive)?;
+        let running = if stands_alone(self.me.replica, &*log, &applier)? {
+            Running::Alone(self.start_alone(log, applier, None).await?)
+        } else {
+            Running::Core(self.start_core(log, applier).await?)
+        };
+        *self.running.write() = Some(running);
+        Ok(())
+    }
+
+    /// Starts a replica that is the only member of its group. The cell knows what is applied.
+    async fn start_alone(
+        &self,
+        log: Arc<dyn GroupLog>,
+        applier: Applier,
+        founds: Option<Membership>,
+    ) -> Result<Arc<Alone>, StorageError> {
+        let alone = Alone::start(self.me.replica, log, applier, &self.cell, founds);
+        Ok(Arc::new(alone.await?))
+    }
+
+    /// Makes this replica, which is open and empty, the only member of its group.
+    pub(super) async fn found_alone(&self) -> Result<(), MembershipError> {
+        let _starting = self.starting.lock().await;
+        let core = match self.running() {
+            Some(Running::Core(core)) if !self.is_closed() => core,
+            Some(Running::Alone(_)) => return Err(MembershipError::founded()),
+            _ => return Err(MembershipError::Stopped),
+        };
+        let state = core.log.state();
+        let is_empty = state.vote.is_none() && state.last.is_none() && core.applier.is_empty();
+        if !is_empty || self.admits.is_some() {
+            return Err(MembershipError::founded());
+        }
+        self.running.write().take();
+        // Nothing was ever given to the state machine: it is as good as new.
+        let _ = core.raft.shutdown().await;
+        self.cell.reset();
+        let members = BTreeMap::from([(self.me.replica, self.me.place)]);
+        let founds = Membership {
+            position: None,
+            configs: vec![members.keys().copied().collect()],
+            members,
+        };
+        let (log, applier) = (Arc::clone(&core.log), core.applier.clone());
+        let alone = self.start_alone(log, applier, Some(founds)).await;
+        let alone = alone.map_err(|_| MembershipError::Stopped)?;
+        *self.running.write() = Some(Running::Alone(alone));
+        Ok(())
+    }
+
+    /// Has openraft run a replica that was alone, since it shall have peers, and waits until it
+    /// leads again.
+    ///
+    /// Invariant: openraft begins on a log whose every entry is durable and applied, and nobody
+    /// appends to it beside openraft.
+    pub(super) async fn take_peers(&self) -> Result<Arc<Core>, MembershipError> {
+        let core = {
+            let _starting = self.starting.lock().await;
+            let alone = match self.running() {
+                Some(Running::Alone(alone)) if !self.is_closed() => alone,
+                Some(Running::Core(core)) => return Ok(core),
+                _ => return Err(MembershipError::Stopped),
+            };
+            // A failure is for the host to see, who takes the replica down.
+            alone.drain().await.map_err(|_| MembershipError::Stopped)?;
+            self.running.write().take();
+            self.cell.reset();
+            let (log, applier) = (Arc::clone(alone.log()), alone.applier().clone());
+            drop(alone);
+            debug_assert_eq!(
+                log.state().last,
+                applier.applied(),
+                "Invariant: openraft begins where everything is applied"
+            );
+            applier.tell_cell();
+            let core = self.start_core(log, applier).await;
+            let core = core.map_err(|error| {
+                // The host opens it anew, from disk.
+                tracing::error!(group = %self.id, %error, "could not take peers");
+                MembershipError::Stopped
+            })?;
+            *self.running.write() = Some(Running::Core(Arc::clone(&core)));
+            core
+        };
+        let leads = core.wait(|| matches!(self.cell.view(), CellView::Sole(_)));
+        match tokio::time::timeout(self.wiring.config.timing.lease(), leads).await {
+            Ok(true) => Ok(core),
+            Ok(false) => Err(MembershipError::Stopped),
+            Err(_) => Err(MembershipError::NotLeader { hint: None }),
+        }
+    }
+
+    /// Starts openraft. The cell knows what is applied.
+    async fn start_core(
+        &self,
+        log: Arc<dyn GroupLog>,
+        applier: Applier,
+    ) -> Result<Arc<Core>, StorageError> {
+        let voted = log.state().vote.is_some();
+        let running = Arc::new(AtomicBool::new(false));
         let unsynced = Arc::new(Unsynced::default());
         let machine = Machine::new(
-            machine,
+            applier.clone(),
             Arc::clone(&log),
             Arc::clone(&unsynced),
-            Arc::clone(&self.cell),
             Arc::clone(&running),
-            Arc::clone(&panicked),
-            alive,
-        )?;
+        );
         let network = Network {
             group: self.id,
             from: self.me,
@@ -168,8 +269,8 @@ impl GroupInner {
             .await
             .map_err(|error| fatal(error.to_string()))?;
         // A sole voter cannot have promised its vote to anybody else.
-        let vote_guard = (state.vote.is_some() && !sole)
-            .then(|| Instant::now() + self.wiring.config.timing.promise());
+        let vote_guard =
+            (voted && !sole).then(|| Instant::now() + self.wiring.config.timing.promise());
         raft.runtime_config()
             .tick(!self.parked.load(Ordering::Acquire));
         if vote_guard.is_none() {
@@ -180,27 +281,33 @@ impl GroupInner {
             elected.map_err(|error| fatal(error.to_string()))?;
         }
         let metrics = raft.metrics();
-        let staging = Mutex::new(Staging::default());
-        let core = Core {
+        Ok(Arc::new(Core {
             raft,
             metrics,
             log,
-            staging,
+            applier,
+            staging: Mutex::new(Staging::default()),
             vote_guard,
-            panicked,
-        };
-        *self.core.write() = Some(Arc::new(core));
-        Ok(())
+        }))
     }
 
-    /// Stops openraft for good.
+    /// Stops what runs the replica, for good.
     pub(crate) async fn stop(&self) {
         self.closed.store(true, Ordering::Release);
         let _starting = self.starting.lock().await;
-        let core = self.core.write().take();
+        self.end().await;
+    }
+
+    /// Stops what runs the replica.
+    pub(crate) async fn end(&self) {
+        let running = self.running.write().take();
         self.cell.reset();
-        if let Some(core) = core {
-            let _ = core.raft.shutdown().await;
+        match running {
+            Some(Running::Core(core)) => {
+                let _ = core.raft.shutdown().await;
+            }
+            Some(Running::Alone(alone)) => alone.stop().await,
+            None => {}
         }
     }
 }

@@ -1,23 +1,18 @@
 //! openraft's log storage on top of a [`GroupLog`].
 //!
 //! `append` returns when the entries can be read; openraft hears that they are durable by the
-//! callback. Where this replica is the only voter, those who proposed commands hear of it too:
-//! there a durable entry is a committed one. Only votes are waited for, since openraft may send what they allow right after.
+//! callback. Only votes are waited for, since openraft may send what they allow right after.
 
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use openraft::EntryPayload as RaftPayload;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::convert;
-use super::leadership::{CellView, LeaderCell};
-use super::proposal::Write;
-use super::together;
+use super::leadership::LeaderCell;
 use super::types::{LogId, RaftEntry, RaftVote, Types};
 use super::unsynced::Unsynced;
 use crate::codec::Malformed;
@@ -131,16 +126,7 @@ impl RaftLogStorage<Types> for LogAdapter {
         I: IntoIterator<Item = RaftEntry> + Send,
         I::IntoIter: Send,
     {
-        let mut proposals = SmallVec::<[Arc<Write>; 1]>::new();
-        let mut noted = |mut entry: RaftEntry| {
-            let term = entry.log_id.committed_leader_id().term;
-            if let RaftPayload::Normal(command) = &mut entry.payload {
-                let proposal = command.proposal.take();
-                proposals.extend(proposal.filter(|proposal| proposal.awaits_commit_in(term)));
-            }
-            convert::entry(entry)
-        };
-        let entries: Vec<_> = entries.into_iter().map(&mut noted).collect();
+        let entries: Vec<_> = entries.into_iter().map(convert::entry).collect();
         for entry in &entries {
             if let EntryPayload::Membership(bytes) = &entry.payload {
                 let membership = Membership::decode(bytes).map_err(malformed)?;
@@ -148,42 +134,18 @@ impl RaftLogStorage<Types> for LogAdapter {
                     .on_membership_appended(entry.position.index, &membership);
             }
         }
-        let view = self.cell.view();
-        let sole = matches!(view, CellView::Sole(_));
-        let first = proposals.first().cloned();
-        if sole && let Some(core) = together::task() {
-            proposals.iter().for_each(|p| p.wakes_then(&core));
-        }
         if let Some(first) = entries.first() {
             self.unsynced.begin(first.position.index);
         }
-        let (cell, unsynced) = (Arc::clone(&self.cell), Arc::clone(&self.unsynced));
+        let unsynced = Arc::clone(&self.unsynced);
         let is_empty = entries.is_empty();
         let done = move |result: Result<(), StorageError>| {
             if !is_empty {
                 unsynced.end(&result);
             }
-            // Invariant: only committed entries are called so. This replica led the term of
-            // these entries as its only voter when they were appended and does so now that they
-            // are durable, and nobody else can have been elected between.
-            if result.is_ok() && sole && cell.view() == view {
-                proposals.iter().for_each(|proposal| proposal.committed());
-            }
             callback.io_completed(result.map_err(io::Error::from));
         };
-        // A sole voter has nothing to do before its entries are durable; a leader of others sends
-        // them meanwhile.
-        if sole {
-            self.log.append_here(entries, Box::new(done));
-            if first.is_some_and(|proposal| proposal.is_committed()) {
-                // Until one of those who wait has heard of it.
-                together::pause();
-            }
-            // To the one who tells the core that they are: it then hears of it right after this.
-            together::give_way().await;
-        } else {
-            self.log.append(entries, Box::new(done));
-        }
+        self.log.append(entries, Box::new(done));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! One replica of one consensus group: propose, read barrier, leadership, membership.
 //!
-//! This module alone names openraft's types; the rest of the crate, and everything above, sees
+//! This module alone, and the host's supervisor, name openraft's types; the rest of the crate, and everything above, sees
 //! [`Group`] and plain values.
 //!
 //! ```text
@@ -8,8 +8,12 @@
 //!                                   \--> network (other replicas) -------> core
 //!                                                     committed --> machine --> StateMachine
 //! ```
+//! A replica that is the only member of its group runs without openraft ([`alone`]).
 
+mod alone;
+mod applier;
 mod convert;
+mod core;
 mod handle;
 mod leadership;
 mod life;
@@ -29,5 +33,6 @@ mod watch;
 pub use handle::{Committed, Group, GroupStatus, MemberChange, Proposed};
 pub use leadership::Leadership;
 
-pub(crate) use handle::{Admits, Core, GroupInner, Wiring};
-pub(crate) use machine::MachineFactory;
+pub(crate) use applier::MachineFactory;
+pub(crate) use core::Core;
+pub(crate) use handle::{Admits, GroupInner, Running, Wiring};

@@ -1,40 +1,30 @@
-//! [`Proposal`]: what a proposer and openraft share of a command on its way.
+//! [`Proposal`]: what a proposer and who replicates share of a command on its way.
 //!
 //! A proposer hears of two things: that its command is committed, and what came of applying it.
-//! Whoever may go on when the command can no longer be lost need not wait for the second. openraft
-//! tells of the first before it applies; where the leader is the only voter, the log adapter tells
-//! of it still earlier, for there an entry is committed when it is durable. The task of the core
-//! then stops, so that the proposer can answer its client first, and is set going again when the
-//! proposer hears the news: it runs when that poll of the proposer's task is over.
+//! Whoever may go on when the command can no longer be lost need not wait for the second.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use futures::task::AtomicWaker;
-use openraft::raft::ClientWriteResult;
 use openraft::raft::responder::Responder;
 use parking_lot::Mutex;
 
 use super::types::{LogId, Types};
 
-/// A command on its way, with the answer `T` of openraft.
+/// A command on its way, with the answer `T`.
 pub(crate) struct Proposal<T> {
     /// The term in which commitment is enough for the proposer; 0 for none.
     enough_in: u64,
     stage: Mutex<Stage<T>>,
     proposer: AtomicWaker,
-    /// The task of the core, while it has stopped for the proposer.
-    core: AtomicWaker,
 }
-
-/// The proposal of a write.
-pub(crate) type Write = Proposal<ClientWriteResult<Types>>;
 
 enum Stage<T> {
     UnderWay,
     Committed,
     Answered(T),
-    /// openraft has dropped it without an answer.
+    /// It was dropped without an answer.
     Dropped,
 }
 
@@ -43,7 +33,7 @@ pub(crate) enum News<T> {
     /// The command is committed, in the term that the proposer named.
     Committed,
     Answered(T),
-    /// Nobody will answer any more: the core has died with the command under way.
+    /// Nobody will answer any more: who replicates has ended with the command under way.
     Dropped,
 }
 
@@ -54,27 +44,16 @@ impl<T> Proposal<T> {
             enough_in,
             stage: Mutex::new(Stage::UnderWay),
             proposer: AtomicWaker::new(),
-            core: AtomicWaker::new(),
         })
     }
 
     /// Whether its proposer wants to hear that it is committed in `term`.
-    pub(super) fn awaits_commit_in(&self, term: u64) -> bool {
+    fn awaits_commit_in(&self, term: u64) -> bool {
         self.enough_in == term
     }
 
-    /// Says that it is committed in the term in which that is enough.
-    pub(super) fn committed(&self) {
-        self.advance(Stage::Committed);
-    }
-
-    pub(super) fn is_committed(&self) -> bool {
+    fn is_committed(&self) -> bool {
         matches!(*self.stage.lock(), Stage::Committed)
-    }
-
-    /// Has `core` woken when the proposer has heard that the command is committed, or is gone.
-    pub(super) fn wakes_then(&self, core: &Waker) {
-        self.core.register(core);
     }
 
     /// Wakes the proposer at the first news only: it may be doing something else after that.
@@ -95,8 +74,6 @@ impl<T> Proposal<T> {
             }
             Stage::Committed => {
                 *stage = Stage::Committed;
-                drop(stage);
-                self.core.wake();
                 Poll::Ready(News::Committed)
             }
             Stage::Answered(answer) => Poll::Ready(News::Answered(answer)),
@@ -119,33 +96,35 @@ impl<T> Proposer<T> {
     }
 }
 
-impl<T> Drop for Proposer<T> {
-    fn drop(&mut self) {
-        // Invariant: a core that has stopped for a proposer is woken, whatever becomes of that.
-        self.0.core.wake();
-    }
-}
-
-/// openraft's end of a proposal.
+/// The end of a proposal that who replicates holds.
 pub(crate) struct ProposalResponder<T>(Arc<Proposal<T>>);
 
 impl<T> ProposalResponder<T> {
     pub(super) fn new(proposal: &Arc<Proposal<T>>) -> Self {
         Self(Arc::clone(proposal))
     }
+
+    /// Says that the command is committed in `term`.
+    pub(super) fn committed_in(&self, term: u64) {
+        let proposal = &*self.0;
+        if proposal.awaits_commit_in(term) && !proposal.is_committed() {
+            proposal.advance(Stage::Committed);
+        }
+    }
+
+    /// Says what came of it.
+    pub(super) fn answer(self, answer: T) {
+        self.0.advance(Stage::Answered(answer));
+    }
 }
 
 impl<T: Send + 'static> Responder<Types, T> for ProposalResponder<T> {
     fn on_commit(&mut self, log_id: LogId) {
-        let proposal = &*self.0;
-        if proposal.awaits_commit_in(log_id.committed_leader_id().term) && !proposal.is_committed()
-        {
-            proposal.committed();
-        }
+        self.committed_in(log_id.committed_leader_id().term);
     }
 
     fn on_complete(self, answer: T) {
-        self.0.advance(Stage::Answered(answer));
+        self.answer(answer);
     }
 }
 
@@ -159,8 +138,7 @@ impl<T> Drop for ProposalResponder<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::task::Wake;
+    use std::task::Waker;
 
     use openraft::vote::leader_id_std::CommittedLeaderId;
 
@@ -168,33 +146,6 @@ mod tests {
 
     fn at(term: u64) -> LogId {
         LogId::new(CommittedLeaderId::new(term), 7)
-    }
-
-    #[derive(Default)]
-    struct Count(AtomicU64);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_core_that_has_stopped_is_woken_by_the_news_or_the_end_of_the_proposer() {
-        for hears in [true, false] {
-            let proposal = Proposal::<u8>::new(3);
-            let proposer = Proposer::new(&proposal);
-            let core = Arc::new(Count::default());
-            proposal.wakes_then(&Waker::from(Arc::clone(&core)));
-            proposal.committed();
-            assert_eq!(core.0.load(Ordering::Relaxed), 0);
-            if hears {
-                assert_eq!(news(&proposal), "committed");
-                assert_eq!(core.0.load(Ordering::Relaxed), 1);
-            }
-            drop(proposer);
-            assert_eq!(core.0.load(Ordering::Relaxed), 1);
-        }
     }
 
     fn news(proposal: &Proposal<u8>) -> &'static str {
@@ -219,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proposal_that_openraft_drops_says_so() {
+    fn a_proposal_that_is_dropped_says_so() {
         let proposal = Proposal::<u8>::new(0);
         let responder = ProposalResponder::new(&proposal);
         assert_eq!(news(&proposal), "none");

@@ -11,7 +11,8 @@ use openraft::raft::{
 };
 
 use super::convert;
-use super::handle::{Core, GroupInner};
+use super::core::Core;
+use super::handle::{GroupInner, Running};
 use super::types::seeded;
 use crate::membership::{Membership, Peer};
 use crate::snapshot::{Received, SnapshotData};
@@ -23,7 +24,10 @@ use crate::transport::{
 impl GroupInner {
     /// Handles a message; the host has checked that it is for this replica.
     pub(crate) async fn serve(&self, envelope: Envelope) -> Result<Reply, Refusal> {
-        let core = self.core().ok_or(Refusal::Stopped)?;
+        // Whoever has a message for a replica that is alone is no member of its group.
+        let Some(Running::Core(core)) = self.running() else {
+            return Err(Refusal::Stopped);
+        };
         let Envelope { from, body, .. } = envelope;
         match body {
             Request::Append(request) => self.serve_append(&core, request).await,

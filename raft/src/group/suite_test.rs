@@ -8,6 +8,7 @@ use bytes::Bytes;
 use openraft::StorageError as RaftStorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 
+use super::applier::Applier;
 use super::leadership::LeaderCell;
 use super::log::LogAdapter;
 use super::machine::Machine;
@@ -69,20 +70,10 @@ impl StoreBuilder<Types, LogAdapter, Machine, Arc<RaftLog>> for Builder {
         let cell = Arc::new(LeaderCell::new(ReplicaId(1)));
         let running = Arc::new(AtomicBool::new(true));
         let unsynced = Arc::default();
-        let machine = Machine::new(
-            Box::<Nothing>::default(),
-            Arc::clone(&log),
-            Arc::clone(&unsynced),
-            Arc::clone(&cell),
-            running,
-            Arc::default(),
-            Arc::default(),
-        );
-        Ok((
-            engine,
-            LogAdapter::new(log, cell, unsynced),
-            machine.unwrap(),
-        ))
+        let machine = Box::<Nothing>::default();
+        let applier = Applier::new(machine, Arc::clone(&cell), Arc::default()).unwrap();
+        let machine = Machine::new(applier, Arc::clone(&log), Arc::clone(&unsynced), running);
+        Ok((engine, LogAdapter::new(log, cell, unsynced), machine))
     }
 }
 

@@ -19,7 +19,7 @@
 //! polled, and one that says that the task is being polled. A wake-up sets the member's bit; if the
 //! task is not being polled, it wakes the task. A poll of the task ends by clearing its own bit only
 //! while no member's bit is set; otherwise it goes on, or, after [`ROUNDS_MAX`], wakes the task
-//! itself, or leaves that to whoever asked for a [`pause`].
+//! itself.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -50,36 +50,6 @@ type Members = Vec<BoxFuture<'static, ()>>;
 thread_local! {
     /// What is spawned while a core is made, on the thread that makes it.
     static GATHERING: Cell<Option<Members>> = const { Cell::new(None) };
-    /// The task that is being polled on this thread, and whether it shall pause.
-    static POLLED: Cell<Option<Waker>> = const { Cell::new(None) };
-    static PAUSE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The task of the core that the caller is a member of.
-pub(super) fn task() -> Option<Waker> {
-    let task = POLLED.take();
-    POLLED.set(task.clone());
-    task
-}
-
-/// Ends the poll of this core's task when the member that calls it, and those after it, have been
-/// polled, though members want to go on. Whoever calls it sees to it that [`task`] is woken after
-/// that; any other wake-up sets it going too.
-pub(super) fn pause() {
-    PAUSE.set(true);
-}
-
-/// Lets the other members run before the caller, which must be one.
-pub(super) async fn give_way() {
-    let mut given = false;
-    std::future::poll_fn(|cx| {
-        if std::mem::replace(&mut given, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Ends the gathering on this thread, also when what it is for panics.
@@ -274,16 +244,9 @@ impl Future for Together {
         gate.state.fetch_or(POLLING, Ordering::AcqRel);
         for _ in 0..ROUNDS_MAX {
             let wanted = gate.state.swap(POLLING, Ordering::AcqRel) & !POLLING;
-            PAUSE.set(false);
-            POLLED.set(Some(cx.waker().clone()));
             this.round(wanted);
-            POLLED.set(None);
             if this.is_over() {
                 return Poll::Ready(());
-            }
-            if PAUSE.take() {
-                gate.state.fetch_and(!POLLING, Ordering::AcqRel);
-                return Poll::Pending;
             }
             let idle = gate
                 .state

@@ -5,46 +5,23 @@
 //! is (term, index) without a node.
 
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::vote::RaftLeaderId;
 use openraft::{OptionalSend, RaftTypeConfig};
 use openraft_rt::deterministic_rng::DeterministicRng;
 
-use super::proposal::{ProposalResponder, Write};
+use super::proposal::ProposalResponder;
 use super::runtime::OrderedTokio;
 use crate::membership::Place;
 
 /// A command as openraft carries it.
-#[derive(Clone)]
-pub(crate) struct Command {
-    pub(crate) bytes: Bytes,
-    /// On the leader it was proposed to: where its proposer waits.
-    pub(crate) proposal: Option<Arc<Write>>,
-}
-
-impl Command {
-    /// As read from a log or a peer.
-    pub(crate) fn of(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            proposal: None,
-        }
-    }
-}
-
-impl PartialEq for Command {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
-impl Eq for Command {}
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Command(pub(crate) Bytes);
 
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command of {} bytes", self.bytes.len())
+        write!(f, "command of {} bytes", self.0.len())
     }
 }
 

@@ -1,7 +1,6 @@
 //! Looking after the groups of a host: what has died is reported and opened again, what may be
 //! purged is purged, and replicas that were restarted begin to campaign once it is safe.
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use openraft::errors::Fatal;
 
 use super::config::HostConfig;
 use super::open::HostInner;
-use crate::group::{Core, GroupInner};
+use crate::group::{Core, GroupInner, Running};
 use crate::ids::GroupId;
 use crate::state_machine::StorageError;
 
@@ -29,9 +28,6 @@ pub trait HostEvents: Send + Sync + 'static {
         let _ = group;
     }
 }
-
-/// Bytes of entries kept in the log of a replica without peers.
-const ALONE_BYTES_KEPT: u64 = 8 << 20;
 
 /// Rounds to wait after the n-th failure to reopen a group: 1, 2, 4, ... up to this.
 const BACKOFF_ROUNDS_MAX: u32 = 64;
@@ -53,14 +49,9 @@ pub(super) async fn supervise(host: Weak<HostInner>, every: Duration) {
 /// to be kept. openraft purges by entries when it hears what is durable, which it takes for a
 /// snapshot; by bytes only when told.
 ///
-/// Entries are kept for peers that lag. A replica that is `alone` has none, and a long log makes
-/// its next start slow.
-async fn compact_log(core: &Core, config: &HostConfig, alone: bool, applied: u64, snapshot: u64) {
-    let bytes_kept = if alone {
-        config.log_bytes_kept.min(ALONE_BYTES_KEPT)
-    } else {
-        config.log_bytes_kept
-    };
+/// Entries are kept for peers that lag.
+async fn compact_log(core: &Core, config: &HostConfig, applied: u64, snapshot: u64) {
+    let bytes_kept = config.log_bytes_kept;
     let purged = core.log.state().purged.map_or(0, |position| position.index);
     let kept = config.log_entries_kept;
     let many = applied.saturating_sub(purged) > kept + kept / 4
@@ -89,47 +80,65 @@ async fn compact_log(core: &Core, config: &HostConfig, alone: bool, applied: u64
 
 impl HostInner {
     async fn look_after(&self, group: &Arc<GroupInner>) {
-        let Some(core) = group.core() else {
-            self.try_reopen(group).await;
-            return;
-        };
-        let (running, alone, applied, snapshot) = {
+        match group.running() {
+            None => self.try_reopen(group).await,
+            Some(Running::Core(core)) => self.look_after_core(group, &core).await,
+            Some(Running::Alone(alone)) => match alone.failure() {
+                None => alone.compact(&group.wiring.config),
+                Some(reason) => {
+                    let panicked = alone.has_panicked();
+                    drop(alone);
+                    self.end_failed(group, reason, panicked, panicked).await;
+                }
+            },
+        }
+    }
+
+    async fn look_after_core(&self, group: &Arc<GroupInner>, core: &Arc<Core>) {
+        let (running, applied, snapshot) = {
             let metrics = core.metrics.borrow_watched();
             let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index() + 1);
             let snapshot = metrics.snapshot.as_ref().map_or(0, |id| id.index() + 1);
-            let alone = metrics.membership_config.nodes().count() == 1;
-            (metrics.running_state.clone(), alone, applied, snapshot)
+            (metrics.running_state.clone(), applied, snapshot)
         };
         match running {
             Ok(()) => {
                 if core.vote_guard.is_some() && !core.vote_guard_holds() {
                     core.raft.runtime_config().elect(true);
                 }
-                compact_log(&core, &group.wiring.config, alone, applied, snapshot).await;
-            }
-            Err(Fatal::StorageError(error)) if !core.panicked.load(Ordering::Acquire) => {
-                self.take_down(group, &error.to_string()).await;
-                self.events
-                    .fatal(StorageError::new(format!("group {}: {error}", group.id)));
+                compact_log(core, &group.wiring.config, applied, snapshot).await;
             }
             Err(error) => {
-                if core.panicked.load(Ordering::Acquire) {
-                    group.note_panic(applied, error.to_string());
-                }
-                self.take_down(group, &error.to_string()).await;
-                self.try_reopen(group).await;
+                let panicked = core.applier.has_panicked();
+                let reopens = panicked || !matches!(error, Fatal::StorageError(_));
+                self.end_failed(group, error.to_string(), panicked, reopens)
+                    .await;
             }
         }
     }
 
-    async fn take_down(&self, group: &Arc<GroupInner>, reason: &str) {
-        let core = group.core.write().take();
-        if let Some(core) = core {
-            let _ = core.raft.shutdown().await;
+    /// Takes down a replica that has failed. It is opened again, unless it was the disk: then
+    /// nobody knows what that holds.
+    async fn end_failed(
+        &self,
+        group: &Arc<GroupInner>,
+        reason: String,
+        panicked: bool,
+        reopens: bool,
+    ) {
+        if panicked {
+            let applied = group.cell.applied_index();
+            group.note_panic(applied, reason.clone());
         }
-        group.cell.reset();
+        group.end().await;
         tracing::error!(group = %group.id, reason, "raft group is down");
-        self.events.group_down(group.id, reason.to_owned());
+        self.events.group_down(group.id, reason.clone());
+        if reopens {
+            self.try_reopen(group).await;
+        } else {
+            let message = format!("group {}: {reason}", group.id);
+            self.events.fatal(StorageError::new(message));
+        }
     }
 
     async fn try_reopen(&self, group: &Arc<GroupInner>) {

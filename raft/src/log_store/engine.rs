@@ -47,12 +47,17 @@ pub trait GroupLog: Send + Sync + 'static {
     /// returns; `done` is called when they are durable.
     fn append(&self, entries: Vec<Entry>, done: Done);
 
-    /// Like [`Self::append`], and while the disk is quick and nobody else is writing, writes and
-    /// syncs before it returns, with `done` called on the calling thread. That saves two changes of
-    /// threads, so it is for a caller who has nothing else to do before the entries are durable.
-    fn append_here(&self, entries: Vec<Entry>, done: Done) {
+    /// Like [`Self::append`], for a caller that calls [`Self::write_here`] next: until somebody
+    /// does, nobody may write the entries.
+    fn append_later(&self, entries: Vec<Entry>, done: Done) {
         self.append(entries, done);
     }
+
+    /// While the disk is quick and nobody else is writing, writes and syncs what is queued before it
+    /// returns, with what is done called on the calling thread. That saves two changes of threads,
+    /// so it is for a caller who has nothing else to do before its entries are durable. Otherwise
+    /// leaves it to the log's own thread.
+    fn write_here(&self) {}
 
     /// Stores the vote. `done` is called when it is durable.
     fn save_vote(&self, vote: Vote, done: Done);

@@ -159,7 +159,8 @@ impl Run {
                     self.now[group].entries.insert(index, (term, bytes));
                 }
                 if self.rng.random_bool(0.3) {
-                    log.append_here(entries, done);
+                    log.append_later(entries, done);
+                    log.write_here();
                 } else {
                     log.append(entries, done);
                 }
@@ -537,7 +538,8 @@ fn a_caller_writes_what_fits_and_leaves_a_new_segment_to_the_thread() {
             result.unwrap();
             durable.fetch_add(1, Ordering::SeqCst);
         };
-        logs[0].append_here(vec![entry], Box::new(done));
+        logs[0].append_later(vec![entry], Box::new(done));
+        logs[0].write_here();
     };
     disk.limit_space(0);
     disk.room_returns_after(2);

@@ -29,7 +29,7 @@ pub struct LogOptions {
     pub cache_bytes_per_group: usize,
     /// How long the log thread looks for more to do before it sleeps, in microseconds.
     pub spin_us: u64,
-    /// [`GroupLog::append_here`] writes on the caller's thread while a write and its sync take
+    /// [`GroupLog::write_here`] writes on the caller's thread while a write and its sync take
     /// less than this, in microseconds; 0: never.
     pub here_us: u64,
 }
@@ -308,13 +308,17 @@ impl GroupLog for WalGroup {
         self.queue_append(entries, done, Urgency::Thread);
     }
 
-    fn append_here(&self, entries: Vec<Entry>, done: Done) {
-        match self.shared.here.get() {
-            Some(write_here) => {
-                self.queue_append(entries, done, Urgency::Caller);
-                write_here();
-            }
-            None => self.append(entries, done),
+    fn append_later(&self, entries: Vec<Entry>, done: Done) {
+        let urgency = match self.shared.here.get() {
+            Some(_) => Urgency::Caller,
+            None => Urgency::Thread,
+        };
+        self.queue_append(entries, done, urgency);
+    }
+
+    fn write_here(&self) {
+        if let Some(write_here) = self.shared.here.get() {
+            write_here();
         }
     }
 

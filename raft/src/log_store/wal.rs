@@ -5,7 +5,7 @@
 //! simulation a task of the paused runtime does the same.
 //!
 //! While the disk is quick and nobody writes, a caller that asks for it writes what is queued on
-//! its own thread ([`GroupLog::append_here`]), as the thread would have: the writer is behind a
+//! its own thread ([`GroupLog::write_here`]), as the thread would have: the writer is behind a
 //! lock, the queue is taken under that lock, so batches are written in the order of the queue
 //! whoever writes them. What could take long (a new segment, a full disk) is left to the thread.
 
@@ -150,7 +150,7 @@ impl RaftLog {
         }))
     }
 
-    /// Makes [`GroupLog::append_here`] write on the caller's thread.
+    /// Makes [`GroupLog::write_here`] write on the caller's thread.
     fn let_callers_write(&self, options: LogOptions) {
         if options.here_us == 0 {
             return;

@@ -8,6 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ pub struct Contents {
 #[derive(Clone, Default)]
 pub struct Data {
     state: Arc<Mutex<(Contents, Contents)>>,
+    held: Arc<AtomicBool>,
 }
 
 impl Data {
@@ -40,8 +42,9 @@ impl Data {
     }
 
     /// Nothing is applied while this is held.
-    pub fn hold(&self) -> MutexGuard<'_, (Contents, Contents)> {
-        self.state.lock().unwrap()
+    pub fn hold(&self) -> Held<'_> {
+        self.held.store(true, Ordering::SeqCst);
+        Held(self.state.lock().unwrap(), &self.held)
     }
 
     /// Makes everything durable, as the layer above does now and then.
@@ -58,6 +61,15 @@ impl Data {
 
     pub fn machine(&self) -> Box<dyn StateMachine> {
         Box::new(Machine { data: self.clone() })
+    }
+}
+
+/// Keeps a machine from applying.
+pub struct Held<'a>(pub MutexGuard<'a, (Contents, Contents)>, &'a AtomicBool);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.1.store(false, Ordering::SeqCst);
     }
 }
 
@@ -101,6 +113,10 @@ impl StateMachine for Machine {
             }
         }
         Ok(replies)
+    }
+
+    fn apply_may_block(&self, _entries: usize, _bytes: usize) -> bool {
+        self.data.held.load(Ordering::SeqCst)
     }
 
     fn durable_applied(&self) -> Option<LogPosition> {
