@@ -24,6 +24,9 @@ pub struct WriteEntry {
     pub value: Option<Bytes>,
     /// What the transaction read at when it wrote: a version newer than that is a conflict.
     pub base: Timestamp,
+    /// The transaction has seen, at or after the base, that the key had no version at all, not even
+    /// a deleted one.
+    pub unwritten: bool,
 }
 
 /// The buffered writes of a transaction.
@@ -68,11 +71,33 @@ pub(super) enum Checked {
     Committed(Timestamp),
 }
 
-/// Looks for write conflicts.
-pub(super) fn check_writes(state: &RangeState, request: &CommitRequest) -> Result<Checked, Error> {
+/// Looks for write conflicts. The caller holds latches on what is written.
+///
+/// A key of which the transaction knows that it had no version needs no look into the store while
+/// nothing was written to the range after that: its latch keeps away what is under way. A commit
+/// of this transaction itself would have been written after that.
+pub(super) fn check_writes(
+    state: &RangeState,
+    request: &CommitRequest,
+    timestamps: &dyn TimestampSource,
+) -> Result<Checked, Error> {
     let mut fresh = Vec::with_capacity(request.writes.len());
     let mut conflict = false;
+    let quiet_from = quiet_from(state, request, timestamps);
+    #[cfg(test)]
+    let believes = state.believes.load(std::sync::atomic::Ordering::Relaxed);
+    #[cfg(not(test))]
+    let believes = false;
     for (key, write) in request.writes.iter() {
+        let quiet = believes || quiet_from.is_some_and(|from| write.base >= from);
+        if write.unwritten && quiet {
+            debug_assert!(
+                believes || mvcc::newest(&*state.engine, key)?.is_none(),
+                "Invariant: a key that had no version has none while nothing is written"
+            );
+            fresh.push(true);
+            continue;
+        }
         let newest = mvcc::newest(&*state.engine, key)?;
         match newest {
             Some(newest) if newest.start == request.start => {
@@ -89,6 +114,25 @@ pub(super) fn check_writes(state: &RangeState, request: &CommitRequest) -> Resul
         });
     }
     Ok(Checked::Free(fresh))
+}
+
+/// From when on nothing was written to the range, if that is known and anybody wants to know.
+fn quiet_from(
+    state: &RangeState,
+    request: &CommitRequest,
+    timestamps: &dyn TimestampSource,
+) -> Option<Timestamp> {
+    if !request.writes.values().any(|write| write.unwritten) {
+        return None;
+    }
+    let mut recent = state.recent.lock();
+    // Under the lock: see `validate`.
+    if recent.quiet_from().is_none()
+        && let Some(now) = timestamps.try_now()
+    {
+        recent.know(now);
+    }
+    recent.quiet_from()
 }
 
 /// Looks for versions that are newer than what was read.

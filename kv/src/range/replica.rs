@@ -523,7 +523,7 @@ impl Replica {
             }));
         }
         self.no_intent_on(request.start, keys)?;
-        let fresh = match evaluate::check_writes(&self.state, request)? {
+        let fresh = match evaluate::check_writes(&self.state, request, timestamps)? {
             Checked::Free(fresh) => fresh,
             Checked::Committed(at) => return Ok(Attempt::Committed(at)),
         };

@@ -47,6 +47,9 @@ pub struct RangeState {
     /// Another: entries are applied whatever the term is that they were evaluated in.
     #[cfg(test)]
     pub(crate) skip_terms: std::sync::atomic::AtomicBool,
+    /// Another: what a transaction knows of a key that it inserts is believed in any case.
+    #[cfg(test)]
+    pub(crate) believes: std::sync::atomic::AtomicBool,
     /// Not a fault: some of what was evaluated waits before it is proposed, up to so many
     /// milliseconds, so that the range may change leaders and change back meanwhile.
     #[cfg(test)]
@@ -148,6 +151,8 @@ impl RangeState {
             skip_bounds: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             skip_terms: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
+            believes: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             lingers_ms: AtomicU64::default(),
             #[cfg(test)]

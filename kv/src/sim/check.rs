@@ -9,6 +9,7 @@ use crate::timestamp::Timestamp;
 pub(super) fn check(history: &[Record]) -> Result<(), String> {
     real_time(history)?;
     (0..REGISTERS).try_for_each(|register| explained(history, register))?;
+    inserted_once(history)?;
     for record in history
         .iter()
         .filter(|record| matches!(record.end, End::Done(_)))
@@ -54,6 +55,19 @@ fn real_time(history: &[Record]) -> Result<(), String> {
             return Err(format!(
                 "timestamps against real time: {before:?} before {record:?}"
             ));
+        }
+    }
+    Ok(())
+}
+
+/// A key that is inserted where there is none is inserted once.
+fn inserted_once(history: &[Record]) -> Result<(), String> {
+    let mut by_key = BTreeMap::new();
+    for record in history {
+        if let (What::Insert { key, there: false }, End::Done(_)) = (&record.what, record.end)
+            && let Some(other) = by_key.insert(*key, record)
+        {
+            return Err(format!("inserted twice: {other:?} and {record:?}"));
         }
     }
     Ok(())

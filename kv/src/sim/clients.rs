@@ -24,6 +24,9 @@ pub(super) const FUNDS: u64 = 100;
 const REGISTER_TABLE: u32 = 1;
 const BANK_TABLE: u32 = 2;
 const CALL_TABLE: u32 = 3;
+const FRESH_TABLE: u32 = 4;
+/// So many operations share a key that is to be inserted once.
+const INSERTS: u64 = 12;
 /// Longer than any operation should take; then its outcome is unknown.
 const PATIENCE: Duration = Duration::from_millis(4_000);
 
@@ -53,6 +56,11 @@ pub(super) enum What {
         people: u64,
     },
     LeaveOrReturn,
+    /// Inserts a key, unless it is there, without validation of what it reads.
+    Insert {
+        key: u64,
+        there: bool,
+    },
 }
 
 /// How it ended.
@@ -90,6 +98,11 @@ impl History {
 
     fn value(&self) -> u64 {
         self.values.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// A key to be inserted, which others insert too.
+    fn fresh_key(&self) -> u64 {
+        self.events.load(Ordering::SeqCst) / INSERTS
     }
 
     pub(super) fn records(&self) -> Vec<Record> {
@@ -189,7 +202,7 @@ impl Client {
 
     fn draw(&mut self) -> What {
         let register = self.rng.random_range(0..REGISTERS);
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..11) {
             0..2 => What::Write {
                 register,
                 value: self.history.value(),
@@ -206,6 +219,10 @@ impl Client {
                 accounts: 0,
             },
             8 => What::OnCall { people: 0 },
+            9 => What::Insert {
+                key: self.history.fresh_key(),
+                there: false,
+            },
             _ => What::LeaveOrReturn,
         }
     }
@@ -237,8 +254,13 @@ impl Client {
             what,
             What::Read { .. } | What::Total { .. } | What::OnCall { .. }
         );
+        let isolation = match what {
+            What::Insert { .. } => IsolationLevel::RepeatableRead,
+            _ => IsolationLevel::Serializable,
+        };
         let options = TxnOptions {
             read_only: reads,
+            isolation,
             ..TxnOptions::default()
         };
         let txn = db.begin(options).await?;
@@ -274,6 +296,16 @@ impl Client {
                 let bank = keys::table_span(BANK_TABLE);
                 if let Err(differs) = kept::compare(&mut self.bank, &txn, &bank).await? {
                     self.cluster.fail(differs);
+                }
+            }
+            What::Insert { key: n, there } => {
+                let key = key(FRESH_TABLE, *n);
+                let wait = LockWait::Wait(Some(500));
+                txn.lock(std::slice::from_ref(&key), LockStrength::Update, wait)
+                    .await?;
+                *there = txn.get(&key).await?.is_some();
+                if !*there {
+                    txn.put(key, encode(*n))?;
                 }
             }
             What::OnCall { people } => {

@@ -48,6 +48,8 @@ pub(super) enum Bug {
     SkipBounds,
     /// Entries are applied whatever the term is that they were evaluated in.
     SkipTerms,
+    /// What a transaction knows of a key that it inserts is believed whatever was written since.
+    BelieveInserts,
     /// Leaders believe to lead for longer than the others wait before they elect another.
     LongLease,
     /// A node that has lost its disks comes back under its old number, and so do its replicas.
@@ -511,6 +513,9 @@ impl Cluster {
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
                 Bug::SkipTerms => replica.state().skip_terms.store(true, Ordering::Relaxed),
+                Bug::BelieveInserts => {
+                    replica.state().believes.store(true, Ordering::Relaxed);
+                }
                 Bug::SkipBounds => replica.state().skip_bounds.store(true, Ordering::Relaxed),
                 Bug::None | Bug::SkipSyncs | Bug::LongLease | Bug::ReuseReplicas => {}
             }

@@ -212,6 +212,13 @@ fn writes_that_are_not_noted_are_found() {
 }
 
 #[test]
+fn inserts_that_are_believed_are_found() {
+    let found = found_within(THREE, Bug::BelieveInserts, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
 fn waits_that_are_skipped_are_found() {
     let found = found_within(ONE, Bug::SkipWaits, 60);
     println!("{found:?}");

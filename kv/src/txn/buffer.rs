@@ -123,6 +123,7 @@ impl WriteBuffer {
     pub(crate) fn put(&mut self, key: Bytes, mut write: WriteEntry) {
         if let Some(before) = self.get(&key) {
             write.base = write.base.min(before.base);
+            write.unwritten &= before.unwritten;
         }
         self.frozen.bytes += Self::cost(&key, write.value.as_ref());
         self.top.insert(key, write);
@@ -208,6 +209,7 @@ mod tests {
                 WriteEntry {
                     value: None,
                     base: Timestamp(base),
+                    unwritten: false,
                 },
             );
             buffer.view();
@@ -226,7 +228,7 @@ mod tests {
             let mut views = Vec::new();
             for (k, value, action) in steps {
                 let write = |v: &Option<u8>| v.map(|v| Bytes::from(vec![v]));
-                buffer.put(key(k), WriteEntry { value: write(&value), base: Timestamp(1) });
+                buffer.put(key(k), WriteEntry { value: write(&value), base: Timestamp(1), unwritten: false });
                 model.insert(k, value);
                 match action {
                     0 | 1 => views.push((buffer.view(), model.clone())),

@@ -28,6 +28,7 @@ async fn leave_intent(db: &Db, start: Timestamp, primary: &str, name: &str) -> R
     let write = WriteEntry {
         value: Some(Bytes::from_static(b"intent")),
         base: start,
+        unwritten: false,
     };
     let request = PrewriteRequest {
         start,

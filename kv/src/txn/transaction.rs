@@ -1,5 +1,6 @@
 //! [`Txn`]: a transaction.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -38,7 +39,31 @@ struct State {
     reads: ReadSet,
     /// Keys that this transaction has locked, in order.
     locks: Vec<Bytes>,
+    unwritten: Unwritten,
     finished: bool,
+}
+
+/// Keys that had no version at all when they were locked, which is after the read timestamp: so
+/// there is nothing to be read, and what is written there replaces nothing.
+#[derive(Default)]
+struct Unwritten {
+    /// The read timestamp. When that moves, all this is forgotten.
+    read: Timestamp,
+    keys: BTreeSet<Bytes>,
+}
+
+impl Unwritten {
+    fn add(&mut self, read: Timestamp, key: Key) {
+        if self.read != read {
+            self.keys.clear();
+            self.read = read;
+        }
+        self.keys.insert(key);
+    }
+
+    fn holds(&self, read: Timestamp, key: &[u8]) -> bool {
+        self.read == read && self.keys.contains(key)
+    }
 }
 
 struct Inner {
@@ -126,6 +151,7 @@ impl Txn {
             next_savepoint: 0,
             reads: ReadSet::default(),
             locks: Vec::new(),
+            unwritten: Unwritten::default(),
             finished: false,
         };
         let inner = Inner {
@@ -187,7 +213,7 @@ impl Txn {
 
     /// Reads one key.
     pub async fn get(&self, key: &[u8]) -> Result<Option<Value>, Error> {
-        let read = {
+        let (read, is_unwritten) = {
             let state = self.inner.state.lock();
             if state.finished {
                 return Err(Error::Finished);
@@ -195,23 +221,31 @@ impl Txn {
             if let Some(own) = state.writes.get(key) {
                 return Ok(own.value.clone());
             }
-            state.read
+            (state.read, state.unwritten.holds(state.read, key))
         };
-        // Whatever may wait is boxed, so that the futures of those above stay small.
-        let node = &self.inner.node;
-        let at_once = node.ranges.at(key);
-        let at_once = at_once.and_then(|replica| replica.try_get(key, read));
-        let value = match at_once {
-            Some(value) => value?,
-            None => {
-                let found = || async { node.get(&node.route(key)?, key, read).await };
-                self.settling(found).boxed().await?
-            }
+        let value = if is_unwritten {
+            None
+        } else {
+            self.get_stored(key, read).await?
         };
         if self.inner.notes_reads() {
             self.inner.state.lock().reads.add_point(key, read);
         }
         Ok(value)
+    }
+
+    async fn get_stored(&self, key: &[u8], read: Timestamp) -> Result<Option<Value>, Error> {
+        // Whatever may wait is boxed, so that the futures of those above stay small.
+        let node = &self.inner.node;
+        let at_once = node.ranges.at(key);
+        let at_once = at_once.and_then(|replica| replica.try_get(key, read));
+        match at_once {
+            Some(value) => value,
+            None => {
+                let found = || async { node.get(&node.route(key)?, key, read).await };
+                self.settling(found).boxed().await
+            }
+        }
     }
 
     /// Makes the commit depend on a key that was read: whatever the isolation level, it fails with
@@ -365,7 +399,13 @@ impl Txn {
             return Err(Error::TooLarge { bytes, limit });
         }
         let base = state.read;
-        state.writes.put(key, WriteEntry { value, base });
+        let unwritten = state.unwritten.holds(base, &key);
+        let write = WriteEntry {
+            value,
+            base,
+            unwritten,
+        };
+        state.writes.put(key, write);
         Ok(())
     }
 
@@ -410,6 +450,10 @@ impl Txn {
                 }
             };
             moved |= newest.is_some_and(|newest| newest > read);
+            if newest.is_none() {
+                let mut state = self.inner.state.lock();
+                state.unwritten.add(read, key.clone());
+            }
             locked.push(key.clone());
         }
         if moved {
