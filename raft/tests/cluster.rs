@@ -250,6 +250,40 @@ fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
     });
 }
 
+/// A piece of a snapshot, or the answer to it, that is lost is not waited for: the transfer goes on.
+#[test]
+fn a_snapshot_survives_lost_messages() {
+    for seed in 20..32 {
+        simulate(async {
+            let mut cluster = Cluster::start(seed, 1, 1).await;
+            cluster.kept = 20;
+            cluster.power_off(1).await;
+            cluster.boot(1).await;
+            cluster.initialize(&[1]).await;
+            let group = cluster.group(1, GROUP);
+            group.wait_leadership().await.unwrap();
+            for n in 0..100 {
+                group.propose(command(format!("{n}"))).await.unwrap();
+            }
+            cluster.nodes[&1].data[&GROUP].persist();
+            while group.status().purged.is_none() {
+                pause(20).await;
+            }
+            cluster.add(4, 2).await;
+            cluster.network.set_default_link(Link {
+                loss: 0.4,
+                ..Link::default()
+            });
+            let learner = MemberChange::AddLearner(peer(2));
+            group.change_members(learner, None).await.unwrap();
+            pause(300).await;
+            cluster.network.set_default_link(Link::default());
+            assert_eq!(converge(&cluster, GROUP).await.len(), 100, "seed {seed}");
+            cluster.shutdown().await;
+        });
+    }
+}
+
 #[test]
 fn parked_groups_are_silent_and_wake() {
     simulate(async {

@@ -233,7 +233,10 @@ async fn agree(cluster: &Cluster) -> Result<(), String> {
             Err(missing) => missing,
         };
         if Instant::now() > deadline {
-            return Err(format!("the replicas do not catch up: {missing}"));
+            return Err(format!(
+                "the replicas do not catch up: {missing}\n{}",
+                dump(cluster)
+            ));
         }
         tokio::time::sleep(Duration::from_millis(7)).await;
     }

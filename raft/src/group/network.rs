@@ -34,6 +34,10 @@ use crate::transport::{
 
 type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 
+/// A piece of a snapshot is answered by then, or sent again.
+const CHUNK_ANSWER: Duration = Duration::from_secs(5);
+/// How often a piece is sent before the transfer is given up.
+const CHUNK_TRIES: usize = 4;
 /// Pieces of a snapshot read ahead of the network.
 const SNAPSHOT_READ_AHEAD: usize = 4;
 
@@ -129,22 +133,38 @@ impl Connection {
         }
     }
 
-    /// Sends one piece; `Ok(Some(vote))` ends the transfer.
+    /// Sends one piece, again when there is no answer, and the last one until the snapshot is
+    /// installed; `Ok(Some(vote))` ends the transfer.
     async fn send_chunk(
         &self,
         chunk: SnapshotChunk,
-        ttl: Duration,
     ) -> Result<Option<RaftVote>, StreamingError<Types>> {
-        let reply = self
-            .call(Request::Snapshot(chunk), RPCTypes::InstallSnapshot, ttl)
-            .await?;
-        match reply {
-            Reply::Snapshot(SnapshotReply::Next) => Ok(None),
-            Reply::Snapshot(SnapshotReply::Installed(vote)) => Ok(Some(convert::raft_vote(&vote))),
-            Reply::Snapshot(SnapshotReply::Restart) => Err(StreamingError::Network(
-                NetworkError::from_string("snapshot must start again"),
-            )),
-            _ => Err(odd_reply().into()),
+        let mut tries = 0;
+        loop {
+            let sent = self.call(
+                Request::Snapshot(chunk.clone()),
+                RPCTypes::InstallSnapshot,
+                CHUNK_ANSWER,
+            );
+            tries += 1;
+            let reply = match sent.await {
+                Err(RPCError::Timeout(_)) if tries < CHUNK_TRIES => continue,
+                reply => reply?,
+            };
+            return match reply {
+                Reply::Snapshot(SnapshotReply::Next) => Ok(None),
+                Reply::Snapshot(SnapshotReply::Installing) => {
+                    tries = 0;
+                    continue;
+                }
+                Reply::Snapshot(SnapshotReply::Installed(vote)) => {
+                    Ok(Some(convert::raft_vote(&vote)))
+                }
+                Reply::Snapshot(SnapshotReply::Restart) => Err(StreamingError::Network(
+                    NetworkError::from_string("snapshot must start again"),
+                )),
+                _ => Err(odd_reply().into()),
+            };
         }
     }
 
@@ -152,7 +172,6 @@ impl Connection {
         &self,
         vote: RaftVote,
         snapshot: Snapshot,
-        ttl: Duration,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let SnapshotData::Live(source) = snapshot.snapshot else {
             let error = NetworkError::from_string("a snapshot without data cannot be sent");
@@ -177,7 +196,7 @@ impl Connection {
         while let Some(data) = pieces.next().await.map_err(broken)? {
             next.checksum = crc32c::crc32c(&data);
             next.data = data;
-            if let Some(vote) = self.send_chunk(next.clone(), ttl).await? {
+            if let Some(vote) = self.send_chunk(next.clone()).await? {
                 return Ok(SnapshotResponse::new(vote));
             }
             next.sequence += 1;
@@ -185,7 +204,7 @@ impl Connection {
         next.data = Bytes::new();
         next.checksum = crc32c::crc32c(&[]);
         next.last = true;
-        match self.send_chunk(next, ttl).await? {
+        match self.send_chunk(next).await? {
             Some(vote) => Ok(SnapshotResponse::new(vote)),
             None => Err(odd_reply().into()),
         }
@@ -288,12 +307,12 @@ impl RaftNetworkV2<Types> for Connection {
         vote: RaftVote,
         snapshot: Snapshot,
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
-            sent = self.send_snapshot(vote, snapshot, option.soft_ttl()) => sent,
+            sent = self.send_snapshot(vote, snapshot) => sent,
         }
     }
 

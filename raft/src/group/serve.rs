@@ -4,6 +4,8 @@
 //! acknowledged a leader, whose lease counts on this replica's refusal, and openraft does not
 //! remember that over a restart.
 
+use std::time::Duration;
+
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, TransferLeaderRequest,
@@ -15,11 +17,14 @@ use super::core::Core;
 use super::handle::{GroupInner, Running};
 use super::types::seeded;
 use crate::membership::{Membership, Peer};
-use crate::snapshot::{Received, SnapshotData};
+use crate::snapshot::{Install, Received, SnapshotData};
 use crate::transport::{
     AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
     VoteReply, VoteRequest,
 };
+
+/// While a snapshot is being installed its sender gets an answer at least this often.
+const INSTALL_ANSWER: Duration = Duration::from_secs(1);
 
 impl GroupInner {
     /// Handles a message; the host has checked that it is for this replica.
@@ -102,6 +107,7 @@ impl GroupInner {
         let staged = match received {
             Received::Next => return Ok(Reply::Snapshot(SnapshotReply::Next)),
             Received::Restart => return Ok(Reply::Snapshot(SnapshotReply::Restart)),
+            Received::Again(install) => return see_to_the_end(core, install).await,
             Received::Complete(staged) => staged,
         };
         let membership = Membership::decode(&chunk.membership).map_err(|_| Refusal::Malformed)?;
@@ -117,15 +123,26 @@ impl GroupInner {
                 snapshot: SnapshotData::Staged(staged),
             };
         let vote = convert::raft_vote(&chunk.vote);
-        let reply = core
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(stopped)?;
-        Ok(Reply::Snapshot(SnapshotReply::Installed(convert::vote(
-            &reply.vote,
-        ))))
+        let raft = core.raft.clone();
+        let done = async move {
+            let installed = raft.install_full_snapshot(vote, snapshot).await;
+            installed.ok().map(|reply| convert::vote(&reply.vote))
+        };
+        see_to_the_end(core, Install::new(from, &chunk, Box::pin(done))).await
     }
+}
+
+/// Answers when the snapshot is installed, or after a while that it is not yet: its sender must
+/// hear from time to time that this replica lives.
+async fn see_to_the_end(core: &Core, mut install: Install) -> Result<Reply, Refusal> {
+    Ok(Reply::Snapshot(match install.wait(INSTALL_ANSWER).await {
+        Some(Some(vote)) => SnapshotReply::Installed(vote),
+        Some(None) => return Err(Refusal::Stopped),
+        None => {
+            core.staging.lock().installing(install);
+            SnapshotReply::Installing
+        }
+    }))
 }
 
 async fn serve_vote(core: &Core, request: VoteRequest, pre: bool) -> Result<Reply, Refusal> {

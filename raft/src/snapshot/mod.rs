@@ -4,4 +4,4 @@ mod data;
 mod receive;
 
 pub(crate) use data::{SnapshotData, Staged};
-pub(crate) use receive::{Received, Staging};
+pub(crate) use receive::{Install, Received, Staging};

@@ -96,7 +96,7 @@ pub struct SnapshotChunk {
     pub data: Bytes,
     /// CRC-32C of `data`.
     pub checksum: u32,
-    /// No piece follows; the receiver installs the snapshot before it replies.
+    /// No piece follows: the receiver installs the snapshot.
     pub last: bool,
 }
 
@@ -149,6 +149,8 @@ pub enum SnapshotReply {
     Installed(Vote),
     /// Start again from the first piece.
     Restart,
+    /// It has the last piece and is installing the snapshot: ask again by sending that piece again.
+    Installing,
 }
 
 /// Why a host does not handle a message.
