@@ -15,6 +15,7 @@ mod from_function;
 mod group;
 mod insert;
 mod json_row;
+mod key_values;
 mod names;
 mod output_name;
 mod query;
@@ -32,6 +33,7 @@ mod write;
 
 pub use context::{BindContext, Binder};
 pub use deparse::{deparse, identifier, literal};
+pub use key_values::KeyColumn;
 pub use stored::{StoredKind, canonical, default_value, expression_text, storable, view_text};
 pub use type_name::resolve_type;
 

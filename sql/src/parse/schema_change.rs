@@ -187,6 +187,20 @@ pub struct AlterTable {
     pub actions: Vec<AlterAction>,
 }
 
+/// ALTER TABLE | INDEX ... SPLIT AT: ranges shall begin where rows or entries with these leading key
+/// columns would stand.
+#[derive(Debug, Clone)]
+pub struct SplitAt {
+    /// TABLE, INDEX.
+    pub kind: ObjectKind,
+    /// Which.
+    pub name: Name,
+    /// IF EXISTS.
+    pub if_exists: bool,
+    /// Values of the leading key columns, a row for each range.
+    pub points: Box<Query>,
+}
+
 /// An action of ALTER TABLE.
 #[derive(Debug, Clone)]
 pub enum AlterAction {

@@ -55,6 +55,8 @@ pub enum Statement {
     Drop(Drop),
     /// ALTER TABLE (and ALTER VIEW / INDEX / SEQUENCE with the same actions).
     AlterTable(Box<AlterTable>),
+    /// ALTER TABLE | INDEX ... SPLIT AT.
+    SplitAt(Box<SplitAt>),
     /// CREATE INDEX.
     CreateIndex(Box<CreateIndex>),
     /// CREATE SEQUENCE.

@@ -11,8 +11,8 @@ use super::primary::call;
 use super::query::{query, with_clause};
 use super::statement::{
     AlterAction, AlterTable, ColumnDef, Constraint, ConstraintKind, CreateIndex, CreateTable,
-    CreateTableAs, IdentityDef, IndexElement, LikeClause, ObjectKind, SequenceOptions, Statement,
-    TableElement,
+    CreateTableAs, IdentityDef, IndexElement, LikeClause, ObjectKind, SequenceOptions, SplitAt,
+    Statement, TableElement,
 };
 use super::type_name::type_name;
 use crate::error::{SqlError, SqlState};
@@ -592,6 +592,14 @@ pub(crate) fn alter_table(p: &mut Parser<'_>, kind: ObjectKind) -> Parse<Stateme
     p.eat(&["only"]);
     let name = p.qualified()?;
     let _ = p.consume_token(&Token::Mul);
+    if matches!(kind, ObjectKind::Table | ObjectKind::Index) && p.eat(&["split", "at"]) {
+        return Ok(Statement::SplitAt(Box::new(SplitAt {
+            kind,
+            name,
+            if_exists,
+            points: query(p)?,
+        })));
+    }
     let actions = p.commas(action)?;
     Ok(Statement::AlterTable(Box::new(AlterTable {
         kind,

@@ -9,6 +9,7 @@ pub(crate) mod eval;
 mod extended;
 pub mod known;
 mod prepared;
+mod ranges;
 pub(crate) mod run;
 pub(crate) mod sequences;
 mod session;

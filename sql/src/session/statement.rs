@@ -26,7 +26,7 @@ pub(crate) fn text_column(name: &str) -> OutputColumn {
     }
 }
 
-fn done(tag: impl Into<String>) -> Result<Outcome, SqlError> {
+pub(crate) fn done(tag: impl Into<String>) -> Result<Outcome, SqlError> {
     Ok(Outcome::Done(tag.into()))
 }
 
@@ -121,6 +121,7 @@ impl Session {
                 self.check_tables(tables).await?;
                 done("VACUUM")
             }
+            Statement::SplitAt(split) => self.split_at(split).await,
             Statement::Analyze(tables) => {
                 self.check_tables(tables).await?;
                 done("ANALYZE")

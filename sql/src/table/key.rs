@@ -10,7 +10,7 @@ use bytes::Bytes;
 use pontoon_kv::{Key, Span, Value};
 
 use crate::catalog::desc::{IndexDesc, TableDesc};
-use crate::error::SqlError;
+use crate::error::{SqlError, SqlState};
 use crate::types::{Datum, Oid, sort_key};
 
 /// Index id of the primary storage.
@@ -84,6 +84,44 @@ pub fn row_key(table: &TableDesc, row: &[Datum]) -> Result<Key, SqlError> {
     Ok(Bytes::from(key))
 }
 
+/// Where the rows of a table begin whose leading key columns have these values.
+///
+/// # Errors
+/// `22004` when one is NULL, which no row has there.
+pub fn row_start(table: &TableDesc, values: &[Datum]) -> Result<Key, SqlError> {
+    let mut key = prefix(table.storage, PRIMARY);
+    for (value, position) in values.iter().zip(&table.storage_key) {
+        let Some(column) = table.columns.get(*position) else {
+            return Err(SqlError::internal("a key column is missing"));
+        };
+        if value.is_null() {
+            let message = format!(
+                "column \"{}\" of the primary key is never null",
+                column.name
+            );
+            return Err(SqlError::new(SqlState::NULL_VALUE_NOT_ALLOWED, message));
+        }
+        append_primary(value, column.ty.oid, &mut key);
+    }
+    Ok(Bytes::from(key))
+}
+
+/// Where the entries of a secondary index begin whose leading columns have these values.
+pub fn index_start<'a>(
+    table: &TableDesc,
+    index: &IndexDesc,
+    values: impl IntoIterator<Item = &'a Datum>,
+) -> Result<Vec<u8>, SqlError> {
+    let mut key = prefix(table.storage, index.id);
+    for (value, c) in values.into_iter().zip(&index.columns) {
+        let Some(column) = table.columns.get(c.column) else {
+            return Err(SqlError::internal("an index column is missing"));
+        };
+        append_secondary(value, column.ty.oid, c.descending, c.nulls_first, &mut key);
+    }
+    Ok(key)
+}
+
 /// Whether the index is the primary storage itself.
 pub fn is_primary(index: &IndexDesc) -> bool {
     index.id == PRIMARY
@@ -106,14 +144,11 @@ pub fn index_prefix(
     index: &IndexDesc,
     row: &[Datum],
 ) -> Result<Vec<u8>, SqlError> {
-    let mut key = prefix(table.storage, index.id);
-    for c in &index.columns {
-        let (Some(value), Some(column)) = (row.get(c.column), table.columns.get(c.column)) else {
-            return Err(SqlError::internal("an index column is missing"));
-        };
-        append_secondary(value, column.ty.oid, c.descending, c.nulls_first, &mut key);
+    if index.columns.iter().any(|c| c.column >= row.len()) {
+        return Err(SqlError::internal("an index column is missing"));
     }
-    Ok(key)
+    let values = index.columns.iter().filter_map(|c| row.get(c.column));
+    index_start(table, index, values)
 }
 
 /// The entry of a secondary index for a row.
