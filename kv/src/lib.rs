@@ -23,6 +23,7 @@ pub mod txn;
 
 pub use db::{DataStats, DbConfig};
 pub use error::{ConflictReason, Error};
+pub use pontoon_raft::NodeId;
 pub use range::Watch;
 pub use storage::RoomStats;
 pub use timestamp::Timestamp;

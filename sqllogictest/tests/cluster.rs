@@ -62,6 +62,19 @@ impl Cluster {
         lines.collect()
     }
 
+    /// Messages of the class that carries parts of queries, of all nodes since their start.
+    fn bulk_messages(&self) -> u64 {
+        let pages = self.nodes.iter().map(|node| node.admin_page("/metrics"));
+        let counts = pages.filter_map(Result::ok).map(|page| {
+            let mut lines = page.lines();
+            let line =
+                lines.find(|line| line.starts_with("pontoon_rpc_sent_total{class=\"bulk\"}"));
+            let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+            count.unwrap_or_default()
+        });
+        counts.sum()
+    }
+
     /// Waits until every range has three members and no learner.
     fn wait_for_replicas(&self) {
         let since = Instant::now();
@@ -210,6 +223,104 @@ fn nodes_that_have_moved_are_found_again() {
         assert_eq!(count.unwrap().as_deref(), Some("100"));
     }
     cluster.wait_for_replicas();
+}
+
+/// What a table with many types is asked, in ways that other nodes can do a part of, and in ways that
+/// they cannot.
+const QUESTIONS: &[&str] = &[
+    "SELECT count(*), sum(big), avg(big), min(name), max(day), sum(price), avg(price) FROM parts",
+    "SELECT count(*) FROM parts WHERE price > 700 AND name LIKE '%7%'",
+    "SELECT small, count(*), sum(price), max(big) FROM parts GROUP BY small ORDER BY small",
+    "SELECT name, avg(ratio) FROM parts WHERE id % 3 = 0 GROUP BY name ORDER BY 2 DESC, 1 LIMIT 7",
+    "SELECT count(DISTINCT name), count(name) FILTER (WHERE flag) FROM parts",
+    "SELECT * FROM parts ORDER BY id",
+    "SELECT id, price FROM parts WHERE id BETWEEN 2500 AND 9500 AND flag ORDER BY id DESC LIMIT 20",
+    "SELECT id, at::text FROM parts WHERE big IS NULL ORDER BY id",
+    "SELECT count(*) FROM parts a JOIN parts b ON a.id = b.big WHERE a.flag",
+    "SELECT sum(big) FROM parts WHERE name = (SELECT max(name) FROM parts)",
+    "SELECT bool_and(flag), bool_or(flag), count(at) FROM parts WHERE at < now()",
+    "SELECT sum(1 / (id - 5000)) FROM parts WHERE id > 4000",
+    "SELECT string_agg(name, ',' ORDER BY id) FROM parts WHERE id < 50",
+    "SELECT count(*) FROM parts WHERE false",
+];
+
+/// Nodes that lead ranges do their part of what is asked of another, and the answer is the same as
+/// when they do not.
+#[test]
+fn parts_of_queries_are_run_where_the_rows_are() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    let mut one = cluster.client(0);
+    one.query(
+        "CREATE TABLE parts (id int PRIMARY KEY, small smallint, big bigint, ratio float8, \
+         price numeric(10,2), name text, flag boolean, day date, at timestamptz)",
+    )
+    .unwrap();
+    one.query(
+        "INSERT INTO parts SELECT n, n % 11, CASE WHEN n % 13 > 0 THEN n * 7919 % 12000 END, \
+         n / 7.0, n % 1000 + 0.25, 'name ' || n % 97, n % 5 = 0, date '2020-01-01' + n % 400, \
+         timestamptz '2021-03-04 05:06:07+00' + n * interval '1 minute' \
+         FROM generate_series(1, 12000) n",
+    )
+    .unwrap();
+    one.query("ALTER TABLE parts SPLIT AT SELECT n * 1000 FROM generate_series(0, 11) n")
+        .unwrap();
+    cluster.wait_for_replicas();
+    let spread = || {
+        let leaders = cluster.ranges().into_iter().map(|range| {
+            let mut words = range.split_whitespace().skip(3);
+            words.next().unwrap_or_default().to_owned()
+        });
+        leaders.collect::<BTreeSet<_>>().len() == 3
+    };
+    let since = Instant::now();
+    while !spread() {
+        assert!(since.elapsed() < PATIENCE, "{:#?}", cluster.ranges());
+        thread::sleep(Duration::from_millis(100));
+    }
+    let before = cluster.bulk_messages();
+    for node in 0..3 {
+        let mut client = cluster.client(node);
+        for question in QUESTIONS {
+            let mut answers = Vec::new();
+            // The second time it may be from what is kept by columns.
+            for way in ["off", "on", "on"] {
+                client
+                    .query(&format!("SET pontoon.distribute = {way}"))
+                    .unwrap();
+                answers.push(match client.query(question) {
+                    Ok(answer) => Ok(answer.rows),
+                    Err(WireError::Server(error)) => Err((error.code, error.message)),
+                    Err(other) => panic!("{question}: {other}"),
+                });
+            }
+            assert_eq!(answers[0], answers[1], "n{}: {question}", node + 1);
+            assert_eq!(answers[0], answers[2], "n{}: {question}", node + 1);
+        }
+    }
+    let messages = cluster.bulk_messages() - before;
+    assert!(messages > 3 * 10 * 2, "only {messages} messages");
+    // Within a transaction: what it reads is what it saw first, and what it has written counts.
+    let mut two = cluster.client(1);
+    let sum = "SELECT count(*), sum(big) FROM parts";
+    two.query("BEGIN").unwrap();
+    let first = two.query(sum).unwrap().rows;
+    one.query("UPDATE parts SET big = big + 1 WHERE id % 2 = 0")
+        .unwrap();
+    assert_eq!(two.query(sum).unwrap().rows, first);
+    two.query("INSERT INTO parts (id, big) VALUES (-1, 1000000000)")
+        .unwrap();
+    assert_ne!(two.query(sum).unwrap().rows, first);
+    // It has read what another one has changed, so it may not write.
+    let Err(WireError::Server(error)) = two.query("COMMIT") else {
+        panic!("a write skew was not noticed");
+    };
+    assert_eq!(error.code, "40001");
+    // With a node gone the others answer, as soon as they lead what it led.
+    let expected = two.query(sum).unwrap().rows;
+    cluster.nodes[2].kill9().unwrap();
+    let answer = retry(|| Client::connect(&cluster.nodes[0].address())?.query(sum));
+    assert_eq!(answer.rows, expected);
 }
 
 /// Whoever has joined is found again, however soon it is killed and wherever it comes back: before

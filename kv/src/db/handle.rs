@@ -137,6 +137,12 @@ impl Db {
         Txn::begin(&self.node, options).await
     }
 
+    /// Begins a transaction that only reads, as of a timestamp that a transaction on another node
+    /// reads at.
+    pub fn read_for_another(&self, at: Timestamp) -> Txn {
+        Txn::begin_at(self.node(), at)
+    }
+
     /// A timestamp not below any that was handed out before the call.
     pub async fn now(&self) -> Result<Timestamp, Error> {
         match self.node.timestamps.try_now() {

@@ -115,6 +115,15 @@ impl Node {
         (leader != self.me.place.node).then_some(leader)
     }
 
+    /// The node that leads a range, as far as is known here.
+    pub(crate) fn led_by(&self, route: &Route) -> Option<NodeId> {
+        match route {
+            Route::Held(replica) if replica.leadership().is_some() => Some(self.me.place.node),
+            Route::Held(replica) => replica.group().leader_hint().map(|peer| peer.place.node),
+            Route::Away(away) => away.leader(),
+        }
+    }
+
     /// Asks the leader of a range, for as long as patience lasts.
     ///
     /// # Errors

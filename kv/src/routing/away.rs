@@ -66,6 +66,11 @@ impl AwayRange {
         members.get(turn).map(|peer| peer.place.node)
     }
 
+    /// The node that leads it, if one has answered as such.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        *self.leader.lock()
+    }
+
     /// Another node shall be asked next, which one if it is known.
     pub(crate) fn ask_another(&self, leader: Option<NodeId>) {
         *self.leader.lock() = leader;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
+use pontoon_raft::NodeId;
 
 use crate::db::Node;
 use crate::error::{ConflictReason, Error};
@@ -142,6 +143,24 @@ impl Txn {
                 node.active.enter(|| Some(now)).unwrap_or(now)
             }
         };
+        Ok(Self::begun(node, options, start))
+    }
+
+    /// A transaction that only reads, as of a timestamp that another one of this cluster reads at:
+    /// it does a part of that one's work. The other one keeps the timestamp from being collected on
+    /// its node, this one does on this node.
+    pub(crate) fn begin_at(node: &Arc<Node>, at: Timestamp) -> Self {
+        let start = node.active.enter(|| Some(at)).unwrap_or(at);
+        let options = TxnOptions {
+            read_only: true,
+            as_of: Some(at),
+            ..TxnOptions::default()
+        };
+        Self::begun(node, options, start)
+    }
+
+    /// A transaction whose timestamp was entered among those that are read at.
+    fn begun(node: &Arc<Node>, options: TxnOptions, start: Timestamp) -> Self {
         let read_only = options.read_only || options.as_of.is_some();
         let validates = !read_only && options.isolation == IsolationLevel::Serializable;
         let state = State {
@@ -163,9 +182,9 @@ impl Txn {
             validates_now: AtomicBool::new(false),
             state: Mutex::new(state),
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     async fn now(&self) -> Result<Timestamp, Error> {
@@ -293,6 +312,24 @@ impl Txn {
         Some(route.span().end)
     }
 
+    /// The parts of `span` in different ranges, in order, each with the node that leads it as far as
+    /// is known here; `None` where nobody knows. Only a hint: whoever is asked may have to ask
+    /// others.
+    pub fn leaders(&self, span: &Span) -> Vec<(Span, Option<NodeId>)> {
+        let node = &self.inner.node;
+        let mut parts = Vec::new();
+        let mut left = span.clone();
+        while left.start < left.end {
+            let (part, leader) = match node.route_part(&left, false) {
+                Ok((route, part)) => (part, node.led_by(&route)),
+                Err(_) => (left.clone(), None),
+            };
+            left.start = part.end.clone();
+            parts.push((part, leader));
+        }
+        parts
+    }
+
     /// Begins to note what others write to `span`, for a cache of what a [`Self::scan`] finds that
     /// is started afterwards. `None` when it would find writes of this transaction too, or when no
     /// one range holds the span.
@@ -362,8 +399,8 @@ impl Txn {
         self.settling(opened).await
     }
 
-    /// Notes that a scan at `at` has passed `span`.
-    pub(crate) fn note_scan(&self, span: Span, at: Timestamp) -> Result<(), Error> {
+    /// Notes that a scan at `at` has passed `span`, wherever it was done.
+    pub fn note_scan(&self, span: Span, at: Timestamp) -> Result<(), Error> {
         if self.inner.notes_reads() {
             let mut state = self.inner.state.lock();
             if state.finished {

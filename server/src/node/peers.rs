@@ -1,8 +1,9 @@
 //! The node among others: what it says to them, and what it answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pontoon_kv::Db;
@@ -10,6 +11,7 @@ use pontoon_kv::cluster::{Answer, Book, Call, NodeRow, Roles};
 use pontoon_kv::db::Belonging;
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_raft::transport::{Envelope, Refusal, Reply};
+use pontoon_sql::session::Engine;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -74,20 +76,32 @@ impl Peers {
     }
 
     /// Answers other nodes from now on, until shutdown.
-    pub(super) fn serve(self, db: &Db, shutdown: watch::Receiver<bool>) {
-        let handler = Arc::new(Answers { db: db.clone() });
+    ///
+    /// The SQL layer is put into what this returns when it is there: it needs other nodes to open.
+    pub(super) fn serve(
+        self,
+        db: &Db,
+        shutdown: watch::Receiver<bool>,
+    ) -> Arc<OnceLock<Weak<Engine>>> {
+        let engine = Arc::new(OnceLock::new());
+        let handler = Arc::new(Answers {
+            db: db.clone(),
+            engine: Arc::clone(&engine),
+        });
         let serving = rpc::serve(self.listener, handler, self.identity, self.book, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "other nodes cannot be answered");
             }
         });
+        engine
     }
 }
 
 /// Brings what others say to the store.
 struct Answers {
     db: Db,
+    engine: Arc<OnceLock<Weak<Engine>>>,
 }
 
 impl Handler for Answers {
@@ -99,5 +113,14 @@ impl Handler for Answers {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Answer, CallRefusal>> {
         let node = Arc::clone(self.db.node());
         async move { node.answer(call).await }.boxed()
+    }
+
+    fn sql(&self, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        async move {
+            let engine = engine.ok_or("it does not run queries at this moment")?;
+            engine.answer(question).await.map_err(|e| e.to_string())
+        }
+        .boxed()
     }
 }

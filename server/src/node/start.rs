@@ -79,9 +79,7 @@ impl Node {
         let network = peers.as_ref().map(Peers::network);
         let opened = open_store(config, data_dir, peers.as_ref()).await;
         let db = opened.map_err(store_fail)?;
-        if let Some(peers) = peers {
-            peers.serve(&db, peers_watched);
-        }
+        let answering = peers.map(|peers| peers.serve(&db, peers_watched));
         let defaults = EngineConfig::default();
         let engine_config = EngineConfig {
             // Stores of the first days have drawn a number by chance, and are alone.
@@ -95,6 +93,11 @@ impl Node {
                 path: data_dir.to_path_buf(),
                 source,
             })?;
+        if let (Some(network), Some(answering)) = (&network, answering) {
+            engine.meet(Arc::new(network.clone()));
+            // Set once.
+            let _ = answering.set(Arc::downgrade(&engine));
+        }
         let (alive, sessions) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
         let front = Arc::new(Front {

@@ -15,7 +15,7 @@ pub(crate) enum Class {
     Log,
     /// Questions of the key-value layer.
     Data,
-    /// Snapshots.
+    /// Snapshots, and parts of queries.
     Bulk,
 }
 

@@ -32,6 +32,8 @@ pub(super) enum Question {
     Raft(Envelope),
     /// A question of the key-value layer.
     Call(Call),
+    /// A question of the SQL layer, in its encoding.
+    Sql(Bytes),
 }
 
 /// What is answered.
@@ -44,6 +46,8 @@ pub(super) enum Answer {
     /// The handler has not come to an end, or its answer cannot be sent. What it was asked for may
     /// have happened.
     Failed,
+    /// To [`Question::Sql`]; the error says in plain words why there is no answer.
+    Sql(Result<Bytes, String>),
 }
 
 /// A message that cannot be written.
@@ -69,8 +73,10 @@ impl Question {
     /// About how many bytes it takes, so that long ones are written without growing their buffer
     /// again and again.
     fn bytes_hint(&self) -> usize {
-        let Self::Raft(envelope) = self else {
-            return SMALL_BYTES;
+        let envelope = match self {
+            Self::Raft(envelope) => envelope,
+            Self::Call(_) => return SMALL_BYTES,
+            Self::Sql(question) => return SMALL_BYTES + question.len(),
         };
         SMALL_BYTES
             + match &envelope.body {
@@ -98,7 +104,11 @@ impl Question {
 impl Answer {
     /// The message that answers the one of that number.
     pub(super) fn encode(&self, id: u64) -> Result<Bytes, EncodeError> {
-        encode(id, self, SMALL_BYTES)
+        let page = match self {
+            Self::Sql(Ok(page)) => page.len(),
+            _ => 0,
+        };
+        encode(id, self, SMALL_BYTES + page)
     }
 }
 

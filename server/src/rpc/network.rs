@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
 use pontoon_kv::cluster::{Answer as CallAnswer, Book, Call};
 use pontoon_kv::routing::{PeerError, Peers, Whom};
 use pontoon_raft::transport::{Envelope, Reply};
-use pontoon_raft::{Transport, TransportError};
+use pontoon_raft::{NodeId, Transport, TransportError};
+use pontoon_sql::exec::remote::Colleagues;
 
 use super::class::{Class, ClassStats, Counters};
 use super::exchange::Broken;
@@ -165,6 +167,24 @@ impl Peers for Network {
             };
             inner.counters(class).failed();
             Err(error)
+        }
+        .boxed()
+    }
+}
+
+impl Colleagues for Network {
+    fn ask(&self, node: NodeId, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let class = Class::Bulk;
+            let link = inner.link(Target::Node(node), class);
+            let reason = match inner.ask(&link, Question::Sql(question)).await {
+                Ok(Answer::Sql(answer)) => return answer,
+                Ok(_) => format!("{node} could not answer"),
+                Err(Broken::Unsent(reason) | Broken::Lost(reason)) => reason.to_string(),
+            };
+            inner.counters(class).failed();
+            Err(reason)
         }
         .boxed()
     }

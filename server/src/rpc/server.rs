@@ -48,6 +48,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Answers a question of the key-value layer.
     fn call(&self, call: Call) -> BoxFuture<'static, Result<CallAnswer, CallRefusal>>;
+
+    /// Answers a question of the SQL layer.
+    fn sql(&self, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 }
 
 /// What the streams of a node share.
@@ -250,6 +253,7 @@ impl Conversation {
             reply.send(&match question {
                 Question::Raft(envelope) => Answer::Raft(handler.raft(envelope).await),
                 Question::Call(call) => Answer::Call(handler.call(call).await),
+                Question::Sql(question) => Answer::Sql(handler.sql(question).await),
             });
         });
     }

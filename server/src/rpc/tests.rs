@@ -60,6 +60,10 @@ impl Handler for Echo {
         .boxed()
     }
 
+    fn sql(&self, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        async move { Ok(question) }.boxed()
+    }
+
     fn call(&self, call: Call) -> BoxFuture<'static, Result<CallAnswer, CallRefusal>> {
         async move {
             match call {

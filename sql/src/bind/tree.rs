@@ -8,16 +8,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::desc::{IndexDesc, TableDesc};
 use crate::types::registry::{Comparison, Function};
-use crate::types::{Datum, Oid, PgType};
+use crate::types::{Datum, Oid, PgType, travel};
 
 /// Number of a column within one statement.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct ColId(pub u32);
 
 /// A column that an operator produces.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Column {
     /// Its number.
     pub id: ColId,
@@ -28,10 +30,10 @@ pub struct Column {
 }
 
 /// How a value is brought to another type.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum CastKind {
     /// By a function of pg_cast.
-    Function(&'static Function),
+    Function(#[serde(with = "travel::function")] &'static Function),
     /// The bytes stay.
     Binary,
     /// Text form out, text form in.
@@ -42,8 +44,8 @@ pub enum CastKind {
     Array(Box<CastKind>),
 }
 
-/// A scalar expression.
-#[derive(Clone, Debug)]
+/// A scalar expression. All but subqueries can be sent to other nodes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Expr {
     /// A constant.
     Const(Datum, PgType),
@@ -54,6 +56,7 @@ pub enum Expr {
     /// A call of a scalar function or operator.
     Call {
         /// What is called.
+        #[serde(with = "travel::function")]
         function: &'static Function,
         /// Arguments, already cast to the declared types. Variadic ones are spread.
         args: Vec<Expr>,
@@ -102,6 +105,7 @@ pub enum Expr {
         /// Right.
         right: Box<Expr>,
         /// The equality function.
+        #[serde(with = "travel::function")]
         equals: &'static Function,
         /// IS NOT DISTINCT FROM.
         negated: bool,
@@ -122,6 +126,7 @@ pub enum Expr {
         /// Operands of one type.
         args: Vec<Expr>,
         /// The `<` of that type.
+        #[serde(with = "travel::function")]
         less: &'static Function,
         /// GREATEST.
         greatest: bool,
@@ -134,6 +139,7 @@ pub enum Expr {
         /// Left operand.
         left: Box<Expr>,
         /// The operator's function (element on the right).
+        #[serde(with = "travel::function")]
         function: &'static Function,
         /// Its meaning.
         comparison: Option<Comparison>,
@@ -172,6 +178,7 @@ pub enum Expr {
         ty: PgType,
     },
     /// A subquery as a value.
+    #[serde(skip)]
     Subquery(Box<Subquery>),
 }
 
@@ -211,7 +218,7 @@ pub enum SubqueryKind {
 }
 
 /// A key of ORDER BY.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SortKey {
     /// By what.
     pub expr: Expr,
@@ -222,9 +229,10 @@ pub struct SortKey {
 }
 
 /// An aggregate call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AggCall {
     /// The aggregate.
+    #[serde(with = "travel::function")]
     pub function: &'static Function,
     /// Arguments (none: `count(*)`).
     pub args: Vec<Expr>,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use datafusion::execution::TaskContext;
@@ -20,6 +20,7 @@ use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid};
 
 use super::prepared::Prepared;
+use super::remote::{Fellows, Number};
 use super::vector::cache::ColumnCache;
 
 /// What one execution of a statement runs with. Cheap to clone.
@@ -37,6 +38,8 @@ pub struct ExecContext {
     pub runtime: Arc<Runtime>,
     /// Whether compiled key access may be used.
     pub fast_path: bool,
+    /// Whether other nodes do parts of a query.
+    pub distribute: bool,
 }
 
 impl ExecContext {
@@ -89,6 +92,10 @@ pub struct Runtime {
     last_row_id: AtomicU64,
     memory_max: usize,
     columns: ColumnCache,
+    fellows: OnceLock<Fellows>,
+    /// Drawn by chance at the start: names parts of queries together with their count.
+    life: u64,
+    parts: AtomicU64,
 }
 
 impl Runtime {
@@ -111,7 +118,10 @@ impl Runtime {
             node,
             last_row_id: AtomicU64::new(0),
             memory_max,
-            columns: columns,
+            columns,
+            fellows: OnceLock::new(),
+            life: rand::random(),
+            parts: AtomicU64::new(0),
         })
     }
 
@@ -122,6 +132,22 @@ impl Runtime {
                 .with_session_config(self.config.clone())
                 .with_runtime(Arc::clone(&self.environment)),
         )
+    }
+
+    /// Makes the other nodes known, once.
+    pub fn meet(&self, fellows: Fellows) {
+        // They do not change.
+        let _ = self.fellows.set(fellows);
+    }
+
+    /// The other nodes, where there are any.
+    pub fn fellows(&self) -> Option<Fellows> {
+        self.fellows.get().cloned()
+    }
+
+    /// A name for a part of a query that another node runs.
+    pub fn next_part(&self) -> Number {
+        (self.life, self.parts.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Rows of tables, kept by columns.

@@ -229,7 +229,9 @@ impl Printer<'_> {
                     .iter()
                     .find(|i| crate::table::key::is_primary(i));
                 match &scan.access {
-                    Access::Full => self.line(depth, format!("Seq Scan on {name}"), rows),
+                    Access::Full | Access::Part(_) => {
+                        self.line(depth, format!("Seq Scan on {name}"), rows)
+                    }
                     Access::Key(access) => {
                         let primary = primary.map(|i| i.name.as_str());
                         self.access(depth, &name, access, primary, plan.rows);

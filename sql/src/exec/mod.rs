@@ -12,6 +12,7 @@ pub mod interp;
 pub mod prepared;
 pub mod query;
 pub mod reader;
+pub mod remote;
 pub mod rows;
 pub mod vector;
 pub mod write;

@@ -58,6 +58,7 @@ pub fn is_large(plan: &Plan, runtime: &Runtime) -> bool {
                 .rows_of(scan.table.storage)
                 .is_none_or(|n| n > SMALL_TABLE),
             Access::Key(access) => !access.unique && plan.rows > SMALL_TABLE,
+            Access::Part(_) => true,
         },
         // The first rows of a scan: the row engine stops when it has them.
         Op::Limit {

@@ -1,6 +1,9 @@
 //! The operators of a plan. No logic.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use pontoon_kv::Span;
 
 use crate::bind::tree::{AggCall, ColId, Column, Expr, SetOp, SortKey, WindowCall};
 use crate::catalog::desc::{IndexDesc, TableDesc};
@@ -207,6 +210,19 @@ pub enum Access {
     Full,
     /// Some keys of the primary storage or of a secondary index.
     Key(KeyAccess),
+    /// A part of what one of the others reads, in the primary storage.
+    Part(SpanPart),
+}
+
+/// A part of a scan: others do the rest.
+#[derive(Clone, Debug)]
+pub struct SpanPart {
+    /// Spans of keys, in order.
+    pub spans: Arc<[Span]>,
+    /// The whole scan reads all rows of the table.
+    pub of_all: bool,
+    /// Counts the rows that the parts have read so far.
+    pub read: Arc<AtomicUsize>,
 }
 
 /// Keys given by conditions on the leading columns.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pontoon_kv::{Db, Key, ScanOptions, Span, TxnOptions, keys};
 use tokio::sync::Notify;
 
-use super::eval::{DATABASE, Shared};
+use super::eval::{DATABASE, DATABASE_OWNER, Shared};
 use super::sequences::Sequences;
 use super::session::Session;
 use super::settings::Settings;
@@ -63,6 +63,7 @@ pub struct Engine {
     pub(crate) oids: OidAllocator,
     pub(crate) sequences: Sequences,
     pub(crate) runtime: Arc<exec::Runtime>,
+    pub(super) cursors: exec::remote::Cursors,
     removal: Arc<Notify>,
 }
 
@@ -80,6 +81,7 @@ impl Engine {
                 config.memory_bytes,
                 exec::ColumnCache::new(config.columns_bytes),
             )?),
+            cursors: exec::remote::Cursors::default(),
             removal: Arc::new(Notify::new()),
         });
         let txn = engine
@@ -112,7 +114,7 @@ impl Engine {
 
     /// Opens a session.
     pub fn session(self: &Arc<Self>, start: SessionStart) -> Result<Session, SqlError> {
-        if start.user != "postgres" {
+        if start.user != DATABASE_OWNER {
             return Err(SqlError::notice(
                 crate::error::Severity::Fatal,
                 SqlState::INVALID_AUTHORIZATION_SPECIFICATION,

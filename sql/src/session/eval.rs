@@ -21,6 +21,8 @@ use crate::types::{Datum, Oid};
 
 /// Name of the only database.
 pub(crate) const DATABASE: &str = "postgres";
+/// The role that exists from the start.
+pub(crate) const DATABASE_OWNER: &str = "postgres";
 
 /// What a session shares with the statements that it runs.
 pub(crate) struct Shared {

@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub(crate) mod eval;
 mod extended;
 pub mod known;
+mod parts;
 mod prepared;
 mod ranges;
 pub(crate) mod run;

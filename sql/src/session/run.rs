@@ -61,6 +61,7 @@ impl Runner {
             params,
             runtime: Arc::clone(&self.shared.engine.runtime),
             fast_path: self.values.fast_path,
+            distribute: self.values.distribute,
         }
     }
 

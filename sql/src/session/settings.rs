@@ -32,6 +32,8 @@ pub(crate) struct Values {
     pub(crate) read_only: bool,
     /// `search_path`, split.
     pub(crate) search_path: Arc<[String]>,
+    /// `pontoon.distribute`.
+    pub(crate) distribute: bool,
     /// `pontoon.fast_path`.
     pub(crate) fast_path: bool,
     /// Lowest severity that `client_min_messages` lets pass: notices, warnings.
@@ -51,6 +53,7 @@ impl Default for Values {
             isolation: IsolationLevel::Serializable,
             read_only: false,
             search_path: Arc::from([]),
+            distribute: true,
             fast_path: true,
             notices: true,
             warnings: true,
@@ -112,6 +115,7 @@ impl Values {
             "search_path" => {
                 self.search_path = variables::split_names(canonical).unwrap_or_default().into();
             }
+            "pontoon.distribute" => self.distribute = canonical == "on",
             "pontoon.fast_path" => self.fast_path = canonical == "on",
             "client_min_messages" => {
                 self.notices = !matches!(canonical, "warning" | "error");

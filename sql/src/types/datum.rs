@@ -28,6 +28,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::array::ArrayValue;
 use super::numeric::Numeric;
@@ -78,8 +79,8 @@ impl Interval {
     }
 }
 
-/// One value. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// One value. Cheap to clone. The order of the variants is an encoding between nodes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub enum Datum {
     /// No value.
     #[default]

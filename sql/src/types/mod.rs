@@ -32,6 +32,7 @@ pub mod sort_key;
 #[cfg(test)]
 pub(crate) mod testing;
 mod text;
+pub mod travel;
 pub mod typmod;
 mod vector;
 pub mod wire;

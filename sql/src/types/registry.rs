@@ -2,6 +2,7 @@
 //! what both executors call, and what pg_type, pg_proc, pg_operator and pg_cast show.
 
 use arrow::array::ArrayRef;
+use serde::{Deserialize, Serialize};
 
 use super::datum::Datum;
 use super::oid::{Oid, PgType};
@@ -226,7 +227,7 @@ pub struct Operator {
 }
 
 /// The six comparisons.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Comparison {
     /// `=`
     Eq,

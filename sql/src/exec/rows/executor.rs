@@ -615,6 +615,7 @@ pub fn keys_of(
             let span: Span = key::index_span(scan.table.storage, key::PRIMARY);
             Ok(Keys::Spans(vec![span]))
         }
+        Access::Part(part) => Ok(Keys::Spans(part.spans.to_vec())),
         Access::Key(access) => match env {
             Some(env) => resolve(&scan.table, access, env, cx.eval.as_ref(), &cx.params),
             None => resolve(&scan.table, access, &NoRow, cx.eval.as_ref(), &cx.params),

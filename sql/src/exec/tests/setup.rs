@@ -123,6 +123,7 @@ impl Database {
             params: params.into(),
             runtime: Arc::clone(&self.runtime),
             fast_path: true,
+            distribute: true,
         }
     }
 

@@ -94,7 +94,12 @@ impl ColumnReader {
                 (VecDeque::new(), Some(StoreRead { rows, kept: None }))
             }
         };
-        let keeps = matches!(scan.access, Access::Full)
+        let reads_all = match &scan.access {
+            Access::Full => true,
+            Access::Part(part) => part.of_all,
+            Access::Key(_) => false,
+        };
+        let keeps = reads_all
             && cx.runtime.rows_of(storage).is_none_or(|rows| {
                 let least = cx.runtime.columns().rows_min();
                 rows >= least as f64

@@ -6,10 +6,7 @@ use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use datafusion::common::{JoinSide, JoinType as DfJoin, NullEquality};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::functions_aggregate::{average, bool_and_or, count, min_max, sum};
-use datafusion::logical_expr::AggregateUDF;
-use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::expressions::{Column as DfColumn, lit};
+use datafusion::physical_expr::expressions::Column as DfColumn;
 use datafusion::physical_expr::projection::ProjectionExpr;
 use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
@@ -24,23 +21,23 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 
-use crate::bind::tree::{AggCall, Column, Expr, SetOp, SortKey};
+use crate::bind::tree::{Column, Expr, SetOp, SortKey};
 use crate::error::SqlError;
 use crate::exec::error::{from_arrow, from_datafusion, into_datafusion};
 use crate::exec::query::is_large;
+use crate::exec::remote::{self, Away, Placed, Spread};
 use crate::exec::rows::{Env, Executor, Slots};
 use crate::plan::free;
 use crate::plan::node::{JoinKey, JoinType, Op, Plan};
-use crate::types::registry::FunctionBody;
 use crate::types::{Oid, sort_key};
 
+use super::aggregate::aggregate;
 use super::bridge::{Input, bridge, detach};
 use super::evaluate::{Evaluator, Results};
 use super::expr::{Form, VectorExpr};
 use super::leaf::{OwnExec, schema_of};
 use super::scan::scan;
 use super::stream::rows_of;
-use super::sums::{self, Exact};
 
 /// An operator of DataFusion and the columns of ours that it produces, in its order.
 pub struct Lowered {
@@ -61,7 +58,10 @@ pub fn lower<'a>(
         }
         match &plan.op {
             Op::Scan(s) => {
-                let exec = scan(&executor.cx, s, &plan.columns, None)?;
+                let exec = match remote::spread_of_rows(executor, plan)? {
+                    Some(spread) => scan_in_parts(executor, plan, &spread)?,
+                    None => scan(&executor.cx, s, &plan.columns, None)?,
+                };
                 Ok(Lowered {
                     exec,
                     columns: plan.columns.clone(),
@@ -212,12 +212,38 @@ pub fn lower<'a>(
     .boxed()
 }
 
-fn unexpected() -> SqlError {
+/// A scan of ranges of which other nodes lead some.
+fn scan_in_parts(
+    executor: &Arc<Executor>,
+    plan: &Plan,
+    spread: &Spread,
+) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    let placed = spread.in_order().into_iter().map(|(node, part)| {
+        let own = part.work.plan(&part.spans, &spread.read);
+        let Op::Scan(own) = own.op else {
+            return Err(unexpected());
+        };
+        let instead = scan(&executor.cx, &own, &plan.columns, None)?;
+        Ok(match node {
+            None => Placed::Here(instead),
+            Some(node) => Placed::Away(Away {
+                node,
+                part,
+                instead,
+            }),
+        })
+    });
+    let placed = placed.collect::<Result<Vec<_>, _>>()?;
+    let schema = schema_of(&plan.columns);
+    Ok(remote::in_order(executor, spread, schema, placed))
+}
+
+pub(super) fn unexpected() -> SqlError {
     SqlError::internal("an operator of another kind was expected")
 }
 
 /// Types whose Arrow bytes are equal exactly when the values are.
-fn plain_key(oid: Oid) -> bool {
+pub(super) fn plain_key(oid: Oid) -> bool {
     !sort_key::needs_key(oid) && !matches!(oid, Oid::FLOAT4 | Oid::FLOAT8 | Oid::TIMETZ)
 }
 
@@ -251,7 +277,7 @@ async fn collect(
 
 /// Expressions with an evaluator for them, their subqueries run; `None` if a subquery depends on
 /// the row.
-async fn ready(
+pub(super) async fn ready(
     executor: &Arc<Executor>,
     exprs: Vec<Expr>,
     columns: &[Column],
@@ -285,7 +311,7 @@ fn by_rows(executor: &Arc<Executor>, plan: Plan, inputs: Vec<Input>, by_batch: b
 }
 
 /// Runs an operator of one input by the row engine over a lowered input.
-fn bridge_one(
+pub(super) fn bridge_one(
     executor: &Arc<Executor>,
     plan: &Plan,
     below: Lowered,
@@ -345,7 +371,11 @@ async fn project(
 }
 
 /// An expression; plain columns as DataFusion's own.
-fn physical(evaluator: &Arc<Evaluator>, expr: Arc<Expr>, below: &Lowered) -> Arc<dyn PhysicalExpr> {
+pub(super) fn physical(
+    evaluator: &Arc<Evaluator>,
+    expr: Arc<Expr>,
+    below: &Lowered,
+) -> Arc<dyn PhysicalExpr> {
     if let Expr::Column(id, _) = expr.as_ref()
         && let Some(at) = evaluator.slots.get(*id)
         && let Some(field) = below.exec.schema().fields().get(at)
@@ -606,114 +636,4 @@ fn form_of(key: &JoinKey) -> Form {
     } else {
         Form::SortKey
     }
-}
-
-/// DataFusion's aggregate for a call, and the form of its argument.
-fn native(call: &AggCall) -> Option<(Arc<AggregateUDF>, Form)> {
-    let FunctionBody::Aggregate(body) = &call.function.body else {
-        return None;
-    };
-    let name = body.native?;
-    let oid = call.args.first().map(|a| a.ty().oid);
-    if !call.order.is_empty() || call.args.len() > 1 {
-        return None;
-    }
-    let small_int = matches!(oid, Some(Oid::INT2 | Oid::INT4));
-    let int = small_int || oid == Some(Oid::INT8);
-    let exact = matches!(oid, Some(Oid::INT8 | Oid::NUMERIC));
-    let moment = matches!(
-        oid,
-        Some(Oid::DATE | Oid::TIMESTAMP | Oid::TIMESTAMPTZ | Oid::TIME)
-    );
-    let text = matches!(
-        oid,
-        Some(Oid::TEXT | Oid::VARCHAR | Oid::BPCHAR | Oid::NAME)
-    );
-    if call.distinct {
-        return (name == "count" && (int || moment || text))
-            .then(|| (count::count_udaf(), Form::Plain));
-    }
-    match name {
-        "count" => Some((count::count_udaf(), Form::Plain)),
-        "sum" if small_int => Some((sum::sum_udaf(), Form::Widened)),
-        "sum" if oid == Some(Oid::FLOAT8) => Some((sum::sum_udaf(), Form::Plain)),
-        "sum" if exact => Some((sums::exact(Exact::Sum), Form::Plain)),
-        "avg" if exact || small_int => Some((sums::exact(Exact::Average), Form::Plain)),
-        "avg" if oid == Some(Oid::FLOAT8) => Some((average::avg_udaf(), Form::Plain)),
-        "min" if int || moment || text => Some((min_max::min_udaf(), Form::Plain)),
-        "max" if int || moment || text => Some((min_max::max_udaf(), Form::Plain)),
-        "bool_and" | "every" => Some((bool_and_or::bool_and_udaf(), Form::Plain)),
-        "bool_or" => Some((bool_and_or::bool_or_udaf(), Form::Plain)),
-        _ => None,
-    }
-}
-
-async fn aggregate(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError> {
-    let Op::Aggregate {
-        input,
-        keys,
-        sets,
-        grouping,
-        calls,
-    } = &plan.op
-    else {
-        return Err(unexpected());
-    };
-    let below = lower(executor, input).await?;
-    let natives: Option<Vec<_>> = calls.iter().map(native).collect();
-    let simple =
-        sets.is_none() && grouping.is_empty() && keys.iter().all(|k| plain_key(k.ty().oid));
-    let (Some(natives), true) = (natives, simple) else {
-        return bridge_one(executor, plan, below, false);
-    };
-    let mut all = keys.clone();
-    for call in calls {
-        all.extend(call.args.iter().chain(&call.filter).cloned());
-    }
-    let Some((evaluator, exprs)) = ready(executor, all, &below.columns).await? else {
-        return bridge_one(executor, plan, below, false);
-    };
-    let mut exprs = exprs.into_iter();
-    let mut names = plan.columns.iter().map(|c| format!("c{}", c.id.0));
-    let mut next = || exprs.next().ok_or_else(unexpected);
-    let mut group = Vec::with_capacity(keys.len());
-    for _ in keys {
-        let name = names.next().ok_or_else(unexpected)?;
-        group.push((physical(&evaluator, next()?, &below), name));
-    }
-    let schema = below.exec.schema();
-    let (mut aggregates, mut filters) = (Vec::new(), Vec::new());
-    for (call, (function, form)) in calls.iter().zip(natives) {
-        let mut args: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
-        for _ in &call.args {
-            args.push(VectorExpr::new(Arc::clone(&evaluator), next()?, form));
-        }
-        if args.is_empty() {
-            args.push(lit(1_i64));
-        }
-        filters.push(match &call.filter {
-            Some(_) => Some(VectorExpr::new(Arc::clone(&evaluator), next()?, Form::Mask)),
-            None => None,
-        });
-        let built: AggregateFunctionExpr = AggregateExprBuilder::new(function, args)
-            .schema(Arc::clone(&schema))
-            .alias(names.next().ok_or_else(unexpected)?)
-            .with_distinct(call.distinct)
-            .build()
-            .map_err(from_datafusion)?;
-        aggregates.push(Arc::new(built));
-    }
-    let exec = AggregateExec::try_new(
-        AggregateMode::Single,
-        PhysicalGroupBy::new_single(group),
-        aggregates,
-        filters,
-        below.exec,
-        schema,
-    )
-    .map_err(from_datafusion)?;
-    Ok(Lowered {
-        exec: Arc::new(exec),
-        columns: plan.columns.clone(),
-    })
 }

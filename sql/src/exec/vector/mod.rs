@@ -7,6 +7,7 @@
 //! PostgreSQL compares go through sort keys. What DataFusion has no operator for is computed by
 //! the row engine, a batch at a time where the operator allows it ([`bridge`]).
 
+pub mod aggregate;
 pub mod bridge;
 pub mod cache;
 pub mod chunk;

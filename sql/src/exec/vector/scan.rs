@@ -1,6 +1,7 @@
 //! The operator that scans a stored table: batches of the columns asked for, filtered, streamed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::compute::filter_record_batch;
@@ -70,6 +71,9 @@ impl Running {
                 if self.whole {
                     let runtime = &self.evaluator.cx.runtime;
                     runtime.set_rows_of(self.scan.table.storage, self.read);
+                }
+                if let Access::Part(part) = &self.scan.access {
+                    part.read.fetch_add(self.read, Ordering::Relaxed);
                 }
                 return Ok(None);
             };

@@ -1,0 +1,272 @@
+//! Reading what other nodes do for a query.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
+use datafusion::common::Result as DfResult;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::stream::{self, BoxStream, StreamExt, try_unfold};
+use pontoon_kv::NodeId;
+
+use crate::error::{SqlError, SqlState};
+use crate::exec::context::Runtime;
+use crate::exec::error::into_datafusion;
+use crate::exec::rows::Executor;
+use crate::exec::vector::leaf::OwnExec;
+
+use super::Fellows;
+use super::part::Part;
+use super::serve::{Number, Question};
+use super::spread::Spread;
+use super::wire::{Page, Reply, decode, decode_batches, encode};
+
+/// Parts that are begun before their turn, so that nodes work side by side.
+const AHEAD: usize = 4;
+
+type Batches = BoxStream<'static, DfResult<RecordBatch>>;
+
+/// A part for another node.
+#[derive(Clone)]
+pub struct Away {
+    /// That node.
+    pub node: NodeId,
+    /// What it does.
+    pub part: Part,
+    /// The same done here, should that node not do it.
+    pub instead: Arc<dyn ExecutionPlan>,
+}
+
+/// A part, wherever it is done.
+pub enum Placed {
+    /// Here.
+    Here(Arc<dyn ExecutionPlan>),
+    /// Elsewhere.
+    Away(Away),
+}
+
+/// What the streams of an operator need.
+#[derive(Clone)]
+struct Reading {
+    fellows: Fellows,
+    runtime: Arc<Runtime>,
+    read: Arc<AtomicUsize>,
+    schema: SchemaRef,
+    /// The storage of which all rows are read.
+    counts: Option<u32>,
+}
+
+impl Reading {
+    fn new(executor: &Executor, spread: &Spread, schema: SchemaRef) -> Self {
+        let work = &spread.work;
+        Self {
+            fellows: spread.fellows.clone(),
+            runtime: Arc::clone(&executor.cx.runtime),
+            read: Arc::clone(&spread.read),
+            schema,
+            counts: work.reads_all().then(|| work.storage()),
+        }
+    }
+
+    /// Notes at the end of `batches` how many rows the table has.
+    fn counted(self, batches: Batches) -> SendableRecordBatchStream {
+        let schema = Arc::clone(&self.schema);
+        let end = stream::once(async move {
+            if let Some(storage) = self.counts {
+                let rows = self.read.load(Ordering::Relaxed);
+                self.runtime.set_rows_of(storage, rows);
+            }
+            None
+        });
+        let all = batches.map(Some).chain(end);
+        let all = all.filter_map(futures::future::ready);
+        Box::pin(RecordBatchStreamAdapter::new(schema, all))
+    }
+}
+
+/// An operator that gives the rows of `here` and of all parts, in any order.
+pub fn gather(
+    executor: &Executor,
+    spread: &Spread,
+    here: Arc<dyn ExecutionPlan>,
+    away: Vec<Away>,
+) -> Arc<dyn ExecutionPlan> {
+    let schema = here.schema();
+    let reading = Reading::new(executor, spread, Arc::clone(&schema));
+    let away = Arc::new(away);
+    let start = move |inputs: Vec<SendableRecordBatchStream>| {
+        let mut all: Vec<Batches> = Vec::new();
+        for part in away.iter() {
+            all.push(open_later(&reading, part));
+        }
+        // Last, so that the others have their questions when this node begins to work.
+        all.extend(inputs.into_iter().map(StreamExt::boxed));
+        let all = stream::select_all(all).boxed();
+        Ok(reading.clone().counted(all))
+    };
+    OwnExec::new("gather", schema, vec![here], Arc::new(start))
+}
+
+/// An operator that gives the rows of parts one after the other.
+pub fn in_order(
+    executor: &Executor,
+    spread: &Spread,
+    schema: SchemaRef,
+    parts: Vec<Placed>,
+) -> Arc<dyn ExecutionPlan> {
+    let reading = Reading::new(executor, spread, Arc::clone(&schema));
+    let parts = Arc::new(parts);
+    let start = move |_: Vec<SendableRecordBatchStream>| {
+        let (reading, parts) = (reading.clone(), Arc::clone(&parts));
+        let own = reading.clone();
+        let opened = (0..parts.len()).map(move |n| {
+            let (reading, parts) = (own.clone(), Arc::clone(&parts));
+            async move {
+                match parts.get(n) {
+                    Some(Placed::Here(exec)) => execute(&reading, exec),
+                    Some(Placed::Away(away)) => open(&reading, away).await,
+                    None => Ok(stream::empty().boxed()),
+                }
+            }
+        });
+        let rows = stream::iter(opened).buffered(AHEAD).flat_map(|part| {
+            part.unwrap_or_else(|error| stream::once(async { Err(into_datafusion(error)) }).boxed())
+        });
+        Ok(reading.counted(rows.boxed()))
+    };
+    OwnExec::new("parts", schema, Vec::new(), Arc::new(start))
+}
+
+fn execute(reading: &Reading, exec: &Arc<dyn ExecutionPlan>) -> Result<Batches, SqlError> {
+    let stream = exec.execute(0, reading.runtime.task_context());
+    let stream = stream.map_err(crate::exec::error::from_datafusion)?;
+    Ok(stream.boxed())
+}
+
+/// The rows of a part; it is opened when they are first asked for.
+fn open_later(reading: &Reading, away: &Away) -> Batches {
+    let (reading, away) = (reading.clone(), away.clone());
+    let opened = async move {
+        match open(&reading, &away).await {
+            Ok(batches) => batches,
+            Err(error) => stream::once(async { Err(into_datafusion(error)) }).boxed(),
+        }
+    };
+    stream::once(opened).flatten().boxed()
+}
+
+/// Has a part run elsewhere, or here when that node does not.
+async fn open(reading: &Reading, away: &Away) -> Result<Batches, SqlError> {
+    let mut cursor = Cursor {
+        node: away.node,
+        number: reading.runtime.next_part(),
+        fellows: reading.fellows.clone(),
+        open: true,
+    };
+    let question = Question::Open(cursor.number, away.part.clone());
+    let first = match cursor.ask(&question).await? {
+        Ok(page) => page,
+        Err(reason) => {
+            cursor.open = false;
+            tracing::info!(node = %away.node, reason, "a part of a query is run here instead");
+            return execute(reading, &away.instead);
+        }
+    };
+    let mut pages = Pages {
+        cursor,
+        ready: VecDeque::new(),
+        reading: reading.clone(),
+    };
+    pages.take(first)?;
+    let batches = try_unfold(pages, |mut pages| async move {
+        let batch = pages.next().await.map_err(into_datafusion)?;
+        Ok(batch.map(|batch| (batch, pages)))
+    });
+    Ok(batches.boxed())
+}
+
+/// A part that another node runs. Dropped before its end, it is given up there.
+struct Cursor {
+    node: NodeId,
+    number: Number,
+    fellows: Fellows,
+    open: bool,
+}
+
+impl Cursor {
+    /// Asks; the inner error says why there is no answer.
+    async fn ask(&self, question: &Question) -> Result<Result<Page, String>, SqlError> {
+        let asked = self.fellows.others.ask(self.node, encode(question)?);
+        let reply: Bytes = match asked.await {
+            Ok(reply) => reply,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match decode(&reply)? {
+            Reply::Page(page) => Ok(Ok(page)),
+            Reply::Failed(failure) => Err(failure.into()),
+            Reply::Refused(reason) => Ok(Err(reason)),
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        if self.open
+            && let Ok(question) = encode(&Question::Close(self.number))
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Should it not arrive, the other node gives the part up by itself after a while.
+            runtime.spawn(self.fellows.others.ask(self.node, question));
+        }
+    }
+}
+
+/// The rows of a part, page by page.
+struct Pages {
+    cursor: Cursor,
+    ready: VecDeque<RecordBatch>,
+    reading: Reading,
+}
+
+impl Pages {
+    fn take(&mut self, page: Page) -> Result<(), SqlError> {
+        self.ready
+            .extend(decode_batches(&page.batches, &self.reading.schema)?);
+        if let Some(read) = page.read {
+            self.cursor.open = false;
+            let read = usize::try_from(read).unwrap_or(usize::MAX);
+            self.reading.read.fetch_add(read, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self) -> Result<Option<RecordBatch>, SqlError> {
+        loop {
+            if let Some(batch) = self.ready.pop_front() {
+                return Ok(Some(batch));
+            }
+            if !self.cursor.open {
+                return Ok(None);
+            }
+            let question = Question::Next(self.cursor.number);
+            match self.cursor.ask(&question).await? {
+                Ok(page) => self.take(page)?,
+                Err(reason) => {
+                    let message = format!(
+                        "{} went away while it answered a part of the query",
+                        self.cursor.node
+                    );
+                    let error = SqlError::new(SqlState::CANNOT_CONNECT_NOW, message);
+                    return Err(error
+                        .with_detail(reason)
+                        .with_hint("Run the statement again."));
+                }
+            }
+        }
+    }
+}

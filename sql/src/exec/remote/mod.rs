@@ -1,0 +1,48 @@
+//! Parts of a query at the nodes that lead the ranges it reads.
+//!
+//! ```text
+//! Scan        rows = rows of part 1, of part 2, ...     in the order of their keys
+//! Aggregate   final half  <-- gather <-- first half here
+//!                                    <-- first half at n2, at n3, ...
+//! ```
+//!
+//! A [`Part`] names a table, spans of its keys, and what is done with the rows; it is read at the
+//! timestamp that the transaction reads at, by a transaction of the other node. That one finds the
+//! keys as any other does, so where a part is run is a matter of speed alone: ranges may move, and
+//! a part whose node does not answer is run here. What was read is noted here, for validation.
+//!
+//! What depends on the session (its zone, its settings, its own writes, the time) stays here.
+
+mod fetch;
+mod part;
+mod portable;
+mod serve;
+mod spread;
+mod wire;
+
+pub use fetch::{Away, Placed, gather, in_order};
+pub use part::Part;
+pub use serve::{Cursors, Number};
+pub use spread::{Spread, spread_of_groups, spread_of_rows};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use pontoon_kv::NodeId;
+
+/// How the SQL layers of other nodes are asked.
+pub trait Colleagues: Send + Sync + 'static {
+    /// Brings a question to another node's [`crate::session::Engine::answer`]. The error says in
+    /// plain words why there is no answer. Dropping the future gives up the answer.
+    fn ask(&self, node: NodeId, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+}
+
+/// The other nodes, as one of them sees them.
+#[derive(Clone)]
+pub struct Fellows {
+    /// This node.
+    pub me: NodeId,
+    /// The others.
+    pub others: Arc<dyn Colleagues>,
+}
