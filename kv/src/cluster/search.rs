@@ -43,10 +43,15 @@ impl Search {
             state.believed = hint;
         }
         state.hint = hint;
-        let asked = |node: &NodeId| Some(*node) != leave_out;
-        if let Some(believed) = state.believed.filter(asked) {
+        // Nobody else can be blamed for a belief that is not asked: it would stay, and keep the
+        // turn from going on.
+        if leave_out.is_some() && state.believed == leave_out {
+            state.believed = None;
+        }
+        if let Some(believed) = state.believed {
             return Some(Whom::Node(believed));
         }
+        let asked = |node: &NodeId| Some(*node) != leave_out;
         let members = book.system();
         let members = members.iter().map(|member| member.place.node);
         let others = members.clone().filter(|node| Some(*node) != hint);
@@ -138,6 +143,16 @@ mod tests {
         let asked = ask_in_vain(&Search::default(), &book(&[], &["a", "b"]), hint, 4);
         assert_eq!(asked, ["n1", "n1", "a", "b"]);
         assert!(ask_in_vain(&Search::default(), &book(&[3], &[]), None, 2).is_empty());
+    }
+
+    /// The coordinator of before, cut off from the others, believes in itself.
+    #[test]
+    fn a_node_that_believes_in_itself_asks_everybody_else() {
+        let search = Search::default();
+        let known = book(&[1, 2, 3], &["seed"]);
+        search.found(NodeId(3));
+        let asked = ask_in_vain(&search, &known, Some(NodeId(3)), 4);
+        assert_eq!(asked, ["n1", "n2", "seed", "n1"]);
     }
 
     #[test]

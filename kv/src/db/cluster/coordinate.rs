@@ -118,7 +118,13 @@ impl Node {
             let called = peers.call(whom.clone(), Call::Look);
             return match self.runtime.timeout(LOOK, called).await {
                 Some(Ok(Answer::Overview(overview))) => Ok(overview),
-                Some(Err(PeerError::Refused(refusal))) => Err(refusal),
+                Some(Err(PeerError::Refused(refusal))) => {
+                    if let Refusal::Elsewhere(leader) = &refusal {
+                        let named = leader.as_ref().map(|leader| leader.place.node);
+                        self.search.sent_on(&whom, named);
+                    }
+                    Err(refusal)
+                }
                 _ => {
                     self.search.failed(&whom);
                     Err(Refusal::Elsewhere(None))
