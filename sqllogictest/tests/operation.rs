@@ -136,6 +136,43 @@ fn a_transaction_left_open_is_ended() {
     assert!(is_ended(&mut client));
 }
 
+/// More statements than there are processors compute without a pause, for minutes.
+#[test]
+fn long_statements_hold_up_nobody_else() {
+    let node = PontoonNode::start_fresh().unwrap();
+    let mut client = Client::connect(&node.address()).unwrap();
+    client.query("CREATE TABLE s (id int PRIMARY KEY)").unwrap();
+    client
+        .query("INSERT INTO s SELECT generate_series(1, 400)")
+        .unwrap();
+    let long = b"SELECT count(*) FROM s a WHERE (SELECT count(*) FROM s b WHERE b.id + a.id > \
+        (SELECT count(*) FROM s c WHERE c.id + b.id > a.id)) < 0\0";
+    let count = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    let mut busy: Vec<_> = (0..count)
+        .map(|_| {
+            let mut busy = Client::connect(&node.address()).unwrap();
+            let question = pontoon_sqllogictest::wire::message(b'Q', long);
+            busy.send(&question).unwrap();
+            busy
+        })
+        .collect();
+    for round in 0..200 {
+        let mut other = Client::connect(&node.address()).unwrap();
+        let insert = format!("INSERT INTO s VALUES ({})", 1_000 + round);
+        assert_eq!(other.query(&insert).unwrap().affected(), 1);
+        let found = format!("SELECT id FROM s WHERE id = {}", 1_000 + round);
+        assert!(other.scalar(&found).unwrap().is_some());
+    }
+    for busy in &mut busy {
+        busy.cancel().unwrap();
+        // It was at work all the time: what comes behind the names of its columns is no row.
+        let frames = std::iter::from_fn(|| busy.next_frame().ok());
+        let answer = frames.into_iter().find(|frame| frame.kind != b'T').unwrap();
+        assert_eq!(answer.kind, b'E', "{answer:?}");
+        assert_eq!(ServerError::parse(&answer.body).code, "57014");
+    }
+}
+
 #[test]
 fn one_connection_too_many_is_refused() {
     let folder = tempfile::tempdir().unwrap();

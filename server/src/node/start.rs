@@ -24,6 +24,7 @@ use super::{Failure, limits};
 use crate::admin::http::{self, NodeFacts};
 use crate::admin::metrics::{Figures, Metrics};
 use crate::cli::NodeConfig;
+use crate::pgwire::homes::Homes;
 use crate::pgwire::listener::{self, Front};
 use crate::pgwire::tls;
 
@@ -100,9 +101,13 @@ impl Node {
         }
         let (alive, sessions) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
+        let homes = Homes::start()
+            .map(Arc::new)
+            .map_err(|e| Failure::Usage(format!("cannot start threads: {e}")))?;
         let front = Arc::new(Front {
             engine: Arc::clone(&engine),
             cancels: Default::default(),
+            homes,
             metrics: Arc::clone(&metrics),
             sessions_max: config.sessions_max,
             insecure: config.insecure,
@@ -110,7 +115,8 @@ impl Node {
             shutdown: watched.clone(),
             connections: AtomicUsize::new(0),
         });
-        tokio::spawn(listener::serve(sql, Arc::clone(&front), alive));
+        listener::start(sql, Arc::clone(&front), alive)
+            .map_err(|e| Failure::Usage(format!("cannot accept connections: {e}")))?;
         let facts = NodeFacts {
             sql_address: sql_address.to_string(),
             data_dir: data_dir.display().to_string(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use pontoon_sql::error::Severity;
 use pontoon_sql::session::api::{Format, RowBatch, RowSource, RowsTag, TransactionStatus};
-use pontoon_sql::session::{CancelHandle, Session};
+use pontoon_sql::session::{CancelHandle, Session, place};
 use pontoon_sql::{SqlError, SqlState};
 
 use super::frames::{self, Frame, Frontend};
@@ -22,6 +22,9 @@ use super::io::{Io, Stream, Woken};
 use super::out;
 use super::rows::RowEncoder;
 use crate::admin::metrics::Metrics;
+
+/// To read a statement or parameters of so many bytes takes long.
+const LONG_FRAME_BYTES: usize = 16 << 10;
 
 /// A portal as the server sees it.
 pub(crate) enum Portal {
@@ -90,6 +93,7 @@ impl<S: Stream> Connection<S> {
         out::ready(&mut self.io.out, self.session.status());
         self.io.flush().await;
         loop {
+            place::go_home().await;
             match self.wait().await {
                 Woken::Input => {}
                 Woken::Closed => break,
@@ -153,7 +157,13 @@ impl<S: Stream> Connection<S> {
             if *self.io.shutdown.borrow() {
                 return Next::Continue;
             }
+            // A long pipeline of short statements.
+            place::pause_when_long().await;
             let frame = match frames::take(&mut self.io.input) {
+                Ok(Some(frame)) if frame.body.len() > LONG_FRAME_BYTES => {
+                    place::leave().await;
+                    frame
+                }
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Next::Continue,
                 Err(e) => {

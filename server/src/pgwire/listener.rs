@@ -1,5 +1,6 @@
 //! Accepting SQL connections: limits, socket options, one task each.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use super::cancel::CancelRegistry;
+use super::homes::Homes;
 use super::startup;
 use crate::admin::metrics::Metrics;
 
@@ -27,6 +29,8 @@ pub(crate) struct Front {
     pub(crate) engine: Arc<Engine>,
     /// Who can be cancelled.
     pub(crate) cancels: CancelRegistry,
+    /// Where sessions run.
+    pub(crate) homes: Arc<Homes>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Sessions at one time.
@@ -63,8 +67,25 @@ impl Drop for Counted {
     }
 }
 
+/// Starts to accept, at a home: long statements may keep all threads busy that share work.
+pub(crate) fn start(
+    listener: TcpListener,
+    front: Arc<Front>,
+    alive: mpsc::Sender<()>,
+) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    let homes = Arc::clone(&front.homes);
+    homes.spawn(async move {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => serve(listener, front, alive).await,
+            Err(error) => tracing::error!(%error, "cannot accept connections"),
+        }
+    });
+    Ok(())
+}
+
 /// Accepts until shutdown. Every connection holds a clone of `alive`.
-pub(crate) async fn serve(listener: TcpListener, front: Arc<Front>, alive: mpsc::Sender<()>) {
+async fn serve(listener: TcpListener, front: Arc<Front>, alive: mpsc::Sender<()>) {
     let mut shutdown = front.shutdown.clone();
     loop {
         let accepted = tokio::select! {
@@ -88,7 +109,7 @@ pub(crate) async fn serve(listener: TcpListener, front: Arc<Front>, alive: mpsc:
         }
         configure(&socket);
         let alive = alive.clone();
-        tokio::spawn(async move {
+        front.homes.take_in(socket, |socket| async move {
             startup::serve(socket, &counted.0).await;
             drop(alive);
         });

@@ -1,6 +1,7 @@
 //! The PostgreSQL wire protocol: from a socket to a [`pontoon_sql`] session and back.
 //!
-//! A connection is one task. [`startup`] negotiates encryption, protocol version and session;
+//! A connection is one future, which lives at one of the [`homes`] and works elsewhere when a
+//! statement may be long. [`startup`] negotiates encryption, protocol version and session;
 //! [`connection`] then reads frames and hands them to [`simple`] and [`extended`]; results leave
 //! through [`rows`] into one output buffer that is written once per Sync, Flush, ReadyForQuery or
 //! when it exceeds [`connection::FLUSH_BYTES`].
@@ -17,6 +18,7 @@ pub(crate) mod connection;
 pub(crate) mod copy;
 pub(crate) mod extended;
 pub(crate) mod frames;
+pub(crate) mod homes;
 pub(crate) mod io;
 pub(crate) mod listener;
 pub(crate) mod out;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
 use pontoon_sql::error::Severity;
-use pontoon_sql::session::SessionStart;
+use pontoon_sql::session::{SessionStart, place};
 use pontoon_sql::{SqlError, SqlState};
 use rand::RngCore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,6 +43,7 @@ pub(crate) async fn serve(mut socket: TcpStream, front: &Front) {
         First::Packet(packet) => session(socket, input, packet, peer, front).await,
         First::Tls => {
             let Some(tls) = &front.tls else { return };
+            place::leave().await;
             let secured = async {
                 let mut socket = tls.accept(socket).await.ok()?;
                 let packet = packet(&mut socket, &mut input).await?;

@@ -12,6 +12,7 @@ use crate::error::SqlError;
 use crate::plan::node::{Access, Op, Plan};
 use crate::plan::prune::children;
 use crate::session::api::{Outcome, RowBatch, RowSource, RowsTag};
+use crate::session::place;
 use crate::table::key;
 use crate::types::Datum;
 
@@ -89,6 +90,25 @@ fn is_scan(plan: &Plan) -> bool {
         Op::Project { input, .. } => is_scan(input),
         _ => false,
     }
+}
+
+/// Rows that the operators of a plan may touch together for the plan to count as short.
+const LIGHT: f64 = 1_000.0;
+
+/// A guess of the rows that the operators of a plan touch together.
+fn work_of(plan: &Plan) -> f64 {
+    let below: f64 = children(plan).into_iter().map(work_of).sum();
+    let own = match &plan.op {
+        // Nobody knows how many.
+        Op::Virtual { .. } | Op::Function { .. } | Op::ProjectSet { .. } | Op::With { .. } => {
+            f64::INFINITY
+        }
+        Op::Join {
+            left, right, keys, ..
+        } if keys.is_empty() => left.rows * right.rows,
+        _ => plan.rows,
+    };
+    below + own
 }
 
 /// Runs a query.
@@ -170,6 +190,9 @@ pub async fn collect_by_rows(
     wanted: &[Column],
     cx: &ExecContext,
 ) -> Result<Vec<Vec<Datum>>, SqlError> {
+    if work_of(plan) > LIGHT {
+        place::leave().await;
+    }
     let executor = Executor::new(cx.clone());
     let rows = executor.run(plan, None, None).await?;
     project(rows, &plan.columns, wanted)

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::place;
 use crate::error::{SqlError, SqlState};
 
 /// The request to cancel what a session does; usable from any task.
@@ -111,12 +112,12 @@ impl Bounds {
 /// tasks of this thread go on elsewhere meanwhile.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current() {
+    place::pinned(|| match Handle::try_current() {
         Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
             tokio::task::block_in_place(|| handle.block_on(future))
         }
         _ => futures::executor::block_on(future),
-    }
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ pub(crate) mod eval;
 mod extended;
 pub mod known;
 mod parts;
+pub mod place;
 mod prepared;
 mod ranges;
 pub(crate) mod run;

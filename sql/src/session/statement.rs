@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::api::{Outcome, RowsTag};
 use super::known::VARIABLES;
+use super::place;
 use super::prepared::{Prepared, is_bindable};
 use super::run::ReadyRows;
 use super::session::{Session, Work, read_only};
@@ -57,6 +58,30 @@ fn ddl_name(statement: &Statement) -> Option<&'static str> {
     })
 }
 
+/// Whether a statement that is not bound takes no time worth speaking of, or says itself when its
+/// work is long.
+fn is_short(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Empty
+            | Statement::Begin(_)
+            | Statement::Commit { .. }
+            | Statement::Rollback { .. }
+            | Statement::Savepoint(_)
+            | Statement::Release(_)
+            | Statement::RollbackTo(_)
+            | Statement::SetTransaction { .. }
+            | Statement::SetConstraints
+            | Statement::Set(_)
+            | Statement::Reset(_)
+            | Statement::Show(_)
+            | Statement::Execute(_)
+            | Statement::Deallocate(_)
+            | Statement::Fetch(_)
+            | Statement::Close(_)
+    )
+}
+
 impl Session {
     /// Runs a statement of any kind.
     pub(crate) async fn dispatch(
@@ -78,7 +103,11 @@ impl Session {
             if is_read_only {
                 return Err(read_only(name));
             }
+            place::leave().await;
             return self.run_ddl(statement, alone).await;
+        }
+        if !is_short(statement) {
+            place::leave().await;
         }
         match statement {
             Statement::Empty => Ok(Outcome::Empty),

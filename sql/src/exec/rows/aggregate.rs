@@ -95,7 +95,7 @@ impl Grouper {
         })));
         for (n, row) in rows.iter().enumerate() {
             if n % 1_024 == 0 {
-                executor.cx.eval.check_cancelled()?;
+                executor.pause().await?;
             }
             let env = Env::new(&self.slots, row, outer);
             let results = if needed.is_empty() {

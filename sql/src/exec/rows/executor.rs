@@ -17,6 +17,7 @@ use crate::exec::reader::RowReader;
 use crate::plan::access::{Keys, resolve};
 use crate::plan::node::{Access, Op, Plan, TableScan};
 use crate::plan::{build, free};
+use crate::session::place;
 use crate::table::key;
 use crate::types::registry::{Comparison, Function, FunctionBody};
 use crate::types::{Datum, Oid, sort_key};
@@ -109,7 +110,7 @@ impl Executor {
         wanted: Option<u64>,
     ) -> BoxFuture<'a, Result<Vec<Values>, SqlError>> {
         async move {
-            self.cx.eval.check_cancelled()?;
+            self.pause().await?;
             let rows = self.run_op(plan, outer, wanted).await?;
             self.hold(rows.len(), plan.columns.len())?;
             // What the operator's inputs held is gone by now; count only results that are alive.
@@ -117,6 +118,13 @@ impl Executor {
             Ok(rows)
         }
         .boxed()
+    }
+
+    /// Ends what was cancelled, and gives way to others after long work.
+    pub(super) async fn pause(&self) -> Result<(), SqlError> {
+        self.cx.eval.check_cancelled()?;
+        place::pause_when_long().await;
+        Ok(())
     }
 
     async fn run_op<'a>(
@@ -422,7 +430,7 @@ impl Executor {
         let mut out = Vec::new();
         let mut read = 0;
         while let Some(block) = reader.next().await? {
-            self.cx.eval.check_cancelled()?;
+            self.pause().await?;
             read += block.len();
             let before = out.len();
             for i in 0..block.len() {

@@ -91,8 +91,8 @@ impl Executor {
         };
         let mut used = vec![false; right_rows.len()];
         for (n, row) in left_rows.into_iter().enumerate() {
-            if n % 256 == 0 {
-                self.cx.eval.check_cancelled()?;
+            if n % 16 == 0 {
+                self.pause().await?;
             }
             let env = Env::new(&left_slots, &row, outer);
             let candidates: Box<dyn Iterator<Item = usize> + Send + '_> = match &partners.by_key {

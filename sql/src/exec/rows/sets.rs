@@ -216,7 +216,7 @@ impl Executor {
         }
         let mut out = working.clone();
         while !working.is_empty() && out.len() < enough {
-            self.cx.eval.check_cancelled()?;
+            self.pause().await?;
             self.hold(working.len(), first.columns.len())?;
             self.set_cte(cte, std::mem::take(&mut working));
             self.forget();

@@ -137,7 +137,7 @@ impl Executor {
         }
         let mut out = vec![Datum::Null; rows.len()];
         for mut members in partitions.into_values() {
-            self.cx.eval.check_cancelled()?;
+            self.pause().await?;
             members.sort_by(|a, b| a.0.cmp(&b.0));
             let partition = Partition::new(&members);
             let values = match &call.function.body {

@@ -14,6 +14,7 @@ use crate::exec::query::order_of;
 use crate::exec::rows::{Executor, Slots};
 use crate::plan::node::Plan;
 use crate::session::api::{RowBatch, RowSource};
+use crate::session::place;
 use crate::types::Datum;
 use crate::types::arrow::datum_at;
 
@@ -25,6 +26,7 @@ pub async fn stream(
     plan: &Arc<Plan>,
     wanted: &[Column],
 ) -> Result<Box<dyn RowSource>, SqlError> {
+    place::leave().await;
     let lowered = lower(executor, plan).await?;
     let order = order_of(&Slots::new(&lowered.columns), wanted)?;
     let stream = lowered
@@ -49,6 +51,7 @@ impl RowSource for Batches {
         async move {
             loop {
                 self.executor.cx.eval.check_cancelled()?;
+                place::leave().await;
                 let Some(batch) = self.stream.next().await else {
                     return Ok(None);
                 };
