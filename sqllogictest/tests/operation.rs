@@ -166,8 +166,8 @@ fn long_statements_hold_up_nobody_else() {
     for busy in &mut busy {
         busy.cancel().unwrap();
         // It was at work all the time: what comes behind the names of its columns is no row.
-        let frames = std::iter::from_fn(|| busy.next_frame().ok());
-        let answer = frames.into_iter().find(|frame| frame.kind != b'T').unwrap();
+        let mut frames = std::iter::from_fn(|| busy.next_frame().ok());
+        let answer = frames.find(|frame| frame.kind != b'T').unwrap();
         assert_eq!(answer.kind, b'E', "{answer:?}");
         assert_eq!(ServerError::parse(&answer.body).code, "57014");
     }

@@ -75,11 +75,6 @@ pub(crate) fn pinned<T>(body: impl FnOnce() -> T) -> T {
     body()
 }
 
-/// Where the session runs; `None` outside of any.
-pub fn here() -> Option<Place> {
-    STATE.get().place
-}
-
 /// Goes on among the threads that share work: what follows may be long.
 pub async fn leave() {
     away_from(Place::Home).await;
@@ -124,6 +119,10 @@ mod tests {
     use std::task::{Context, Waker};
 
     use super::*;
+
+    fn here() -> Option<Place> {
+        STATE.get().place
+    }
 
     #[test]
     fn a_session_goes_on_only_where_it_wants_to_be() {

@@ -95,6 +95,9 @@ impl Session {
         if is_bindable(statement) {
             return self.run_bound(&work, params, alone).await;
         }
+        if !is_short(statement) {
+            place::leave().await;
+        }
         if let Some(name) = ddl_name(statement) {
             let is_read_only = match &self.transaction {
                 Some(t) => t.read_only,
@@ -103,11 +106,7 @@ impl Session {
             if is_read_only {
                 return Err(read_only(name));
             }
-            place::leave().await;
             return self.run_ddl(statement, alone).await;
-        }
-        if !is_short(statement) {
-            place::leave().await;
         }
         match statement {
             Statement::Empty => Ok(Outcome::Empty),
