@@ -504,6 +504,9 @@ fn a_cancel_request_needs_the_right_key() {
     client.query("SET statement_timeout = 200").unwrap();
     let slow = "SELECT count(*) FROM generate_series(1, 1000000) a, generate_series(1, 1000000) b";
     assert_eq!(client.query(slow).unwrap_err().code(), Some("57014"));
+    // When the join has begun: one row meets a million others.
+    client.query("SET statement_timeout = 1000").unwrap();
+    assert_eq!(client.query(slow).unwrap_err().code(), Some("57014"));
     assert_eq!(client.scalar("SELECT 1").unwrap().as_deref(), Some("1"));
 }
 

@@ -20,6 +20,9 @@ struct Partners<'a> {
     by_key: Option<HashMap<Vec<u8>, Vec<u32>>>,
 }
 
+/// A join gives others a chance to go on, or to cancel it, after so many pairs of rows.
+const PAUSE_PAIRS: usize = 1_024;
+
 impl Executor {
     pub(super) async fn join(
         &self,
@@ -90,10 +93,13 @@ impl Executor {
             by_key,
         };
         let mut used = vec![false; right_rows.len()];
-        for (n, row) in left_rows.into_iter().enumerate() {
-            if n % 16 == 0 {
+        // Rows and pairs of rows so far: one row may meet a million others.
+        let mut looked_at = 0_usize;
+        for row in left_rows {
+            if looked_at.is_multiple_of(PAUSE_PAIRS) {
                 self.pause().await?;
             }
+            looked_at += 1;
             let env = Env::new(&left_slots, &row, outer);
             let candidates: Box<dyn Iterator<Item = usize> + Send + '_> = match &partners.by_key {
                 None => Box::new(0..partners.rows.len()),
@@ -111,6 +117,10 @@ impl Executor {
                 let Some(other) = partners.rows.get(i) else {
                     continue;
                 };
+                if looked_at.is_multiple_of(PAUSE_PAIRS) {
+                    self.pause().await?;
+                }
+                looked_at += 1;
                 let env = Env::new(&right_slots, other, Some(&env));
                 let holds = if residual_subqueries.is_empty() {
                     self.all_true(residual, &env)?
