@@ -79,6 +79,32 @@ impl Volume for DirectoryVolume {
     }
 }
 
+/// The numbers of the journals in a directory.
+fn journals(directory: &Path) -> io::Result<Vec<u64>> {
+    let number = |entry: io::Result<fs::DirEntry>| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.strip_suffix(".jnl")?.parse().ok()
+    };
+    Ok(fs::read_dir(directory)?.filter_map(number).collect())
+}
+
+/// Replaces the journals in `directory` by an empty one, as fjall does when it has written out
+/// what they hold. The database is closed and all of it is in its tables.
+pub(crate) fn begin_journal_anew(directory: &Path) -> io::Result<()> {
+    let old = journals(directory)?;
+    let Some(newest) = old.iter().max() else {
+        return Ok(());
+    };
+    let path = |number: u64| directory.join(format!("{number}.jnl"));
+    // The new one first: without any, fjall counts its sequence numbers from the beginning.
+    File::create_new(path(newest + 1))?.sync_all()?;
+    File::open(directory)?.sync_all()?;
+    for number in old {
+        fs::remove_file(path(number))?;
+    }
+    File::open(directory)?.sync_all()
+}
+
 /// Room ahead in the journal of the engine.
 ///
 /// fjall makes its journal as a sparse file, so that any write may find the disk full; after one
@@ -153,12 +179,7 @@ impl JournalRoom {
     }
 
     fn newest(&self) -> Option<u64> {
-        let entries = fs::read_dir(&self.directory).ok()?;
-        let number = |entry: io::Result<fs::DirEntry>| {
-            let name = entry.ok()?.file_name();
-            name.to_str()?.strip_suffix(".jnl")?.parse().ok()
-        };
-        entries.filter_map(number).max()
+        journals(&self.directory).ok()?.into_iter().max()
     }
 
     /// Allocates until `wanted` bytes are there; false when the disk is full.

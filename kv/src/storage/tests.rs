@@ -61,6 +61,50 @@ fn fjall_keeps_what_was_persisted() {
     assert_eq!(engine.get(Space::Kv, b"a").unwrap().unwrap(), "1");
 }
 
+#[test]
+fn a_flushed_engine_leaves_no_journal_to_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let journals = || {
+        let entries = std::fs::read_dir(directory.path()).unwrap();
+        let entries = entries.map(|entry| entry.unwrap());
+        let journals = entries.filter(|e| e.path().extension().is_some_and(|e| e == "jnl"));
+        journals
+            .map(|entry| entry.metadata().unwrap().len())
+            .collect::<Vec<_>>()
+    };
+    let write = |engine: &FjallEngine, value: &[u8]| {
+        for n in 0..2_000_u16 {
+            put(engine, &n.to_be_bytes(), value);
+        }
+    };
+    let holds = |engine: &FjallEngine, value: &[u8]| {
+        let snapshot = engine.snapshot();
+        let all = rows(&mut *snapshot.scan(Space::Kv, b"", b"\xff", false));
+        all.len() == 2_000 && all.iter().all(|(_, held)| *held == *value)
+    };
+    // What is written after a journal was left behind is newer than what is in tables.
+    for round in [b"1", b"2", b"3"] {
+        let engine = FjallEngine::open(directory.path(), FjallConfig::default()).unwrap();
+        write(&engine, round);
+        assert!(holds(&engine, round));
+        engine.flush().unwrap();
+        drop(engine);
+        assert_eq!(journals(), [0]);
+        let engine = FjallEngine::open(directory.path(), FjallConfig::default()).unwrap();
+        assert!(holds(&engine, round));
+    }
+    // Something is written after the flush, and not in tables.
+    let engine = FjallEngine::open(directory.path(), FjallConfig::default()).unwrap();
+    write(&engine, b"4");
+    engine.flush().unwrap();
+    put(&engine, b"a", b"5");
+    engine.persist().unwrap();
+    drop(engine);
+    assert!(journals().iter().sum::<u64>() > 0);
+    let engine = FjallEngine::open(directory.path(), FjallConfig::default()).unwrap();
+    assert_eq!(engine.get(Space::Kv, b"a").unwrap().unwrap(), "5");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
