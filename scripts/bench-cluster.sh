@@ -92,7 +92,8 @@ if [ -z "$only" ] || [[ idle == *$only* ]]; then
   for table in $(seq 1 200); do echo "CREATE TABLE idle_$table (id int PRIMARY KEY, v text);"; done | psql -Xq -v ON_ERROR_STOP=1
   for table in $(seq 1 98); do echo "ALTER TABLE idle_$table SPLIT AT VALUES (0);"; done | psql -Xq -v ON_ERROR_STOP=1
   until_replicated
-  sleep 10
+  # Ranges that nobody uses fall silent after ten seconds.
+  sleep 20
   before=$(ticks $pn_pid $pn_more)
   sleep $((idle_s * 4))
   echo "idle: $(idle_share "$before" "$(ticks $pn_pid $pn_more)" $((idle_s * 4))) % of a core, all nodes, $(range_lines | wc -l) ranges (target 3)"

@@ -186,7 +186,8 @@ load_both() {
 # script, target. Prints a table.
 run_rounds() {
   local round order who name clients script target
-  [ -z "$only" ] || workloads=$(printf '%s\n' "$workloads" | grep -- "$only")
+  [ -z "$only" ] || workloads=$(printf '%s\n' "$workloads" | grep -- "$only" || true)
+  [ -n "$workloads" ] || return 0
 
   say "$rounds rounds of $seconds s, load average $(cut -d' ' -f1 /proc/loadavg)"
   for round in $(seq 1 "$rounds"); do

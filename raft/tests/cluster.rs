@@ -284,41 +284,6 @@ fn a_snapshot_survives_lost_messages() {
     }
 }
 
-#[test]
-fn parked_groups_are_silent_and_wake() {
-    simulate(async {
-        let mut cluster = Cluster::start(5, 3, 1).await;
-        cluster.initialize(&[1, 2, 3]).await;
-        let leader = cluster.leader(GROUP).await;
-        cluster
-            .group(leader, GROUP)
-            .propose(command("a"))
-            .await
-            .unwrap();
-        pause(200).await;
-        (1..=3).for_each(|n| cluster.group(n, GROUP).park());
-        let term = cluster.group(leader, GROUP).term();
-        pause(60_000).await;
-        assert_eq!(
-            cluster.group(leader, GROUP).term(),
-            term,
-            "nobody campaigned"
-        );
-        assert!(
-            cluster.group(leader, GROUP).leadership().is_none(),
-            "its lease is over"
-        );
-        (1..=3).for_each(|n| cluster.group(n, GROUP).unpark());
-        cluster
-            .group(leader, GROUP)
-            .propose(command("b"))
-            .await
-            .unwrap();
-        assert_eq!(cluster.group(leader, GROUP).term(), term);
-        cluster.shutdown().await;
-    });
-}
-
 /// A random run: proposals, reads, partitions, losses, kills. Returns a hash of what happened.
 async fn random_run(seed: u64, bug: PlantedBug) -> Result<u64, String> {
     let mut rng = SmallRng::seed_from_u64(seed);

@@ -16,6 +16,8 @@ pub struct DbConfig {
     pub engine: FjallConfig,
     /// Timers of the Raft groups.
     pub timing: Timing,
+    /// A range that nobody has used for so long sends nothing any more; 0: none ever does.
+    pub quiesce_after_ms: u64,
     /// Bytes of writes that a transaction may buffer.
     pub txn_bytes_max: usize,
     /// How long replaced versions are kept.
@@ -84,6 +86,7 @@ impl Default for DbConfig {
         Self {
             engine: FjallConfig::default(),
             timing: Timing::default(),
+            quiesce_after_ms: 10_000,
             txn_bytes_max: 256 << 20,
             retention_ms: 24 * 3_600 * 1_000,
             gc_interval_ms: 60_000,

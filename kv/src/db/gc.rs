@@ -57,7 +57,7 @@ impl Node {
     /// Moves the safe point of a range, if this node leads it, and removes what lies below.
     /// Returns how many entries were removed.
     pub(crate) async fn collect(&self, replica: &Replica) -> Result<usize, Error> {
-        if replica.leadership().is_some() {
+        if replica.leads() {
             let oldest = self.oldest_active();
             let now = self.timestamps.now().await?;
             let kept = now.millis().saturating_sub(self.config.retention_ms);

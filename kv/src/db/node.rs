@@ -142,6 +142,10 @@ impl Node {
         let runtime = Runtime::current()?;
         let mut host_config = HostConfig::new(parts.me.place);
         host_config.timing = parts.config.timing;
+        host_config.quiesce_after_ms = parts.config.quiesce_after_ms;
+        if let Some(half @ 1..) = parts.config.quiesce_after_ms.checked_div(2) {
+            host_config.supervise_ms = host_config.supervise_ms.min(half);
+        }
         // Room for keys and headers beside the values that the limit counts.
         host_config.command_bytes_max = parts.config.txn_bytes_max.saturating_mul(2).max(1 << 20);
         host_config.log_bytes_kept = parts.config.log_bytes_kept;

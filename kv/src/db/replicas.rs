@@ -15,7 +15,7 @@ use pontoon_raft::{
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::cluster::Opening as Wanted;
-use crate::db::node::{Node, open_error};
+use crate::db::node::{Node, SYSTEM_RANGE, open_error};
 use crate::error::Error;
 use crate::keys::{Malformed, meta};
 use crate::mvcc::history_bound;
@@ -146,6 +146,10 @@ pub(super) async fn open(
         with.host.open_group(GroupId(range), replica, machine).await
     };
     let group = group.map_err(|error| open_error(&error))?;
+    if range == SYSTEM_RANGE {
+        // Its leader coordinates, and everybody asks it twice a second.
+        group.stay_awake();
+    }
     let members = if joined.is_some() {
         None
     } else {

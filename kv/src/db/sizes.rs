@@ -49,7 +49,7 @@ impl Node {
         let state = replica.state();
         let written = state.written.load(Ordering::Relaxed);
         let system = keys::system_span().contains(&state.descriptor().span.start);
-        if system || written < limit / 4 || replica.leadership().is_none() {
+        if system || written < limit / 4 || !replica.leads() {
             return Ok(());
         }
         let measured = {

@@ -125,6 +125,12 @@ impl Replica {
         self.group.leadership()
     }
 
+    /// Whether this replica leads, or led when its group became quiescent: a belief, for whoever
+    /// does not want to use the group by asking. Reads ask [`Self::leadership`].
+    pub fn leads(&self) -> bool {
+        self.group.leads()
+    }
+
     /// Waits until this replica leads, at most for the patience of the replica.
     pub async fn lead(&self) -> Result<Leadership, Error> {
         if let Some(leadership) = self.leadership() {

@@ -244,7 +244,11 @@ impl Node {
     async fn ask_once(&self, route: &Route, request: &Request) -> Result<Response, PeerError> {
         let (whom, peers) = match (route, &self.peers) {
             (Route::Held(replica), peers) => match (self.elsewhere(replica), peers) {
-                (Some(leader), Some(peers)) => (leader, peers),
+                (Some(leader), Some(peers)) => {
+                    // Should the leader be lost, the others must get up to notice.
+                    replica.group().wake();
+                    (leader, peers)
+                }
                 _ if self.is_left_behind(replica) => {
                     return Err(PeerError::Refused(Refusal::Elsewhere(None)));
                 }
@@ -324,6 +328,8 @@ impl Node {
         if replica.leadership().is_none() {
             let leader = replica.group().leader_hint();
             if leader.is_some_and(|leader| leader.place.node != self.me.place.node) {
+                // Whoever asks here may have asked the leader in vain.
+                replica.group().wake();
                 return Err(Refusal::Elsewhere(leader));
             }
         }

@@ -29,7 +29,7 @@ pub(super) fn mismatch() -> Refusal {
 impl Node {
     /// Whether the leader of the range is on this node.
     pub(crate) fn leads(&self, replica: &Replica) -> bool {
-        self.peers.is_none() || replica.leadership().is_some()
+        self.peers.is_none() || replica.leads()
     }
 
     /// The replica of the range on this node, if it leads.

@@ -172,6 +172,10 @@ pub(super) struct Client {
     bank: Option<Kept>,
 }
 
+/// How often, and how long, all clients rest.
+const SIESTA_EVERY_MS: u128 = 2_000;
+const SIESTA_MS: u128 = 500;
+
 impl Client {
     pub(super) fn new(cluster: &Cluster, history: &History, seed: u64) -> Self {
         let mut rng = SmallRng::seed_from_u64(seed);
@@ -187,7 +191,13 @@ impl Client {
 
     /// Works until the deadline.
     pub(super) async fn work(mut self, until: tokio::time::Instant) {
+        let from = tokio::time::Instant::now();
         while tokio::time::Instant::now() < until {
+            // All rest together now and then, for ranges to become quiescent.
+            let phase = from.elapsed().as_millis() % SIESTA_EVERY_MS;
+            if let Some(rest) = SIESTA_MS.checked_sub(phase) {
+                tokio::time::sleep(Duration::from_millis(rest as u64)).await;
+            }
             let what = self.draw();
             if !self.perform(what).await {
                 self.node = (self.node + 1) % self.cluster.nodes();

@@ -154,6 +154,7 @@ fn config(shape: Shape) -> DbConfig {
         },
         founding_splits: if shape.split { splits() } else { Vec::new() },
         timing: Timing::fast(),
+        quiesce_after_ms: 200,
         retention_ms: 3_000,
         gc_interval_ms: 1_100,
         persist_interval_ms: 300,
@@ -355,7 +356,7 @@ impl Cluster {
         let groups: Vec<Group> = nodes
             .iter()
             .flat_map(|db| db.node().replicas())
-            .filter(|replica| replica.leadership().is_some())
+            .filter(|replica| replica.leads())
             .map(|replica| replica.group().clone())
             .collect();
         if groups.is_empty() {

@@ -12,6 +12,8 @@
 //! * in the end the replicas hold the same rows;
 //! * no replica has died, and none refuses to start.
 //!
+//! All clients rest together now and then, so that ranges become quiescent and are woken again.
+//!
 //! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run with three
 //! nodes, every second of them with what clients touch parted into six ranges, which are split while
 //! clients work; a quarter as many are run with one node, likewise; a quarter as many with four nodes among
@@ -86,15 +88,17 @@ fn run_shard(shard: u64) {
 }
 
 fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
-    let (mut runs, mut acknowledged, mut held, mut hashes) = (0, 0, 0, 0);
+    let (mut runs, mut acknowledged, mut held, mut rests, mut hashes) = (0, 0, 0, 0, 0);
     for seed in seeds {
         match run_seed(shape, seed, Bug::None) {
             Ok(Report {
                 operations,
                 ranges,
                 hash,
+                rested,
                 ..
             }) => {
+                rests += rested;
                 acknowledged += operations;
                 held += ranges;
                 hashes ^= hash;
@@ -108,7 +112,8 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     }
     // The last number is the same in every run of the same seeds.
     println!(
-        "{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end, {hashes:x}"
+        "{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end, {rests} looks \
+         at quiescent replicas, {hashes:x}"
     );
 }
 

@@ -28,6 +28,22 @@ pub(super) struct Report {
     pub(super) operations: usize,
     /// Ranges in the end.
     pub(super) ranges: usize,
+    /// Quiescent replicas, added up over looks at them all.
+    pub(super) rested: usize,
+}
+
+/// How often it is looked who is quiescent.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Counts quiescent replicas for as long as it is polled.
+async fn watch_rest(cluster: &Cluster, rested: &mut usize) {
+    loop {
+        let nodes = (0..cluster.nodes()).filter_map(|node| cluster.db(node));
+        let replicas = nodes.flat_map(|db| db.node().replicas());
+        let rest = replicas.filter(|replica| replica.group().is_quiescent());
+        *rested += rest.count();
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 const CLIENTS: u64 = 4;
@@ -72,7 +88,12 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         .map(|n| Client::new(&cluster, &history, seed.wrapping_mul(97).wrapping_add(n)))
         .map(|client| tokio::spawn(client.work(until)))
         .collect();
-    faults(&cluster, seed, until).await;
+    let mut rested = 0;
+    {
+        let watched = std::pin::pin!(watch_rest(&cluster, &mut rested));
+        let faults = std::pin::pin!(faults(&cluster, seed, until));
+        futures::future::select(faults, watched).await;
+    }
     for client in clients {
         client
             .await
@@ -108,6 +129,7 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         hash: hasher.finish(),
         lines,
         operations,
+        rested,
     })
 }
 

@@ -19,6 +19,7 @@ use super::convert;
 use super::handle::{Committed, GroupInner, GroupStatus, MemberChange, Proposed};
 use super::leadership::{CellView, Leadership};
 use super::proposal::{News, Proposal, ProposalResponder, Proposer};
+use super::quiesce::Quiescence;
 use super::types::{Command, Instant, LogId, MetricsWatch, Raft, Types};
 use crate::error::{BarrierError, MembershipError, ProposeError};
 use crate::ids::{LogPosition, ReplicaId};
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) staging: Mutex<Staging>,
     /// Until then no votes are granted to others and none is asked for.
     pub(crate) vote_guard: Option<Instant>,
+    pub(crate) quiescence: Quiescence,
 }
 
 impl Core {
@@ -278,6 +280,7 @@ impl Core {
                 .map(ToString::to_string),
             term: metrics.current_term,
             leads: metrics.state == ServerState::Leader,
+            quiescent: self.is_quiescent(),
             leader: metrics.current_leader.and_then(peer),
             last: log.last,
             committed: at(&metrics.local_committed),

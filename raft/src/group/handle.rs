@@ -52,6 +52,8 @@ pub struct GroupStatus {
     pub term: u64,
     /// Whether it believes that it leads.
     pub leads: bool,
+    /// Whether its timers are off, since nobody asks the group for anything.
+    pub quiescent: bool,
     /// Who is believed to lead.
     pub leader: Option<Peer>,
     /// The end of its log.
@@ -123,8 +125,8 @@ pub(crate) struct GroupInner {
     /// admits, and with no log.
     pub(crate) admits: Option<Admits>,
     pub(crate) running: RwLock<Option<Running>>,
-    /// Set by park: ticks are off, so nobody campaigns and no heartbeats are sent.
-    pub(crate) parked: AtomicBool,
+    /// Set when the group must not become quiescent.
+    pub(crate) stays_awake: AtomicBool,
     /// Set when the group is closed on purpose: it must not be reopened.
     pub(crate) closed: AtomicBool,
     /// Whether the state machine of the last core still lives: it may be applying yet while its
@@ -260,7 +262,10 @@ impl Group {
         }
         match self.inner.running().ok_or(ProposeError::Stopped)? {
             Running::Alone(alone) => alone.submit(command, enough_in).await,
-            Running::Core(core) => core.submit(&self.inner, command, enough_in).await,
+            Running::Core(core) => {
+                self.inner.use_core(&core);
+                core.submit(&self.inner, command, enough_in).await
+            }
         }
     }
 
@@ -282,7 +287,11 @@ impl Group {
         };
         let holds = core.holds_lease(&self.inner, term);
         // The view again: a transfer may have begun since.
-        (holds && self.inner.cell.view() == CellView::Leased(term)).then_some(Leadership { term })
+        let leads = holds && self.inner.cell.view() == CellView::Leased(term);
+        if leads {
+            core.note_use();
+        }
+        leads.then_some(Leadership { term })
     }
 
     /// Like [`Self::leadership`], asking a majority when the lease does not hold and waiting for
@@ -292,7 +301,10 @@ impl Group {
             return Ok(leadership);
         }
         match self.inner.running().ok_or(BarrierError::Stopped)? {
-            Running::Core(core) => core.confirm(&self.inner).await,
+            Running::Core(core) => {
+                self.inner.use_core(&core);
+                core.confirm(&self.inner).await
+            }
             // It leads as soon as what is in its log is applied.
             Running::Alone(alone) => {
                 let ready = alone.wait(|| self.leadership().is_some());
@@ -361,6 +373,7 @@ impl Group {
                 whole(async move { inner.take_peers().await }).await?
             }
         };
+        self.inner.use_core(&core);
         core.change_members(change, only_if).await
     }
 
@@ -369,7 +382,10 @@ impl Group {
     /// not answer, the group is without a leader until an election timeout has passed.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), MembershipError> {
         match self.inner.running().ok_or(MembershipError::Stopped)? {
-            Running::Core(core) => core.transfer_leader(&self.inner, to).await,
+            Running::Core(core) => {
+                self.inner.use_core(&core);
+                core.transfer_leader(&self.inner, to).await
+            }
             Running::Alone(_) => Err(MembershipError::no_voter(to)),
         }
     }
@@ -379,29 +395,12 @@ impl Group {
     pub async fn campaign(&self) -> Result<(), BarrierError> {
         match self.inner.running().ok_or(BarrierError::Stopped)? {
             Running::Core(core) => {
+                core.rouse();
                 let elected = core.raft.trigger().elect(false).await;
                 elected.map_err(|_| BarrierError::Stopped)
             }
             // It leads.
             Running::Alone(_) => Ok(()),
-        }
-    }
-
-    /// Stops this replica's timers: it sends no heartbeats and does not campaign. For groups
-    /// without work; all replicas should be parked together.
-    pub fn park(&self) {
-        self.set_parked(true);
-    }
-
-    /// Starts the timers again.
-    pub fn unpark(&self) {
-        self.set_parked(false);
-    }
-
-    fn set_parked(&self, parked: bool) {
-        self.inner.parked.store(parked, Ordering::Release);
-        if let Some(Running::Core(core)) = self.inner.running() {
-            core.raft.runtime_config().tick(!parked);
         }
     }
 

@@ -15,6 +15,7 @@ use super::leadership::{CellView, LeaderCell};
 use super::log::LogAdapter;
 use super::machine::Machine;
 use super::network::Network;
+use super::quiesce::Quiescence;
 use super::together::gathered;
 use super::types::{Instant, Raft, seeded};
 use super::unsynced::Unsynced;
@@ -44,7 +45,7 @@ impl GroupInner {
             factory,
             admits,
             running: RwLock::new(None),
-            parked: AtomicBool::new(false),
+            stays_awake: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             machine_alive: Mutex::default(),
             starting: tokio::sync::Mutex::new(false),
@@ -271,8 +272,6 @@ impl GroupInner {
         // A sole voter cannot have promised its vote to anybody else.
         let vote_guard =
             (voted && !sole).then(|| Instant::now() + self.wiring.config.timing.promise());
-        raft.runtime_config()
-            .tick(!self.parked.load(Ordering::Acquire));
         if vote_guard.is_none() {
             raft.runtime_config().elect(true);
         }
@@ -288,6 +287,7 @@ impl GroupInner {
             applier,
             staging: Mutex::new(Staging::default()),
             vote_guard,
+            quiescence: Quiescence::default(),
         }))
     }
 

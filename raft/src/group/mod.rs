@@ -21,6 +21,7 @@ mod log;
 mod machine;
 mod network;
 mod proposal;
+mod quiesce;
 mod runtime;
 mod serve;
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! ([`super::watch`]). On a paused single-threaded tokio runtime nothing else is left to chance.
 //! The tasks of one core are one task of tokio ([`super::together`]).
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use openraft::impls::TokioRuntime;
@@ -15,6 +16,25 @@ use super::watch::OrderedWatch;
 /// Waits shorter than this are none: tokio's timer counts whole milliseconds and rounds up, while
 /// openraft asks for a microsecond between two notices of finished I/O.
 const SHORTEST_WAIT: Duration = Duration::from_micros(100);
+/// So many of them at one instant; the next one is a wait. On a paused clock, which goes on when
+/// everybody waits, whoever waits again and again for one short moment would stop it for ever:
+/// ticks that are switched on again right before one is due.
+const AT_ONCE_MAX: u32 = 64;
+
+thread_local! {
+    /// The instant of the last wait that was none, and how many there were at it.
+    static AT_ONCE: Cell<Option<(Instant, u32)>> = const { Cell::new(None) };
+}
+
+/// Whether a wait that begins at `now` and is shorter than [`SHORTEST_WAIT`] is none.
+fn is_none(now: Instant) -> bool {
+    let before = AT_ONCE.get().filter(|(at, _)| *at == now);
+    let count = before.map_or(0, |(_, count)| count) + 1;
+    AT_ONCE.set(Some((now, count)));
+    count <= AT_ONCE_MAX
+}
+
+type Instant = <TokioRuntime as AsyncRuntime>::Instant;
 
 /// Tokio with watch channels that wake in order.
 #[derive(Debug)]
@@ -48,7 +68,7 @@ impl AsyncRuntime for OrderedTokio {
 
     fn sleep_until(deadline: Self::Instant) -> Self::Sleep {
         let now = Self::Instant::now();
-        if deadline > now && deadline - now < SHORTEST_WAIT {
+        if deadline > now && deadline - now < SHORTEST_WAIT && is_none(now) {
             // So long ago that it is over however it is rounded.
             return TokioRuntime::sleep_until(now - Duration::from_millis(2));
         }

@@ -35,9 +35,25 @@ impl GroupInner {
         };
         let Envelope { from, body, .. } = envelope;
         match body {
-            Request::Append(request) => self.serve_append(&core, request).await,
-            Request::Vote(request) => serve_vote(&core, request, false).await,
-            Request::PreVote(request) => serve_vote(&core, request, true).await,
+            Request::Quiesce(quiesce) => return Ok(self.serve_quiesce(&core, from, quiesce)),
+            Request::Wake => return Ok(self.serve_wake(&core)),
+            Request::PreVote(_) if core.is_quiescent() => {
+                self.wake(&core);
+                return Ok(refuse_vote(&core));
+            }
+            _ => {}
+        }
+        let served = self.serve_raft(&core, from, body).await;
+        core.rouse();
+        served
+    }
+
+    /// Handles a message of the consensus itself.
+    async fn serve_raft(&self, core: &Core, from: Peer, body: Request) -> Result<Reply, Refusal> {
+        match body {
+            Request::Append(request) => self.serve_append(core, request).await,
+            Request::Vote(request) => serve_vote(core, request, false).await,
+            Request::PreVote(request) => serve_vote(core, request, true).await,
             Request::TransferLeader {
                 vote,
                 successor,
@@ -56,7 +72,8 @@ impl GroupInner {
                     accepted: accepted.is_ok(),
                 })
             }
-            Request::Snapshot(chunk) => self.serve_snapshot(&core, from, chunk).await,
+            Request::Snapshot(chunk) => self.serve_snapshot(core, from, chunk).await,
+            Request::Quiesce(_) | Request::Wake => Err(Refusal::Malformed),
         }
     }
 
@@ -147,13 +164,7 @@ async fn see_to_the_end(core: &Core, mut install: Install) -> Result<Reply, Refu
 
 async fn serve_vote(core: &Core, request: VoteRequest, pre: bool) -> Result<Reply, Refusal> {
     if !request.transfer && core.vote_guard_holds() {
-        let state = core.log.state();
-        let vote = state.vote.unwrap_or_default();
-        return Ok(Reply::Vote(VoteReply {
-            vote,
-            granted: false,
-            last: state.last,
-        }));
+        return Ok(refuse_vote(core));
     }
     let request = RaftVoteRequest {
         vote: convert::raft_vote(&request.vote),
@@ -175,6 +186,15 @@ async fn serve_vote(core: &Core, request: VoteRequest, pre: bool) -> Result<Repl
         granted: vote_granted,
         last: last_log_id.as_ref().map(convert::position),
     }))
+}
+
+fn refuse_vote(core: &Core) -> Reply {
+    let state = core.log.state();
+    Reply::Vote(VoteReply {
+        vote: state.vote.unwrap_or_default(),
+        granted: false,
+        last: state.last,
+    })
 }
 
 fn stopped(_: Fatal<super::types::Types>) -> Refusal {

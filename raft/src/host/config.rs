@@ -73,6 +73,8 @@ pub struct HostConfig {
     pub log_bytes_kept: u64,
     /// How often the host looks after its groups.
     pub supervise_ms: u64,
+    /// A group that nobody has used for so long becomes quiescent; 0: none ever does.
+    pub quiesce_after_ms: u64,
 }
 
 impl HostConfig {
@@ -85,6 +87,7 @@ impl HostConfig {
             log_entries_kept: 10_000,
             log_bytes_kept: 256 << 20,
             supervise_ms: 500,
+            quiesce_after_ms: 10_000,
         }
     }
 

@@ -107,6 +107,7 @@ impl HostInner {
                     core.raft.runtime_config().elect(true);
                 }
                 compact_log(core, &group.wiring.config, applied, snapshot).await;
+                group.look_after_rest(core);
             }
             Err(error) => {
                 let panicked = core.applier.has_panicked();

@@ -51,6 +51,7 @@ struct State {
     hosts: BTreeMap<NodeId, Host>,
     default_link: Link,
     links: BTreeMap<(NodeId, NodeId), Link>,
+    sent: u64,
 }
 
 /// What becomes of one message.
@@ -70,6 +71,7 @@ impl MemoryNetwork {
             hosts: BTreeMap::new(),
             default_link: Link::default(),
             links: BTreeMap::new(),
+            sent: 0,
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -115,6 +117,11 @@ impl MemoryNetwork {
         }
     }
 
+    /// How many messages were sent, whether they arrived or not.
+    pub fn sent(&self) -> u64 {
+        self.state.lock().sent
+    }
+
     /// Removes every link of its own.
     pub fn heal(&self) {
         self.state.lock().links.clear();
@@ -122,6 +129,7 @@ impl MemoryNetwork {
 
     fn fate(&self, envelope: &Envelope) -> Fate {
         let mut state = self.state.lock();
+        state.sent += 1;
         let (from, to) = (envelope.from.place.node, envelope.to.place.node);
         let there = state
             .links

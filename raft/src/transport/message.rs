@@ -53,6 +53,19 @@ pub enum Request {
     },
     /// A piece of a snapshot.
     Snapshot(SnapshotChunk),
+    /// The leader of an idle group goes to rest; or a follower that rests asks whether it does.
+    Quiesce(Quiesce),
+    /// A follower that rests needs its leader.
+    Wake,
+}
+
+/// What a leader and its followers must agree upon to rest: that this is all there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Quiesce {
+    /// The term of the leader.
+    pub term: u64,
+    /// The end of its log, which is committed and applied.
+    pub last: LogPosition,
 }
 
 /// Log entries, or a heartbeat without any.
@@ -114,6 +127,16 @@ pub enum Reply {
     },
     /// To [`Request::Snapshot`].
     Snapshot(SnapshotReply),
+    /// To [`Request::Quiesce`].
+    Quiesce {
+        /// Whether the receiver rests, by the same term and log.
+        agreed: bool,
+    },
+    /// To [`Request::Wake`].
+    Wake {
+        /// Whether the receiver leads, and is awake now.
+        leads: bool,
+    },
 }
 
 /// The reply to entries. Durable: the entries have been synced when it says so.

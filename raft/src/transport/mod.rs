@@ -17,8 +17,8 @@ use futures::future::BoxFuture;
 
 pub use memory::{Link, MemoryNetwork};
 pub use message::{
-    AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
-    Vote, VoteReply, VoteRequest,
+    AppendReply, AppendRequest, Envelope, Quiesce, Refusal, Reply, Request, SnapshotChunk,
+    SnapshotReply, Vote, VoteReply, VoteRequest,
 };
 
 /// Why a message has no reply.

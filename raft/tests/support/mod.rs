@@ -207,6 +207,7 @@ pub struct Cluster {
     pub groups: Vec<GroupId>,
     pub kept: u64,
     pub bytes_kept: u64,
+    pub quiesce_after_ms: u64,
 }
 
 pub fn peer(n: u64) -> Peer {
@@ -237,6 +238,7 @@ impl Cluster {
             groups: (1..=groups).map(GroupId).collect(),
             kept: 10_000,
             bytes_kept: 256 << 20,
+            quiesce_after_ms: 300,
         };
         for n in 1..=count {
             cluster.add(seed, n).await;
@@ -274,6 +276,7 @@ impl Cluster {
             supervise_ms: 50,
             log_entries_kept: self.kept,
             log_bytes_kept: self.bytes_kept,
+            quiesce_after_ms: self.quiesce_after_ms,
             ..HostConfig::new(peer(n).place)
         };
         let host = Host::open(
@@ -334,9 +337,7 @@ impl Cluster {
         loop {
             for (n, node) in &self.nodes {
                 if let Some(host) = &node.host
-                    && host
-                        .group(group)
-                        .is_some_and(|group| group.leadership().is_some())
+                    && host.group(group).is_some_and(|group| group.leads())
                 {
                     return *n;
                 }

@@ -96,6 +96,11 @@ pub(crate) fn metrics(db: &Db, network: Option<&Network>, to: &mut String) {
             "Ranges that this node leads.",
             report.leads.len(),
         ),
+        (
+            "replicas_quiescent",
+            "Replicas of ranges that nobody uses, which send nothing.",
+            db.node().quiescent(),
+        ),
     ];
     for (name, help, value) in counts {
         let _ = write!(

@@ -31,7 +31,9 @@ impl Class {
             Request::Append(_)
             | Request::Vote(_)
             | Request::PreVote(_)
-            | Request::TransferLeader { .. } => Self::Control,
+            | Request::TransferLeader { .. }
+            | Request::Quiesce(_)
+            | Request::Wake => Self::Control,
         }
     }
 

@@ -91,7 +91,11 @@ impl Question {
                     })
                     .sum(),
                 Request::Snapshot(chunk) => chunk.data.len() + chunk.membership.len(),
-                Request::Vote(_) | Request::PreVote(_) | Request::TransferLeader { .. } => 0,
+                Request::Vote(_)
+                | Request::PreVote(_)
+                | Request::TransferLeader { .. }
+                | Request::Quiesce(_)
+                | Request::Wake => 0,
             }
     }
 

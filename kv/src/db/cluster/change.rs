@@ -32,9 +32,11 @@ impl Node {
         let Some(replica) = self.ranges.of(change.range) else {
             return Err(Refusal::Moved);
         };
-        if replica.leadership().is_none() {
+        if !replica.leads() {
             return Err(Refusal::Elsewhere(replica.group().leader_hint()));
         }
+        // It may have slept; nobody proposes without a lease.
+        replica.lead().await?;
         let only_if = change.membership;
         let group = replica.group();
         let before = group.status().membership;

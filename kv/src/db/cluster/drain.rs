@@ -43,7 +43,9 @@ impl Node {
 
     /// Who should lead a range instead of this node, if it leads.
     fn heir(&self, replica: &Arc<Replica>) -> Option<ReplicaId> {
-        replica.leadership()?;
+        if !replica.leads() {
+            return None;
+        }
         let status = replica.group().status();
         let voters = status.membership.voters();
         let others = voters

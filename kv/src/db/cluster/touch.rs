@@ -50,7 +50,7 @@ impl Node {
     async fn tell_addresses(&self, told: &mut Told) -> Result<(), Error> {
         let mut changed = Vec::new();
         for replica in self.replicas() {
-            if replica.leadership().is_none() {
+            if !replica.leads() {
                 continue;
             }
             let report = report_of(&replica);
@@ -163,11 +163,28 @@ impl Node {
 
     /// Takes over what the coordinator says, and remembers it over a restart.
     pub(super) async fn learn(&self, view: View) {
-        if !self.book.learn(view) {
+        let changed = self.book.learn(view);
+        self.wake_what_the_dead_led();
+        if !changed {
             return;
         }
         if let Err(error) = self.remember_book().await {
             tracing::warn!(%error, "where the other nodes are could not be remembered");
+        }
+    }
+
+    /// Has the quiescent ranges woken whose leaders are on nodes that were not heard of: they have
+    /// new ones elected before anybody needs them.
+    fn wake_what_the_dead_led(&self) {
+        for replica in self.replicas() {
+            let group = replica.group();
+            if !group.is_quiescent() {
+                continue;
+            }
+            let leader = group.leader_hint().map(|leader| leader.place.node);
+            if leader.is_some_and(|node| node != self.me.place.node && !self.book.is_alive(node)) {
+                group.wake();
+            }
         }
     }
 
@@ -186,7 +203,7 @@ impl Node {
             let state = replica.state();
             (state.range, replica.group().replica(), state.is_placed())
         };
-        let leads = replicas.iter().filter(|r| r.leadership().is_some());
+        let leads = replicas.iter().filter(|replica| replica.leads());
         Report {
             row: self.row.lock().clone(),
             usage: Usage {
@@ -198,6 +215,15 @@ impl Node {
             leads: leads.map(|replica| report_of(replica)).collect(),
             stopping: self.stopping.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Node {
+    /// How many replicas on this node are quiescent.
+    pub fn quiescent(&self) -> usize {
+        let replicas = self.replicas();
+        let rest = replicas.iter().filter(|r| r.group().is_quiescent());
+        rest.count()
     }
 }
 

@@ -234,6 +234,7 @@ impl Alone {
             failure,
             term: shared.term,
             leads: true,
+            quiescent: false,
             leader: Some(me),
             last: state.last,
             committed: shared.log.position(synced).or(state.purged),
