@@ -64,11 +64,15 @@ impl Cluster {
 
     /// Messages of the class that carries parts of queries, of all nodes since their start.
     fn bulk_messages(&self) -> u64 {
+        self.metric("pontoon_rpc_sent_total{class=\"bulk\"}")
+    }
+
+    /// A figure of all nodes together.
+    fn metric(&self, name: &str) -> u64 {
         let pages = self.nodes.iter().map(|node| node.admin_page("/metrics"));
         let counts = pages.filter_map(Result::ok).map(|page| {
             let mut lines = page.lines();
-            let line =
-                lines.find(|line| line.starts_with("pontoon_rpc_sent_total{class=\"bulk\"}"));
+            let line = lines.find(|line| line.split(' ').next() == Some(name));
             let count = line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
             count.unwrap_or_default()
         });
@@ -130,6 +134,78 @@ fn run(args: &[&str]) -> String {
         "{args:?}: {said} {done:?}"
     );
     said
+}
+
+#[test]
+fn a_leader_killed_in_its_sleep_is_replaced_when_it_is_needed() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    let mut client = cluster.client(0);
+    client
+        .query("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+        .unwrap();
+    let asleep = Instant::now();
+    // All but range 1, whose leader coordinates.
+    while cluster.metric("pontoon_replicas_quiescent") < cluster.metric("pontoon_replicas") - 3 {
+        assert!(asleep.elapsed() < PATIENCE, "idle ranges do not rest");
+        thread::sleep(Duration::from_millis(200));
+    }
+    println!("asleep after {:?}", asleep.elapsed());
+    let led = cluster
+        .ranges()
+        .into_iter()
+        .find(|line| !line.starts_with("1 "));
+    let led = led.unwrap();
+    let leader = (0..3).find(|node| {
+        let name = format!("n{}", node + 1);
+        led.split_whitespace().nth(3) == Some(&name)
+    });
+    let leader = leader.unwrap_or_else(|| panic!("nobody leads: {led}"));
+    cluster.nodes[leader].kill9().unwrap();
+    let killed = Instant::now();
+    let other = cluster.nodes[(leader + 1) % 3].address();
+    let mut number = 2;
+    retry(|| {
+        number += 1;
+        Client::connect(&other)?.query(&format!("INSERT INTO t VALUES ({number})"))
+    });
+    println!("written {:?} after the kill", killed.elapsed());
+    let mut client = Client::connect(&other).unwrap();
+    let first = client
+        .scalar("SELECT count(*) FROM t WHERE id = 1")
+        .unwrap();
+    assert_eq!(first.as_deref(), Some("1"));
+
+    // What the last one says of itself.
+    let last = (leader + 1) % 3;
+    let health = |cluster: &Cluster, query: &str| {
+        let page = cluster.nodes[last].admin_page(&format!("/health{query}"));
+        page.unwrap()
+    };
+    assert!(health(&cluster, "?scope=write").starts_with("ok"));
+    cluster.nodes[(leader + 2) % 3].kill9().unwrap();
+    for scope in ["read", "write"] {
+        // Leases last for a moment.
+        let since = Instant::now();
+        let cannot = format!("cannot {scope}: ");
+        while !health(&cluster, &format!("?scope={scope}")).starts_with(&cannot) {
+            assert!(
+                since.elapsed() < PATIENCE,
+                "it can {scope} without the others"
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    assert!(health(&cluster, "").starts_with("ok"));
+    assert_eq!(
+        health(&cluster, "?scope=all"),
+        "scope is node, read or write\n"
+    );
+    cluster.nodes[leader].start_again().unwrap();
+    let since = Instant::now();
+    while !health(&cluster, "?scope=write").starts_with("ok") {
+        assert!(since.elapsed() < PATIENCE, "{}", health(&cluster, ""));
+    }
 }
 
 #[test]

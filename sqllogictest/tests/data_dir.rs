@@ -171,6 +171,10 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     println!("{looks} looks while the disk was full");
     let health = node.admin_page("/health").unwrap();
     assert!(health.contains("writes are refused"), "{health}");
+    let health = node.admin_page("/health?scope=read").unwrap();
+    assert!(health.starts_with("ok"), "{health}");
+    let health = node.admin_page("/health?scope=write").unwrap();
+    assert!(health.starts_with("writes are refused"), "{health}");
 
     fs::remove_file(ballast).unwrap();
     let room_since = Instant::now();
@@ -183,6 +187,8 @@ fn a_full_disk_loses_nothing_that_was_acknowledged() {
     rows += 1;
     let health = node.admin_page("/health").unwrap();
     assert!(!health.contains("refused"), "{health}");
+    let health = node.admin_page("/health?scope=write").unwrap();
+    assert!(health.starts_with("ok"), "{health}");
     node.kill9().unwrap();
     node.start_again().unwrap();
     let mut client = Client::connect(&node.address()).unwrap();

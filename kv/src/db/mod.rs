@@ -25,6 +25,7 @@ mod intents;
 mod node;
 mod open;
 mod oracle_service;
+mod probe;
 mod replicas;
 mod sizes;
 mod splits;

@@ -11,6 +11,8 @@ pub const NODE: u8 = 0x02;
 pub const SETTING: u8 = 0x03;
 /// Where ranges are, by their first keys.
 pub const ADDRESS: u8 = 0x05;
+/// What nodes write to see whether they can.
+pub const PROBE: u8 = 0x06;
 /// Catalog rows.
 pub const CATALOG: u8 = 0x10;
 /// Jobs.
@@ -73,6 +75,11 @@ pub fn next_node_key() -> Vec<u8> {
 /// A node.
 pub fn node_key(node: u64) -> Vec<u8> {
     with_id(NODE, node)
+}
+
+/// What a node writes to see whether it can.
+pub fn probe_key(node: u64) -> Vec<u8> {
+    with_id(PROBE, node)
 }
 
 /// A cluster setting.

@@ -1,7 +1,8 @@
 //! The few pages of a node, over a small HTTP/1.1 of our own: one request a connection.
 //!
 //! `/health` (200 while the node serves; a second line tells when it refuses writes for want of
-//! disk), `/metrics` (Prometheus text), `/cluster` (its nodes and ranges as text), `/` (a page for
+//! disk; with `?scope=read` or `?scope=write` 200 if it can do that, and otherwise 503 with the
+//! reason), `/metrics` (Prometheus text), `/cluster` (its nodes and ranges as text), `/` (a page for
 //! people).
 //! It reads at most [`REQUEST_BYTES_MAX`] within [`REQUEST_TIME_MAX`] and answers GET and HEAD only.
 
@@ -21,6 +22,9 @@ use crate::rpc::Network;
 const REQUEST_BYTES_MAX: usize = 8 << 10;
 /// Longest time for a request and its answer.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A node that has not read or written by then is not healthy.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What the pages show beside the counters.
 pub(crate) struct NodeFacts {
@@ -106,11 +110,11 @@ async fn answer(
         .await;
     }
     let with_body = method == "GET";
-    let path = target.split('?').next().unwrap_or("");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     match path {
         "/health" => {
-            let text = health(gauge().room);
-            respond(&mut socket, "200 OK", "text/plain", &text, with_body).await
+            let (status, text) = health(query, gauge().room, &facts.db).await;
+            respond(&mut socket, status, "text/plain", &text, with_body).await
         }
         "/metrics" => {
             let mut text = metrics.prometheus(gauge());
@@ -170,7 +174,11 @@ async fn respond(
     socket.shutdown().await
 }
 
-fn health(room: RoomStats) -> String {
+/// What is asked of a node's health: whether it serves at all, or whether it can read or write
+/// now, which it tries.
+async fn health(query: &str, room: RoomStats, db: &Db) -> (&'static str, String) {
+    const OK: &str = "200 OK";
+    const NOT_NOW: &str = "503 Service Unavailable";
     let refuses = match room.free_bytes {
         Some(free) if room.refuses => format!(
             "writes are refused: the disk is full ({free} bytes are free, {} are kept free)\n",
@@ -178,7 +186,40 @@ fn health(room: RoomStats) -> String {
         ),
         _ => String::new(),
     };
-    format!("ok\n{refuses}")
+    let scope = query
+        .split('&')
+        .find_map(|part| part.strip_prefix("scope="));
+    let node = db.node();
+    let probe = async {
+        match scope {
+            None | Some("node") => Ok(()),
+            Some("read") => node.probe_read().await,
+            _ => node.probe_write().await,
+        }
+    };
+    let scope = scope.unwrap_or("node");
+    match scope {
+        "node" | "read" => {}
+        "write" if refuses.is_empty() => {}
+        "write" => return (NOT_NOW, refuses),
+        _ => {
+            return (
+                "400 Bad Request",
+                "scope is node, read or write\n".to_owned(),
+            );
+        }
+    }
+    match tokio::time::timeout(PROBE_TIME_MAX, probe).await {
+        Ok(Ok(())) => (OK, format!("ok\n{refuses}")),
+        Ok(Err(error)) => (NOT_NOW, format!("cannot {scope}: {error}\n")),
+        Err(_) => {
+            let limit = PROBE_TIME_MAX.as_secs();
+            (
+                NOT_NOW,
+                format!("cannot {scope}: no answer within {limit} s\n"),
+            )
+        }
+    }
 }
 
 fn page(metrics: &Metrics, room: RoomStats, facts: &NodeFacts) -> String {
