@@ -207,7 +207,6 @@ impl Engine for FjallEngine {
             JOURNAL_BYTES_PER_CHANGE + (key.len() + value) as u64
         };
         let bytes: u64 = batch.changes.iter().map(length).sum();
-        self.leftover.is_needless.store(false, Ordering::Release);
         self.journal.take(bytes + JOURNAL_BYTES_PER_CHANGE);
         let mut to = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len());
         for (space, key, value) in batch.changes {
@@ -216,8 +215,11 @@ impl Engine for FjallEngine {
                 None => to.remove(self.spaces.of(space), key),
             }
         }
-        to.commit()
-            .map_err(|error| storage_error(&self.path, "write", &error))
+        let written = to.commit();
+        // After the write: a flush that looked while it was under way may have missed it. Nobody
+        // drops the engine before it has returned.
+        self.leftover.is_needless.store(false, Ordering::Release);
+        written.map_err(|error| storage_error(&self.path, "write", &error))
     }
 
     fn persist(&self) -> Result<(), Error> {
