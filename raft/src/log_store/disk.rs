@@ -40,4 +40,8 @@ pub(crate) trait DiskFile: Send + Sync + 'static {
 
     /// Makes every write before this call durable.
     fn sync(&self) -> io::Result<()>;
+
+    /// Writes `bytes` at `offset` as [`Self::write_at`] does; they are durable when this returns.
+    /// Whether earlier writes beside them are is open.
+    fn write_durably_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 }

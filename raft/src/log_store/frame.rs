@@ -3,8 +3,10 @@
 //! ```text
 //! segment = head (4096) | frame | frame | ... | stale bytes of an earlier use, or zeros
 //! frame   = magic u32 | body length u32 | crc32c u32 | kind u8 | 0 u24 | lsn u64 | count u32
-//!         | 0 u32 | body, padded to 16
+//!         | 0 u32 | body | zeros up to a multiple of the segment's block
 //! ```
+//! The block of a segment is in its head: 16 bytes in version 1, which is still read.
+//!
 //! A frame's checksum covers the store's nonce and the segment's sequence too, so that frames left
 //! from an earlier use of the file, or lying in user data, never count.
 //!
@@ -16,8 +18,10 @@ use bytes::{BufMut, Bytes};
 
 use crate::codec::{Malformed, Reader};
 
-/// Frames begin at multiples of this.
-pub(super) const ALIGN: usize = 16;
+/// The smallest block, that of version 1: frames begin at multiples of it at least.
+pub(super) const BLOCK_MIN: usize = 16;
+/// The largest block.
+const BLOCK_MAX: usize = HEAD;
 /// Bytes of a frame before its body.
 pub(super) const HEADER: usize = 32;
 /// Bytes of a segment before its first frame.
@@ -28,7 +32,9 @@ const HEAD_MAGIC: u64 = 0x504f_4e54_4c4f_4731;
 const BATCH: u8 = 1;
 const MARK: u8 = 2;
 /// Format version of segments.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
+/// The version in which every block had [`BLOCK_MIN`] bytes.
+const VERSION_UNBLOCKED: u32 = 1;
 
 /// What a frame's checksum is tied to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +61,7 @@ pub(super) struct Frame {
     /// Records in it.
     pub(super) count: u64,
     pub(super) body: Bytes,
-    /// Bytes it takes in the file.
+    /// Its bytes, without what fills its last block.
     pub(super) length: usize,
 }
 
@@ -66,17 +72,16 @@ pub(super) fn begin(buffer: &mut Vec<u8>) -> usize {
     start
 }
 
-/// Completes a frame whose body follows the header reserved at `start`.
+/// Completes a frame whose body follows the header reserved at `start`; its blocks are still to be
+/// filled.
 pub(super) fn finish(buffer: &mut Vec<u8>, start: usize, seal: Seal, lsn: u64, count: u64) {
     finish_kind(buffer, start, seal, lsn, count, BATCH);
 }
 
 /// A mark for the end of the log.
-pub(super) fn mark(seal: Seal, lsn: u64) -> Vec<u8> {
-    let mut buffer = Vec::with_capacity(HEADER);
-    let start = begin(&mut buffer);
-    finish_kind(&mut buffer, start, seal, lsn, 0, MARK);
-    buffer
+pub(super) fn mark(buffer: &mut Vec<u8>, seal: Seal, lsn: u64) {
+    let start = begin(buffer);
+    finish_kind(buffer, start, seal, lsn, 0, MARK);
 }
 
 fn finish_kind(buffer: &mut Vec<u8>, start: usize, seal: Seal, lsn: u64, count: u64, kind: u8) {
@@ -100,8 +105,6 @@ fn finish_kind(buffer: &mut Vec<u8>, start: usize, seal: Seal, lsn: u64, count: 
     if let Some(target) = buffer.get_mut(start..start + HEADER) {
         target.copy_from_slice(&header);
     }
-    let padded = (buffer.len() - start).next_multiple_of(ALIGN) + start;
-    buffer.resize(padded, 0);
 }
 
 /// Reads the frame at the start of `bytes`, if there is a valid one.
@@ -128,7 +131,7 @@ pub(super) fn read(bytes: &Bytes, seal: Seal) -> Option<Frame> {
         lsn,
         count,
         body: bytes.slice(HEADER..end),
-        length: end.next_multiple_of(ALIGN),
+        length: end,
     })
 }
 
@@ -146,6 +149,8 @@ pub(super) struct Head {
     pub(super) lsn: u64,
     /// Its length as a file.
     pub(super) length: u64,
+    /// Its frames begin at multiples of this.
+    pub(super) block: usize,
 }
 
 /// Why a head does not count.
@@ -162,8 +167,13 @@ impl Head {
     pub(super) fn put(&self, buffer: &mut Vec<u8>) {
         let start = buffer.len();
         buffer.put_u64(HEAD_MAGIC);
-        buffer.put_u32(VERSION);
-        buffer.put_u32(0);
+        if self.block == BLOCK_MIN {
+            buffer.put_u32(VERSION_UNBLOCKED);
+            buffer.put_u32(0);
+        } else {
+            buffer.put_u32(VERSION);
+            buffer.put_u32(u32::try_from(self.block).unwrap_or(0));
+        }
         buffer.put_u64(self.store);
         buffer.put_u64(self.seal.nonce);
         buffer.put_u64(self.seal.sequence);
@@ -185,8 +195,7 @@ impl Head {
         if reader.u64()? != HEAD_MAGIC {
             return Err(Malformed);
         }
-        let version = reader.u32()?;
-        let _ = reader.u32()?;
+        let (version, block) = (reader.u32()?, reader.u32()?);
         let store = reader.u64()?;
         let seal = Seal {
             nonce: reader.u64()?,
@@ -196,14 +205,20 @@ impl Head {
         if crc32c::crc32c(covered) != reader.u32()? {
             return Err(Malformed);
         }
-        if version != VERSION {
-            return Ok(Err(BadHead::Version(version)));
+        let block = match version {
+            VERSION_UNBLOCKED => BLOCK_MIN,
+            VERSION => usize::try_from(block).map_err(|_| Malformed)?,
+            other => return Ok(Err(BadHead::Version(other))),
+        };
+        if !block.is_power_of_two() || !(BLOCK_MIN..=BLOCK_MAX).contains(&block) {
+            return Err(Malformed);
         }
         Ok(Ok(Self {
             store,
             seal,
             lsn,
             length,
+            block,
         }))
     }
 }

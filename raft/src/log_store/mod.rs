@@ -12,6 +12,7 @@
 //!
 //! Why not a database: `docs/design/0001-raft-log.md`.
 
+mod direct;
 mod disk;
 mod engine;
 mod file;

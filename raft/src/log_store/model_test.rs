@@ -23,10 +23,14 @@ const GROUPS: u64 = 3;
 fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 16 << 10,
+        block_bytes: 512,
         cache_bytes_per_group: 2_000,
         ..LogOptions::new(StoreId(5))
     }
 }
+
+/// Blocks to try: that of the first format, which had none, a sector, and the largest.
+const BLOCKS: [usize; 3] = [16, 512, 4096];
 
 /// The log of one group, naively.
 #[derive(Clone, Default, Debug, PartialEq)]
@@ -68,8 +72,15 @@ struct Run {
     acknowledged: Arc<AtomicUsize>,
 }
 
-fn open(disk: &SimDisk) -> Result<(Arc<RaftLog>, Vec<Arc<dyn GroupLog>>), LogOpenError> {
-    let log = RaftLog::open_manual(disk, options())?;
+/// A log and its groups.
+type Opened = (Arc<RaftLog>, Vec<Arc<dyn GroupLog>>);
+
+fn open(disk: &SimDisk) -> Result<Opened, LogOpenError> {
+    open_with(disk, options())
+}
+
+fn open_with(disk: &SimDisk, options: LogOptions) -> Result<Opened, LogOpenError> {
+    let log = RaftLog::open_manual(disk, options)?;
     let logs = (0..GROUPS)
         .map(|id| log.open_group(GroupId(id), ReplicaId(1)).unwrap())
         .collect();
@@ -220,7 +231,12 @@ impl Run {
     /// Opens the log again and compares: what was acknowledged is there, nothing else but what
     /// was asked for after it, in order.
     fn reopen(&mut self) -> Result<(), String> {
-        let (log, logs) = open(&self.disk).map_err(|error| error.to_string())?;
+        let options = LogOptions {
+            block_bytes: BLOCKS[self.rng.random_range(0..BLOCKS.len())],
+            ..options()
+        };
+        let opened = open_with(&self.disk, options);
+        let (log, logs) = opened.map_err(|error| error.to_string())?;
         let found: Vec<_> = logs.iter().map(read_back).collect();
         let acknowledged = self.acknowledged.load(Ordering::SeqCst);
         let explains = |upto: usize| {
@@ -368,7 +384,7 @@ fn damage_in_the_middle_names_the_file_and_the_place() {
     let (disk, _) = finished_log(5);
     let name = "segment-000001";
     let mut bytes = disk.contents(name).unwrap();
-    bytes[5_000] ^= 0x10;
+    bytes[4_650] ^= 0x10;
     disk.overwrite(name, bytes);
     let error = open(&disk).err().expect("must be refused");
     let text = error.to_string();
@@ -472,6 +488,38 @@ fn a_full_disk_and_a_failed_write_are_reported_and_stop_the_log() {
 }
 
 #[test]
+fn a_log_of_the_first_format_is_read_and_goes_on_in_blocks() {
+    let disk = SimDisk::new(1);
+    let with = |block_bytes| LogOptions {
+        block_bytes,
+        ..options()
+    };
+    let append = |logs: &[Arc<dyn GroupLog>], index| {
+        let payload = EntryPayload::Command(Bytes::from(vec![1; 100]));
+        let position = LogPosition { term: 1, index };
+        let entry = Entry { position, payload };
+        logs[0].append(vec![entry], Box::new(|written| written.unwrap()));
+    };
+    let version = |name: &str| disk.contents(name).unwrap()[11];
+    let (log, logs) = open_with(&disk, with(16)).unwrap();
+    append(&logs, 1);
+    log.pump();
+    disk.kill();
+    assert_eq!(version("segment-000000"), 1);
+    let (log, logs) = open_with(&disk, with(4096)).unwrap();
+    assert_eq!(version("segment-000001"), 2);
+    let begun = log.stats().bytes;
+    for index in 2..4 {
+        append(&logs, index);
+        log.pump();
+    }
+    assert_eq!(log.stats().bytes - begun, 2 * 4096, "whole blocks");
+    disk.crash();
+    let (_, logs) = open_with(&disk, with(4096)).unwrap();
+    assert_eq!(read_back(&logs[0]).entries.len(), 3);
+}
+
+#[test]
 fn a_removed_group_is_gone_and_its_last_writes_do_no_harm() {
     let disk = SimDisk::new(1);
     let (log, logs) = open(&disk).unwrap();
@@ -547,7 +595,7 @@ fn a_caller_writes_what_fits_and_leaves_a_new_segment_to_the_thread() {
     let mut index = 0;
     while durable.load(Ordering::SeqCst) as u64 == index {
         index += 1;
-        append(index, 1_000);
+        append(index, 400);
         assert!(index < 100, "the segment never filled");
     }
     assert!(index > 10, "a caller wrote {} entries only", index - 1);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::disk::{Disk, DiskFile};
-use super::frame::{self, ALIGN, BadHead, HEAD, Head, Seal};
+use super::frame::{self, BLOCK_MIN, BadHead, HEAD, Head, Seal};
 use super::index::Location;
 use super::manifest::{self, Manifest};
 use super::record::{self, GroupMeta, Record};
@@ -40,6 +40,10 @@ pub(super) struct RecoveredSegment {
     pub(super) slot: u64,
     pub(super) file: Arc<dyn DiskFile>,
     pub(super) length: u64,
+    /// Its frames begin at multiples of this.
+    pub(super) block: usize,
+    /// Bytes of the entries in it, needed or not.
+    pub(super) entry_bytes: u64,
 }
 
 /// A log as read back.
@@ -192,6 +196,7 @@ impl Reading<'_> {
         let mut replay = Replay {
             groups: BTreeMap::new(),
             lsn: None,
+            entry_bytes: 0,
         };
         let mut segments = BTreeMap::new();
         let mut tail = HEAD;
@@ -202,15 +207,14 @@ impl Reading<'_> {
                 continue;
             };
             tail = self.read_segment(&mut replay, *slot_number, slot, last, &mut buffer)?;
-            let (file, length) = (Arc::clone(&slot.file), slot.length);
-            segments.insert(
-                *sequence,
-                RecoveredSegment {
-                    slot: *slot_number,
-                    file,
-                    length,
-                },
-            );
+            let segment = RecoveredSegment {
+                slot: *slot_number,
+                file: Arc::clone(&slot.file),
+                length: slot.length,
+                block: slot.head.map_or(BLOCK_MIN, |head| head.block),
+                entry_bytes: std::mem::take(&mut replay.entry_bytes),
+            };
+            segments.insert(*sequence, segment);
         }
         let used: BTreeSet<u64> = sequences.values().copied().collect();
         let next_slot = self.slots.keys().next_back().map_or(0, |slot| slot + 1);
@@ -343,10 +347,10 @@ impl Reading<'_> {
                 .frame(&frame, head.seal.sequence, at + frame::HEADER)
                 .map_err(|reason| self.damaged(&name, at, reason))?;
             lsn += frame.count;
-            at += frame.length;
+            at += frame.length.next_multiple_of(head.block);
         }
         replay.lsn = Some(lsn);
-        if last && let Some(found) = later_frame(&bytes, at + ALIGN, head.seal, lsn) {
+        if last && let Some(found) = later_frame(&bytes, at + BLOCK_MIN, head.seal, lsn) {
             let reason = format!("record {lsn} is damaged, records after it are at offset {found}");
             return Err(self.damaged(&name, at, reason));
         }
@@ -358,7 +362,7 @@ impl Reading<'_> {
 /// The first valid frame at or after `from` with records numbered `lsn` and up, or a mark that
 /// shows that there were such records.
 fn later_frame(bytes: &Bytes, from: usize, seal: Seal, lsn: u64) -> Option<usize> {
-    let mut at = from.next_multiple_of(ALIGN);
+    let mut at = from.next_multiple_of(BLOCK_MIN);
     while at < bytes.len() {
         if frame::looks_like_frame(bytes.get(at..).unwrap_or_default())
             && let Some(frame) = frame::read(&bytes.slice(at..), seal)
@@ -366,7 +370,7 @@ fn later_frame(bytes: &Bytes, from: usize, seal: Seal, lsn: u64) -> Option<usize
         {
             return Some(at);
         }
-        at += ALIGN;
+        at += BLOCK_MIN;
     }
     None
 }
@@ -375,6 +379,8 @@ fn later_frame(bytes: &Bytes, from: usize, seal: Seal, lsn: u64) -> Option<usize
 struct Replay {
     groups: BTreeMap<GroupId, RecoveredGroup>,
     lsn: Option<u64>,
+    /// Bytes of the entries of the segment that is being read.
+    entry_bytes: u64,
 }
 
 impl Replay {
@@ -420,6 +426,7 @@ impl Replay {
             .ok_or_else(|| format!("record of unknown group {id}"))?;
         match record {
             Record::Entry(entry) => {
+                self.entry_bytes += u64::from(at.length);
                 group
                     .entries
                     .insert(entry.position.index, (entry.position.term, at));

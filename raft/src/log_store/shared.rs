@@ -25,6 +25,9 @@ pub struct LogOptions {
     pub store: StoreId,
     /// The size of a segment file; a longer one is made for an entry that needs it.
     pub segment_bytes: u64,
+    /// Writes are filled up to multiples of this: a power of two from 16 to 4096, the block of the
+    /// disk. A smaller one saves space, and has the disk read what it is to write the rest of.
+    pub block_bytes: usize,
     /// Bytes of the newest entries of each group held in memory.
     pub cache_bytes_per_group: usize,
     /// How long the log thread looks for more to do before it sleeps, in microseconds.
@@ -40,6 +43,7 @@ impl LogOptions {
         Self {
             store,
             segment_bytes: 16 << 20,
+            block_bytes: 4096,
             cache_bytes_per_group: 1 << 20,
             spin_us: 20,
             here_us: 2_000,

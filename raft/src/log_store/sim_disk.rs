@@ -215,6 +215,18 @@ fn survive(rng: &mut SmallRng, durable: &mut [u8], offset: usize, bytes: &[u8]) 
     }
 }
 
+/// Puts `bytes`, which lie at `from`, over what `target`, which lies at `start`, has of them.
+fn put_over(target: &mut [u8], start: usize, bytes: &[u8], from: usize) {
+    let begin = from.max(start);
+    let end = (from + bytes.len()).min(start + target.len());
+    if begin < end
+        && let Some(target) = target.get_mut(begin - start..end - start)
+        && let Some(bytes) = bytes.get(begin - from..end - from)
+    {
+        target.copy_from_slice(bytes);
+    }
+}
+
 impl Disk for Attached {
     fn open(&self, name: &str) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let there = self.with(|state| Ok(state.files.contains_key(name)))?;
@@ -312,6 +324,31 @@ impl DiskFile for SimFile {
                 .ok_or(io::ErrorKind::UnexpectedEof)?
                 .copy_from_slice(bytes);
             file.pending.push((from, bytes.to_vec()));
+            Ok(())
+        })
+    }
+
+    fn write_durably_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)?;
+        self.with(|state| {
+            state.syncs += 1;
+            if let PlantedBug::SkipSync(share) = state.bug
+                && state.rng.random_bool(share)
+            {
+                return Ok(());
+            }
+            let file = state
+                .files
+                .get_mut(&self.name)
+                .ok_or(io::ErrorKind::NotFound)?;
+            file.pending.pop();
+            let from = usize::try_from(offset).map_err(io::Error::other)?;
+            // What was written there before cannot come back over it, and what was written beside
+            // it can still be lost.
+            for (earlier, pending) in &mut file.pending {
+                put_over(pending, *earlier, bytes, from);
+            }
+            put_over(&mut file.durable, 0, bytes, from);
             Ok(())
         })
     }

@@ -57,7 +57,9 @@ struct Segment {
     slot: u64,
     file: Arc<dyn DiskFile>,
     length: u64,
-    /// Bytes of entries in it that are still needed.
+    /// Bytes of the entries written to it.
+    entries: u64,
+    /// Those of them that are still needed.
     live: u64,
 }
 
@@ -132,21 +134,21 @@ impl Store {
         recovered: Recovered,
     ) -> Result<Self, StorageError> {
         let mut segments = BTreeMap::new();
+        let mut block = 0;
         for (sequence, found) in recovered.segments {
             shared
                 .files
                 .write()
                 .insert(sequence, Arc::clone(&found.file));
-            let (slot, file, length) = (found.slot, found.file, found.length);
-            segments.insert(
-                sequence,
-                Segment {
-                    slot,
-                    file,
-                    length,
-                    live: 0,
-                },
-            );
+            block = found.block;
+            let segment = Segment {
+                slot: found.slot,
+                file: found.file,
+                length: found.length,
+                entries: found.entry_bytes,
+                live: 0,
+            };
+            segments.insert(sequence, segment);
         }
         for group in shared.groups.read().values() {
             for (sequence, bytes) in group.index.lock().live() {
@@ -179,6 +181,9 @@ impl Store {
             Some(segment) => {
                 let error = failed("sync", &*store.disk, &slot_name(segment.slot));
                 segment.file.sync().map_err(error)?;
+                if block != options.block_bytes {
+                    store.begin_segment(0)?;
+                }
             }
             None => store.begin_segment(0)?,
         }
@@ -329,6 +334,7 @@ impl Store {
             }
             let seal = self.seal();
             frame::finish(&mut self.buffer, 0, seal, self.lsn, self.building.count);
+            self.fill_block();
             self.building.sealed = true;
         }
         let at = self.tail;
@@ -340,6 +346,17 @@ impl Store {
         self.marked = false;
         self.complete(at);
         Ok(true)
+    }
+
+    /// Fills the last block of the buffer.
+    fn fill_block(&mut self) {
+        let whole = self.in_blocks(self.buffer.len());
+        self.buffer.resize(whole, 0);
+    }
+
+    /// The bytes of the blocks that `bytes` take.
+    fn in_blocks(&self, bytes: usize) -> usize {
+        bytes.next_multiple_of(self.options.block_bytes)
     }
 
     fn complete(&mut self, at: usize) {
@@ -384,6 +401,7 @@ impl Store {
 
     fn add_live(&mut self, sequence: u64, bytes: u64) {
         if let Some(segment) = self.segments.get_mut(&sequence) {
+            segment.entries += bytes;
             segment.live += bytes;
         }
     }
@@ -400,11 +418,9 @@ impl Store {
             .segments
             .get(&self.current)
             .map_or(0, |segment| segment.length);
-        let end = self
-            .tail
-            .saturating_add(bytes.next_multiple_of(frame::ALIGN));
         // Room for a mark too.
-        self.tail >= HEAD && (end + HEADER) as u64 <= room
+        let end = self.tail + self.in_blocks(bytes) + self.in_blocks(HEADER);
+        self.tail >= HEAD && end as u64 <= room
     }
 
     /// False when there is no room on the disk, and no patience.
@@ -413,10 +429,7 @@ impl Store {
             return Err(StorageError::new("raft log has no segment"));
         };
         let begun = self.measures.then(crate::shell::now);
-        let attempt = || {
-            segment.file.write_at(at as u64, &self.buffer)?;
-            segment.file.sync()
-        };
+        let attempt = || segment.file.write_durably_at(at as u64, &self.buffer);
         let written = match patience {
             Patience::Endless => self.with_room(attempt),
             Patience::None => attempt(),
@@ -493,7 +506,8 @@ impl Store {
             count += 1;
         }
         frame::finish(&mut self.buffer, start, seal, self.lsn, count);
-        let needed = self.buffer.len() + bytes.next_multiple_of(frame::ALIGN) + HEADER;
+        self.fill_block();
+        let needed = self.buffer.len() + self.in_blocks(bytes) + self.in_blocks(HEADER);
         let length = (self.options.segment_bytes).max((needed as u64).next_multiple_of(4096));
         let taken = self.with_room(|| self.spares.take(&*self.disk, length));
         let Spare { slot, file, length } =
@@ -521,6 +535,7 @@ impl Store {
             seal,
             lsn: self.lsn,
             length,
+            block: self.options.block_bytes,
         }
         .put(&mut head);
         if let Some(target) = self.buffer.get_mut(..HEAD) {
@@ -536,6 +551,7 @@ impl Store {
                 slot,
                 file,
                 length,
+                entries: 0,
                 live: 0,
             },
         );
@@ -576,17 +592,18 @@ impl Store {
         }
     }
 
-    /// Writes what is left in the oldest segments again while more than half of the log is dead,
-    /// so that a group that does nothing does not keep the segments of the others.
+    /// Writes what is left in the oldest segments again while more than half of the entries is
+    /// dead, so that a group that does nothing does not keep the segments of the others. What
+    /// fills blocks does not count: writing that again frees nothing.
     fn compact(&mut self) -> Result<(), StorageError> {
         self.compaction_due = false;
         while self.segments.len() > SEGMENTS_KEPT {
-            let used: u64 = self.segments.values().map(|segment| segment.length).sum();
+            let written: u64 = self.segments.values().map(|segment| segment.entries).sum();
             let live: u64 = self.segments.values().map(|segment| segment.live).sum();
             let Some(oldest) = self.segments.keys().next().copied() else {
                 break;
             };
-            if live * 2 > used || oldest == self.current {
+            if live * 2 > written || oldest == self.current {
                 break;
             }
             self.rewrite(oldest)?;
@@ -628,7 +645,9 @@ impl Store {
             return;
         }
         if let Some(segment) = self.segments.get(&self.current) {
-            let mark = frame::mark(self.seal(), self.lsn);
+            let mut mark = Vec::with_capacity(self.in_blocks(HEADER));
+            frame::mark(&mut mark, self.seal(), self.lsn);
+            mark.resize(self.in_blocks(mark.len()), 0);
             // A mark is only a help; should it fail, the next frame will too.
             self.marked = segment.file.write_at(self.tail as u64, &mark).is_ok();
         }
