@@ -6,7 +6,7 @@ use pontoon_raft::{LogPosition, Membership, NodeId, Peer, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{NodeRow, NodeState, Report, View};
-use crate::range::Descriptor;
+use crate::range::{Absorbable, Descriptor};
 use crate::routing::{Request, Response};
 use crate::timestamp::Timestamp;
 
@@ -55,6 +55,13 @@ pub enum Call {
     Drain,
     /// A [`Self::Heartbeat`] that was passed on, and is passed on no further.
     PassedOn(Report),
+    /// To have a range frozen, durably.
+    Settle(Absorbable),
+    /// Whether a range has become a part of another, as far as the node knows.
+    IsAbsorbed {
+        /// The range.
+        range: u64,
+    },
 }
 
 /// The cluster as the coordinator sees it.
@@ -106,6 +113,8 @@ pub enum Alteration {
     Remove(ReplicaId),
     /// Another member leads.
     Lead(ReplicaId),
+    /// The range behind it becomes a part of it.
+    Absorb(u64),
 }
 
 /// The answer to a [`Call`].
@@ -136,6 +145,8 @@ pub enum Answer {
     Overview(Overview),
     /// To [`Call::Drain`]: how many ranges the node leads yet.
     Drained(u64),
+    /// To [`Call::IsAbsorbed`].
+    Absorbed(bool),
 }
 
 /// A range as its leader reports it.
@@ -145,7 +156,8 @@ pub struct RangeReport {
     pub descriptor: Descriptor,
     /// Its members.
     pub membership: Membership,
-    /// Whether that is settled: committed, and no other is under way.
+    /// Whether that is settled: committed, no other is under way, and the range is not about to
+    /// become a part of another.
     pub settled: bool,
     /// The leader.
     pub leader: Peer,

@@ -62,6 +62,7 @@ impl DbConfig {
             .chain(spans)
             .zip(1..)
             .map(|(span, range)| Descriptor {
+                frozen: None,
                 range,
                 generation: 1,
                 span,

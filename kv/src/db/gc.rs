@@ -57,7 +57,7 @@ impl Node {
     /// Moves the safe point of a range, if this node leads it, and removes what lies below.
     /// Returns how many entries were removed.
     pub(crate) async fn collect(&self, replica: &Replica) -> Result<usize, Error> {
-        if replica.leads() {
+        if replica.leads() && !replica.state().is_frozen() {
             let oldest = self.oldest_active();
             let now = self.timestamps.now().await?;
             let kept = now.millis().saturating_sub(self.config.retention_ms);
@@ -85,8 +85,13 @@ impl Node {
 
 /// Removes garbage among the next entries; returns how much, and where to go on.
 fn step(state: &RangeState, from: Option<Bytes>) -> Result<(usize, Option<Bytes>), Error> {
-    let span = state.descriptor().span;
     let _gate = state.writes.lock();
+    // Under the lock: from when it is frozen on, its rows may be another's at any moment.
+    let descriptor = state.descriptor();
+    if descriptor.frozen.is_some() {
+        return Ok((0, None));
+    }
+    let span = descriptor.span;
     let bounds = (&*span.start, &*span.end);
     let safe_point = state.safe_point();
     let done = mvcc::collect(

@@ -157,7 +157,7 @@ impl Node {
 
     /// Looks after what is left in a range that this node leads.
     async fn clear(&self, replica: &Replica) -> Result<(), Error> {
-        if !replica.leads() {
+        if !replica.leads() || replica.state().is_frozen() {
             return Ok(());
         }
         let now = self.timestamps.now().await?;

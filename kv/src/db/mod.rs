@@ -22,6 +22,7 @@ mod disk;
 mod gc;
 mod handle;
 mod intents;
+mod merges;
 mod node;
 mod open;
 mod oracle_service;

@@ -18,7 +18,7 @@ use crate::db::cluster::{self, Roll};
 use crate::db::config::DbConfig;
 use crate::db::oracle_service::{ClusterTimestamps, OracleService};
 use crate::db::replicas::{self, Opening, Stored};
-use crate::db::{disk, gc, intents, sizes, splits};
+use crate::db::{disk, gc, intents, merges, sizes, splits};
 use crate::error::Error;
 use crate::oracle::TimestampSource;
 use crate::range::{Beginning, HeldRanges, Replica};
@@ -110,6 +110,12 @@ pub struct Node {
     /// before their intents are in place.
     #[cfg(test)]
     pub(crate) early_timestamps: AtomicBool,
+    /// Another: ranges are absorbed before they are frozen on all nodes.
+    #[cfg(test)]
+    pub(crate) skip_settling: AtomicBool,
+    /// Not a fault: a range that was absorbed is closed so many milliseconds later.
+    #[cfg(test)]
+    pub(crate) closes_late_ms: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// The directory this process has to itself, until shutdown.
     pub(crate) directory: Mutex<Option<DataDirectory>>,
@@ -243,6 +249,10 @@ impl Node {
             changing: tokio::sync::Mutex::default(),
             #[cfg(test)]
             early_timestamps: AtomicBool::default(),
+            #[cfg(test)]
+            skip_settling: AtomicBool::default(),
+            #[cfg(test)]
+            closes_late_ms: AtomicU64::default(),
             tasks: Mutex::default(),
             directory: Mutex::new(None),
         });
@@ -253,6 +263,7 @@ impl Node {
             runtime.spawn(intents::keep_settled(Arc::downgrade(&node))),
             runtime.spawn(splits::hear_news(Arc::downgrade(&node), told)),
             runtime.spawn(sizes::keep_small(Arc::downgrade(&node))),
+            runtime.spawn(merges::keep_decided(Arc::downgrade(&node))),
             runtime.spawn(cluster::keep_in_touch(Arc::downgrade(&node))),
             runtime.spawn(cluster::coordinate(Arc::downgrade(&node))),
         ];

@@ -18,9 +18,9 @@ use crate::cluster::Opening as Wanted;
 use crate::db::node::{Node, SYSTEM_RANGE, open_error};
 use crate::error::Error;
 use crate::keys::{Malformed, meta};
-use crate::mvcc::history_bound;
 use crate::range::{
-    Beginning, Descriptor, News, RangeMachine, RangeState, Refusal, Replica, snapshot_bounds,
+    Beginning, Descriptor, NONE_EVER, News, RangeMachine, RangeState, Refusal, Replica,
+    snapshot_bounds, snapshot_spaces,
 };
 use crate::shell::Runtime;
 use crate::storage::{Engine, Room, Space, WriteBatch};
@@ -215,7 +215,11 @@ impl Node {
         let _one = self.changing.lock().await;
         if let Some(held) = self.ranges.of(range) {
             let here = held.group().replica();
-            if here == *replica || !held.state().is_placed() {
+            if !held.state().is_placed() {
+                self.claim_instead(&held, descriptor).await?;
+                return Ok(Some(here));
+            }
+            if here == *replica {
                 return Ok(Some(here));
             }
             return Err(refuse(format!("{here} of range {range} is here yet")));
@@ -229,12 +233,7 @@ impl Node {
         }
         // Nothing of what may be left of an earlier one is its.
         self.clear_store(range).await?;
-        let mut stored = Vec::with_capacity(64);
-        stored.put_u64(replica.0);
-        stored.extend_from_slice(&descriptor.encode());
-        let mut batch = WriteBatch::default();
-        batch.put(Space::Meta, meta::joined(range), Bytes::from(stored));
-        self.engine.write(batch)?;
+        self.remember_joined(*replica, descriptor)?;
         // Before it votes or acknowledges anything under this number.
         self.sync_engine().await?;
         let beginning = Beginning::Awaits(descriptor.clone());
@@ -246,6 +245,73 @@ impl Node {
         Ok(Some(*replica))
     }
 
+    /// Remembers that a replica has joined, and what it waits for.
+    fn remember_joined(&self, replica: ReplicaId, descriptor: &Descriptor) -> Result<(), Error> {
+        let mut stored = Vec::with_capacity(64);
+        stored.put_u64(replica.0);
+        stored.extend_from_slice(&descriptor.encode());
+        let mut batch = WriteBatch::default();
+        let key = meta::joined(descriptor.range);
+        batch.put(Space::Meta, key, Bytes::from(stored));
+        self.engine.write(batch)
+    }
+
+    /// Has a replica that has nothing yet wait for later bounds, which may be wider: its range may
+    /// have absorbed another.
+    async fn claim_instead(&self, held: &Replica, descriptor: &Descriptor) -> Result<(), Refusal> {
+        let known = held.state().awaited();
+        if known.is_none_or(|known| known.generation >= descriptor.generation) {
+            return Ok(());
+        }
+        if let Some(other) = self.ranges.overlapping(descriptor.range, &descriptor.span) {
+            let range = descriptor.range;
+            let message = format!("keys of range {range} are held for range {other} yet");
+            return Err(Refusal::Error(Error::Unavailable { message }));
+        }
+        self.remember_joined(held.group().replica(), descriptor)?;
+        self.sync_engine().await?;
+        held.state().await_instead(descriptor.clone());
+        Ok(())
+    }
+
+    /// A range has become a part of another: what is left of it here is its log.
+    pub(super) async fn close_absorbed(&self, range: u64) -> Result<(), Error> {
+        #[cfg(test)]
+        {
+            let late = self
+                .closes_late_ms
+                .load(std::sync::atomic::Ordering::Relaxed);
+            self.runtime.sleep(Duration::from_millis(late)).await;
+        }
+        let _one = self.changing.lock().await;
+        self.ranges.remove(range);
+        // Invariant: the log of a range is removed only when the store has it absorbed durably.
+        // Before, the entry that does so may come again, and wants the range as it was.
+        self.sync_engine().await?;
+        self.destroy_log(range).await?;
+        // What the replica noted of itself meanwhile. Its rows have another owner.
+        self.clear_store(range).await
+    }
+
+    /// A range has become a part of another, which is not here (any more).
+    pub(super) async fn close_absorbed_elsewhere(&self, range: u64) -> Result<(), Error> {
+        let _one = self.changing.lock().await;
+        self.close(range, ReplicaId(NONE_EVER)).await
+    }
+
+    async fn destroy_log(&self, range: u64) -> Result<(), Error> {
+        let destroyed = self.host.destroy_group(GroupId(range)).await;
+        destroyed.map_err(|error| Error::Storage {
+            message: error.to_string(),
+        })
+    }
+
+    /// Whether a range has become a part of another here.
+    pub(crate) fn is_absorbed(&self, range: u64) -> Result<bool, Error> {
+        let closed = closed(&*self.engine, range)?;
+        Ok(closed == Some(ReplicaId(NONE_EVER)))
+    }
+
     /// Closes a replica that the entry at `left` has left out of its range, for good. Nothing is
     /// done when a later one is here, or it knows that it was made a member after that.
     pub(crate) async fn close_member(
@@ -255,6 +321,9 @@ impl Node {
         left: Option<LogPosition>,
     ) -> Result<(), Error> {
         let _one = self.changing.lock().await;
+        if self.is_absorbed(range)? {
+            return Ok(());
+        }
         if let Some(held) = self.ranges.of(range)
             && held.group().replica() == replica
             && held.state().is_placed()
@@ -283,10 +352,7 @@ impl Node {
             self.sync_engine().await?;
         }
         self.ranges.remove(range);
-        let destroyed = self.host.destroy_group(GroupId(range)).await;
-        destroyed.map_err(|error| Error::Storage {
-            message: error.to_string(),
-        })?;
+        self.destroy_log(range).await?;
         self.clear_store(range).await?;
         tracing::info!(range, %replica, "holds a replica no more");
         Ok(())
@@ -306,14 +372,7 @@ impl Node {
             removed.unwrap_or(Ok(()))?;
         }
         let mut batch = WriteBatch::default();
-        for key in [
-            meta::applied(range),
-            meta::founders(range),
-            meta::safe_point(range),
-            meta::window(range),
-            meta::joined(range),
-            meta::descriptor(range),
-        ] {
+        for key in meta::of_replica(range) {
             batch.remove(Space::Meta, key);
         }
         self.engine.write(batch)
@@ -324,11 +383,14 @@ impl Node {
         for stored in stored(&*self.engine)? {
             let (Stored::Placed(descriptor) | Stored::Waits(descriptor)) = stored;
             if self.ranges.of(descriptor.range).is_none() {
-                let destroyed = self.host.destroy_group(GroupId(descriptor.range)).await;
-                destroyed.map_err(|error| Error::Storage {
-                    message: error.to_string(),
-                })?;
+                self.destroy_log(descriptor.range).await?;
                 self.clear_store(descriptor.range).await?;
+            }
+        }
+        // Of a range that was absorbed the store knows nothing any more.
+        for (group, _) in self.log.groups() {
+            if self.ranges.of(group.0).is_none() && self.is_absorbed(group.0)? {
+                self.destroy_log(group.0).await?;
             }
         }
         Ok(())
@@ -356,25 +418,7 @@ fn unclaimed(engine: &dyn Engine, range: u64, span: Span) -> Result<Vec<Span>, E
 
 /// Removes all keys of a span with everything that hangs on them.
 fn remove(engine: &dyn Engine, span: &Span) -> Result<(), Error> {
-    let parts = [
-        (Space::Kv, span.start.to_vec(), span.end.to_vec()),
-        (
-            Space::History,
-            history_bound(&span.start),
-            history_bound(&span.end),
-        ),
-        (
-            Space::Meta,
-            meta::intent(&span.start),
-            meta::intent(&span.end),
-        ),
-        (
-            Space::Meta,
-            meta::record_bound(&span.start),
-            meta::record_bound(&span.end),
-        ),
-    ];
-    for (space, from, to) in parts {
+    for (space, _, from, to) in snapshot_spaces(span) {
         let snapshot = engine.snapshot();
         let mut rows = snapshot.scan(space, &from, &to, false);
         loop {

@@ -49,7 +49,8 @@ impl Node {
         let state = replica.state();
         let written = state.written.load(Ordering::Relaxed);
         let system = keys::system_span().contains(&state.descriptor().span.start);
-        if system || written < limit / 4 || !replica.leads() {
+        let serves = replica.leads() && !state.is_frozen();
+        if system || written < limit / 4 || !serves {
             return Ok(());
         }
         let measured = {
@@ -73,6 +74,24 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+impl Node {
+    /// Measures a range and says how many bytes it holds, roughly.
+    pub(super) async fn bytes_of(&self, replica: &Replica) -> Result<u64, Error> {
+        let state = Arc::clone(replica.state());
+        let written = state.written.load(Ordering::Relaxed);
+        let measured = self.runtime.blocking(move || {
+            measure(&state, u64::MAX)?;
+            Ok::<_, Error>(state.bytes.load(Ordering::Relaxed))
+        });
+        let bytes = measured.await.unwrap_or(Ok(u64::MAX))?;
+        replica
+            .state()
+            .written
+            .fetch_sub(written, Ordering::Relaxed);
+        Ok(bytes)
     }
 }
 

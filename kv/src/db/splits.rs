@@ -28,9 +28,10 @@ pub(super) async fn hear_news(node: Weak<Node>, mut told: UnboundedReceiver<News
                     node.place(*range).await;
                     Ok(())
                 }
+                News::Absorbed(range) => node.close_absorbed(*range).await,
             };
             let Err(error) = heard else { break };
-            tracing::error!(%error, "a range that was split off cannot be opened");
+            tracing::error!(%error, "what became of a range cannot be seen to");
             let runtime = node.runtime.clone();
             drop(node);
             runtime.sleep(AGAIN).await;

@@ -155,6 +155,48 @@ async fn ranges_that_were_split_are_there_after_a_kill() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ranges_that_became_one_are_one_after_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut db = reopen(directory.path()).await;
+    let founded = db.node().replicas().len();
+    let names = ["a", "m", "t", "z"];
+    for (round, killed) in (0..).zip([true, true, false]) {
+        for name in ["m", "t"] {
+            db.split_at(&key(name)).await.unwrap();
+        }
+        let value = format!("{round}");
+        let txn = db.begin(TxnOptions::default()).await.unwrap();
+        for name in names {
+            txn.put(key(name), value.clone().into()).unwrap();
+        }
+        txn.commit().await.unwrap();
+        drop(txn);
+        let merged = db.merge_behind(&key("a")).await;
+        merged.unwrap();
+        put(&db, "u", Some(&value)).await;
+        db.merge_behind(&key("a")).await.unwrap();
+        let nothing = db.merge_behind(&key("a")).await.unwrap_err();
+        assert!(nothing.to_string().contains("behind"), "{nothing}");
+        put(&db, "m", Some("last")).await;
+        if killed {
+            // As a killed process.
+            db.node().kill().await;
+        } else {
+            db.shutdown().await.unwrap();
+        }
+        drop(db);
+        db = reopen(directory.path()).await;
+        assert_eq!(db.node().replicas().len(), founded);
+        assert_eq!(db.node().log.groups().len(), founded, "a log was left");
+        assert_eq!(get(&db, "m").await.as_deref(), Some("last"));
+        for name in ["a", "t", "u", "z"] {
+            let found = get(&db, name).await;
+            assert_eq!(found.as_deref(), Some(&*value), "{name}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_in_use_is_refused_with_the_owner() {
     let directory = tempfile::tempdir().unwrap();
     let db = open(directory.path()).await.unwrap();

@@ -4,6 +4,8 @@
 //! ```text
 //! i ‖ key               intent of a transaction on a key
 //! t ‖ encoded key ‖ start (8)   record of a transaction at its primary key
+//! m ‖ encoded key ‖ range (8) ‖ generation (8)   whether a range that was frozen became a part of
+//!                       the one that began with the key
 //! s                     identity of the store
 //! n                     the cluster as the node knew it last
 //! r ‖ range id (8) ‖ a  applied position and membership of the replica
@@ -22,6 +24,7 @@ use crate::timestamp::Timestamp;
 
 const INTENT: u8 = b'i';
 const RECORD: u8 = b't';
+const FATE: u8 = b'm';
 
 /// The intent on a key; also a bound of the intents on a span.
 pub fn intent(key: &[u8]) -> Vec<u8> {
@@ -45,10 +48,31 @@ pub fn record(primary: &[u8], start: Timestamp) -> Vec<u8> {
     to
 }
 
+/// What became of the attempt to absorb a range, which was frozen as of a generation, into the one
+/// that began with the key `start`.
+pub fn fate(start: &[u8], right: u64, generation: u64) -> Vec<u8> {
+    let mut to = Vec::with_capacity(20 + start.len());
+    to.push(FATE);
+    encode_bytes(&mut to, start, false);
+    to.extend_from_slice(&right.to_be_bytes());
+    to.extend_from_slice(&generation.to_be_bytes());
+    to
+}
+
+/// A bound of what became of attempts that were decided at the keys of a span.
+pub fn fate_bound(key: &[u8]) -> Vec<u8> {
+    at_key(FATE, key)
+}
+
 /// A bound of the records at the keys of a span.
 pub fn record_bound(key: &[u8]) -> Vec<u8> {
+    at_key(RECORD, key)
+}
+
+/// The beginning of what lies at an encoded key.
+fn at_key(kind: u8, key: &[u8]) -> Vec<u8> {
     let mut to = Vec::with_capacity(4 + key.len());
-    to.push(RECORD);
+    to.push(kind);
     encode_bytes(&mut to, key, false);
     // Without the end: "a" and "a\0" begin alike.
     to.truncate(to.len().saturating_sub(2));
@@ -110,6 +134,11 @@ pub fn joined(range_id: u64) -> Vec<u8> {
 /// The highest number of a replica that was closed here for good.
 pub fn closed(range_id: u64) -> Vec<u8> {
     range(range_id, b'z')
+}
+
+/// All that is remembered of a replica and its range, but that it was closed.
+pub fn of_replica(range_id: u64) -> [Vec<u8>; 6] {
+    [b'a', DESCRIPTOR, b'f', JOINED, b'g', b'w'].map(|what| range(range_id, what))
 }
 
 /// What kind of key of a range it is, and of which range.

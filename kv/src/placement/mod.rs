@@ -10,6 +10,7 @@
 //!
 //! Absent on purpose: a range never gives up votes because nodes have died; it waits for new ones.
 
+mod merge;
 mod plan;
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use pontoon_raft::{NodeId, ReplicaId};
 
 use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
+use crate::placement::merge;
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;
 /// Replicas and leaders that are moved for balance in one round.
 const BALANCING_MAX: usize = 2;
 /// The range of the cluster's metadata.
-const SYSTEM_RANGE: u64 = 1;
+pub(super) const SYSTEM_RANGE: u64 = 1;
 
 /// What the operator wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +24,10 @@ pub struct Wishes {
     pub system_replicas: usize,
     /// A node that was silent for so long is replaced.
     pub dead_after: Duration,
+    /// Neighbours that have no more bytes together become one range; 0: none do.
+    pub merge_bytes: u64,
+    /// Only ranges whose bounds have not changed for so long.
+    pub merge_after: Duration,
 }
 
 impl Default for Wishes {
@@ -31,6 +36,9 @@ impl Default for Wishes {
             replicas: 3,
             system_replicas: 5,
             dead_after: Duration::from_secs(60),
+            // A quarter of what a range is split at: the two would have to grow fourfold.
+            merge_bytes: 32 << 20,
+            merge_after: Duration::from_secs(300),
         }
     }
 }
@@ -46,6 +54,8 @@ pub struct Picture {
     pub changing: BTreeSet<u64>,
     /// Members that will never come back.
     pub lost: BTreeSet<(u64, ReplicaId)>,
+    /// How long the bounds of ranges have been as they are.
+    pub steady: BTreeMap<u64, Duration>,
 }
 
 /// A change that somebody should make.
@@ -85,7 +95,11 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut calm = Vec::new();
     for range in &picture.ranges {
-        if !range.settled || picture.changing.contains(&range.descriptor.range) {
+        if picture.changing.contains(&range.descriptor.range) {
+            continue;
+        }
+        if !range.settled {
+            steps.extend(half_done(range));
             continue;
         }
         match plan.mend(range) {
@@ -98,7 +112,7 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
     }
     // Balance only what nothing else is wrong with, and little at a time.
     let mut moved = 0;
-    for range in calm {
+    for range in &calm {
         if moved >= BALANCING_MAX {
             break;
         }
@@ -108,7 +122,27 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             moved += 1;
         }
     }
+    if moved == 0
+        && let Some((left, right)) = merge::next(&calm, picture, wishes)
+    {
+        let what = Alteration::Absorb(right.descriptor.range);
+        steps.push(step(left, what, "two small ranges are to be one"));
+    }
     steps
+}
+
+/// The second half of an exchange of members whose leader went away after the first: until then a
+/// majority of both the old and the new is needed for everything.
+fn half_done(range: &RangeReport) -> Option<Step> {
+    let [_, wanted] = range.membership.configs.as_slice() else {
+        return None;
+    };
+    let what = Alteration::Voters(wanted.clone());
+    Some(step(
+        range,
+        what,
+        "an exchange of its replicas is half done",
+    ))
 }
 
 /// Why a range is not as it should be though nothing is planned for it; `None` when it is.
@@ -259,7 +293,7 @@ impl<'a> Plan<'a> {
                     }
                 }
             }
-            Alteration::Remove(_) => {}
+            Alteration::Remove(_) | Alteration::Absorb(_) => {}
         }
     }
 

@@ -43,6 +43,7 @@ impl Model {
     fn new(nodes: u64, ranges: u64) -> Self {
         let range = |number| RangeReport {
             descriptor: Descriptor {
+                frozen: None,
                 range: number,
                 generation: 1,
                 span: Span {
@@ -69,6 +70,7 @@ impl Model {
                 ranges: (1..=ranges).map(range).collect(),
                 changing: BTreeSet::new(),
                 lost: BTreeSet::new(),
+                steady: BTreeMap::new(),
             },
             next: 100,
         }
@@ -113,6 +115,7 @@ impl Model {
                         assert!(members.learners().contains(&learner));
                         members.members.remove(&learner);
                     }
+                    Alteration::Absorb(_) => panic!("their bounds are new"),
                     Alteration::Lead(to) => {
                         assert!(members.voters().contains(&to));
                         range.leader = Peer {
@@ -250,6 +253,64 @@ fn a_node_that_leaves_gives_up_everything() {
     model.settle();
     let (replicas, leaders) = model.counts()[&2];
     assert!(replicas > 0 && leaders == 0);
+}
+
+#[test]
+fn an_exchange_that_is_half_done_is_completed() {
+    let mut model = Model::new(4, 3);
+    model.settle();
+    let range = &mut model.picture.ranges[1];
+    let old = range.membership.voters();
+    let mut new = old.clone();
+    new.remove(old.iter().find(|r| **r != range.leader.replica).unwrap());
+    range.membership.configs = vec![old, new.clone()];
+    range.settled = false;
+    model.picture.changing.insert(2);
+    assert!(plan(&model.picture, &Wishes::default()).is_empty());
+    model.picture.changing.clear();
+    let steps = plan(&model.picture, &Wishes::default());
+    let [step] = steps.as_slice() else {
+        panic!("{steps:?}")
+    };
+    assert_eq!(step.change.what, Alteration::Voters(new));
+}
+
+#[test]
+fn the_smallest_neighbours_on_the_same_nodes_become_one() {
+    let wishes = Wishes::default();
+    let absorbs = |model: &Model| {
+        let steps = plan(&model.picture, &wishes);
+        let of = steps.iter().find_map(|step| match step.change.what {
+            Alteration::Absorb(right) => Some((step.change.range, right)),
+            _ => None,
+        });
+        of
+    };
+    let mut model = Model::new(3, 5);
+    model.settle();
+    assert_eq!(
+        absorbs(&model),
+        None,
+        "their bounds may have changed just now"
+    );
+    for range in 1..=5 {
+        model.picture.steady.insert(range, wishes.merge_after);
+    }
+    for (n, range) in (0..).zip(&mut model.picture.ranges) {
+        range.bytes = [0, 9 << 20, 2 << 20, 1 << 20, 20 << 20][n];
+    }
+    assert_eq!(absorbs(&model), Some((3, 4)));
+    model.picture.ranges[2].bytes = 32 << 20;
+    assert_eq!(absorbs(&model), Some((4, 5)));
+    model.picture.ranges[3].bytes = 16 << 20;
+    assert_eq!(absorbs(&model), None, "they are not small");
+    model.picture.ranges[1].bytes = 0;
+    model.picture.ranges[2].bytes = 0;
+    assert_eq!(absorbs(&model), Some((2, 3)));
+    model.picture.steady.remove(&2);
+    assert_eq!(absorbs(&model), Some((3, 4)));
+    model.picture.changing.insert(4);
+    assert_eq!(absorbs(&model), None);
 }
 
 #[test]

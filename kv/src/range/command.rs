@@ -6,6 +6,10 @@
 //! window, safe point: timestamp (8)
 //! prewrite: start (8) ‖ length (4) ‖ primary ‖ count (4) ‖ { flags (1) ‖ lengths (8) ‖ key ‖ value }
 //! split: child (8) ‖ length (4) ‖ key
+//! freeze: into (8) ‖ length (4) ‖ first key of that
+//! thaw: nothing
+//! absorb: length (4) ‖ descriptor ‖ safe point (8) ‖ bytes (8) ‖ term (8) ‖ index (8)
+//! renounce: length (4) ‖ first key ‖ range (8) ‖ generation (8)
 //! resolve: start (8) ‖ length (4) ‖ primary ‖ change of the record ‖ rows as in commit
 //!          ‖ count (4) ‖ { length (4) ‖ key }
 //! change of the record: 0, 1 (removed), or 2 ‖ length (4) ‖ record
@@ -15,7 +19,10 @@
 
 use bytes::{Buf, Bytes};
 
+use pontoon_raft::LogPosition;
+
 use crate::mvcc::Write;
+use crate::range::descriptor::{Descriptor, Frozen};
 use crate::timestamp::Timestamp;
 
 const VERSION: u8 = 1;
@@ -25,6 +32,10 @@ const SAFE_POINT: u8 = 3;
 const PREWRITE: u8 = 4;
 const RESOLVE: u8 = 5;
 const SPLIT: u8 = 6;
+const FREEZE: u8 = 7;
+const THAW: u8 = 8;
+const ABSORB: u8 = 9;
+const RENOUNCE: u8 = 10;
 const FRESH: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const RECORD_STAYS: u8 = 0;
@@ -59,6 +70,39 @@ pub enum Body {
     Resolve(Resolve),
     /// Gives the keys from one on to a new range.
     Split(Split),
+    /// Nothing is done in the range any more: another is about to absorb it.
+    Freeze(Frozen),
+    /// That other one never will.
+    Thaw,
+    /// Takes the range behind this one in.
+    Absorb(Absorb),
+    /// Notes that a range is not and will not be absorbed.
+    Renounce(Renounce),
+}
+
+/// The end of a range as one of its own.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Absorb {
+    /// The other range, frozen.
+    pub right: Descriptor,
+    /// Its safe point.
+    pub safe_point: Timestamp,
+    /// Bytes of its rows, roughly.
+    pub bytes: u64,
+    /// The entry that made the members of this range its members. On their nodes the other one is
+    /// frozen and durable.
+    pub membership: LogPosition,
+}
+
+/// A range is not absorbed. Which attempt that was is named by the generation it was frozen as.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Renounce {
+    /// The first key of the range that was to absorb it.
+    pub start: Bytes,
+    /// The range.
+    pub right: u64,
+    /// Its generation since it is frozen.
+    pub generation: u64,
 }
 
 /// A new range out of the end of another.
@@ -140,6 +184,10 @@ impl Command {
             Body::Prewrite(_) => PREWRITE,
             Body::Resolve(_) => RESOLVE,
             Body::Split(_) => SPLIT,
+            Body::Freeze(_) => FREEZE,
+            Body::Thaw => THAW,
+            Body::Absorb(_) => ABSORB,
+            Body::Renounce(_) => RENOUNCE,
         };
         to.extend_from_slice(&[VERSION, kind]);
         to.extend_from_slice(&self.term.to_be_bytes());
@@ -155,6 +203,17 @@ impl Command {
             Body::Split(split) => {
                 to.extend_from_slice(&split.child.to_be_bytes());
                 put_bytes(&mut to, &split.key);
+            }
+            Body::Freeze(frozen) => {
+                to.extend_from_slice(&frozen.into.to_be_bytes());
+                put_bytes(&mut to, &frozen.start);
+            }
+            Body::Thaw => {}
+            Body::Absorb(absorb) => absorb.put(&mut to),
+            Body::Renounce(renounce) => {
+                put_bytes(&mut to, &renounce.start);
+                to.extend_from_slice(&renounce.right.to_be_bytes());
+                to.extend_from_slice(&renounce.generation.to_be_bytes());
             }
         }
         to.into()
@@ -176,6 +235,17 @@ impl Command {
             SPLIT => Body::Split(Split {
                 child: from.try_get_u64().map_err(|_| Unreadable)?,
                 key: take_bytes(&mut from).ok_or(Unreadable)?,
+            }),
+            FREEZE => Body::Freeze(Frozen {
+                into: from.try_get_u64().map_err(|_| Unreadable)?,
+                start: take_bytes(&mut from).ok_or(Unreadable)?,
+            }),
+            THAW => Body::Thaw,
+            ABSORB => Body::Absorb(Absorb::take(&mut from).ok_or(Unreadable)?),
+            RENOUNCE => Body::Renounce(Renounce {
+                start: take_bytes(&mut from).ok_or(Unreadable)?,
+                right: from.try_get_u64().map_err(|_| Unreadable)?,
+                generation: from.try_get_u64().map_err(|_| Unreadable)?,
             }),
             _ => return Err(Unreadable),
         };
@@ -245,6 +315,33 @@ impl Prewrite {
             start,
             primary,
             intents,
+        })
+    }
+}
+
+impl Absorb {
+    fn put(&self, to: &mut Vec<u8>) {
+        put_bytes(to, &self.right.encode());
+        for number in [
+            self.safe_point.0,
+            self.bytes,
+            self.membership.term,
+            self.membership.index,
+        ] {
+            to.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    fn take(from: &mut Bytes) -> Option<Self> {
+        let right = Descriptor::decode(&take_bytes(from)?).ok()?;
+        Some(Self {
+            right,
+            safe_point: Timestamp(from.try_get_u64().ok()?),
+            bytes: from.try_get_u64().ok()?,
+            membership: LogPosition {
+                term: from.try_get_u64().ok()?,
+                index: from.try_get_u64().ok()?,
+            },
         })
     }
 }

@@ -17,9 +17,24 @@ pub struct Descriptor {
     pub generation: u64,
     /// Its keys.
     pub span: Span,
+    /// It is about to become a part of another range, and serves nobody. Not told to others with
+    /// the bounds: they could do nothing with it.
+    #[serde(skip)]
+    pub frozen: Option<Frozen>,
+}
+
+/// What a range is frozen for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Frozen {
+    /// The range before it, which is to absorb it.
+    pub into: u64,
+    /// The first key of that range: whether it did is decided there.
+    pub start: Bytes,
 }
 
 const FORMAT: u8 = 1;
+/// The format of a frozen range.
+const FROZEN: u8 = 2;
 
 impl Descriptor {
     /// That of a replica which has nothing yet.
@@ -31,45 +46,69 @@ impl Descriptor {
                 start: Bytes::new(),
                 end: Bytes::new(),
             },
+            frozen: None,
         }
+    }
+
+    /// Whether the range serves a key.
+    pub fn serves(&self, key: &[u8]) -> bool {
+        self.frozen.is_none() && self.span.contains(key)
     }
 
     /// The encoding.
     pub fn encode(&self) -> Bytes {
         let mut to = Vec::with_capacity(32);
-        to.push(FORMAT);
+        to.push(if self.frozen.is_some() {
+            FROZEN
+        } else {
+            FORMAT
+        });
         to.extend_from_slice(&self.range.to_be_bytes());
         to.extend_from_slice(&self.generation.to_be_bytes());
         crate::keys::encode_bytes(&mut to, &self.span.start, false);
         crate::keys::encode_bytes(&mut to, &self.span.end, false);
+        if let Some(frozen) = &self.frozen {
+            to.extend_from_slice(&frozen.into.to_be_bytes());
+            crate::keys::encode_bytes(&mut to, &frozen.start, false);
+        }
         to.into()
     }
 
     /// Reads what [`Self::encode`] wrote.
     pub fn decode(mut from: &[u8]) -> Result<Self, Error> {
-        let Some((&[FORMAT], rest)) = from.split_first_chunk() else {
+        let Some((&format @ (FORMAT | FROZEN), rest)) = from.split_first() else {
             return Err(Malformed.into());
         };
         from = rest;
-        let mut id = || {
-            let (bytes, rest) = from.split_first_chunk().ok_or(Malformed)?;
-            from = rest;
-            Ok::<_, Malformed>(u64::from_be_bytes(*bytes))
-        };
-        let (range, generation) = (id()?, id()?);
-        let mut bound = || {
-            let mut bytes = Vec::new();
-            crate::keys::decode_bytes(&mut from, false, &mut bytes)?;
-            Ok::<_, Malformed>(Bytes::from(bytes))
-        };
+        let (range, generation) = (take_number(&mut from)?, take_number(&mut from)?);
         let span = Span {
-            start: bound()?,
-            end: bound()?,
+            start: take_key(&mut from)?,
+            end: take_key(&mut from)?,
+        };
+        let frozen = match format {
+            FROZEN => Some(Frozen {
+                into: take_number(&mut from)?,
+                start: take_key(&mut from)?,
+            }),
+            _ => None,
         };
         Ok(Self {
             range,
             generation,
             span,
+            frozen,
         })
     }
+}
+
+fn take_number(from: &mut &[u8]) -> Result<u64, Malformed> {
+    let (bytes, rest) = from.split_first_chunk().ok_or(Malformed)?;
+    *from = rest;
+    Ok(u64::from_be_bytes(*bytes))
+}
+
+fn take_key(from: &mut &[u8]) -> Result<Bytes, Malformed> {
+    let mut bytes = Vec::new();
+    crate::keys::decode_bytes(from, false, &mut bytes)?;
+    Ok(bytes.into())
 }

@@ -11,6 +11,10 @@ use crate::range::descriptor::Descriptor;
 use crate::range::replica::Replica;
 use crate::txn::Span;
 
+/// Ranges in a row that were absorbed and are not closed yet: whoever looks past more of them looks
+/// again.
+const LEFT_MAX: usize = 4;
+
 /// The replicas on a node.
 ///
 /// Invariant: their spans do not overlap, those included that wait for the snapshot they begin with.
@@ -56,17 +60,22 @@ impl HeldRanges {
     pub fn at(&self, key: &[u8]) -> Option<Arc<Replica>> {
         let held = self.held.read();
         let bounds = (Bound::Unbounded, Bound::Included(key));
-        let (_, replica) = held.by_start.range::<[u8], _>(bounds).next_back()?;
-        replica.state().contains(key).then(|| Arc::clone(replica))
+        // One that was absorbed by the range before it may be there yet.
+        let mut near = held.by_start.range::<[u8], _>(bounds).rev().take(LEFT_MAX);
+        let found = near.find(|(_, replica)| replica.state().contains(key));
+        found.map(|(_, replica)| Arc::clone(replica))
     }
 
     /// The replica that holds the last keys before `end`.
     pub fn before(&self, end: &[u8]) -> Option<Arc<Replica>> {
         let held = self.held.read();
         let bounds = (Bound::Unbounded, Bound::Excluded(end));
-        let (_, replica) = held.by_start.range::<[u8], _>(bounds).next_back()?;
-        let span = replica.state().descriptor().span;
-        (end <= span.end.as_ref()).then(|| Arc::clone(replica))
+        let mut near = held.by_start.range::<[u8], _>(bounds).rev().take(LEFT_MAX);
+        let found = near.find(|(_, replica)| {
+            let descriptor = replica.state().descriptor();
+            descriptor.frozen.is_none() && end <= descriptor.span.end.as_ref()
+        });
+        found.map(|(_, replica)| Arc::clone(replica))
     }
 
     /// The replica of a range.

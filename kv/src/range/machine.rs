@@ -10,19 +10,25 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pontoon_raft::{
-    AppliedState, Entry, EntryPayload, LogPosition, SnapshotSource, StateMachine, StorageError,
+    AppliedState, Entry, EntryPayload, LogPosition, Membership, SnapshotSource, StateMachine,
+    StorageError,
 };
 
 use crate::error::Error;
 use crate::keys::meta;
 use crate::mvcc::{self, Header, Intent};
-use crate::range::command::{Body, Command, Outcome, RecordChange, Split};
+use crate::range::command::{Absorb, Body, Command, Outcome, RecordChange, Split};
 use crate::range::descriptor::Descriptor;
 use crate::range::snapshot;
 use crate::range::state::{News, RangeState, encode_applied, read_applied};
 use crate::storage::{Space, WriteBatch};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
+
+/// What became of a range that was frozen, as stored: it is a part of the one before it, or will
+/// never be.
+pub(super) const ABSORBED: Bytes = Bytes::from_static(b"a");
+const RENOUNCED: Bytes = Bytes::from_static(b"r");
 
 /// The state machine of a replica.
 pub struct RangeMachine {
@@ -44,6 +50,8 @@ struct Effects {
     /// The descriptor after what is staged, when that has changed it, and the ranges split off.
     descriptor: Option<Descriptor>,
     children: Vec<Descriptor>,
+    /// The ranges that have become parts of this one, in order.
+    absorbed: Vec<Descriptor>,
     /// The membership as of what is staged.
     membership: Bytes,
 }
@@ -117,6 +125,10 @@ impl RangeMachine {
             {
                 return Ok(Outcome::OtherBounds);
             }
+            // Invariant: nothing is written to a range after it was frozen, until it is thawed.
+            if descriptor.frozen.is_some() && command.body != Body::Thaw {
+                return Ok(Outcome::OtherBounds);
+            }
         }
         match &command.body {
             Body::Commit(writes) => {
@@ -147,6 +159,15 @@ impl RangeMachine {
                 effects.noted.push((commit, command));
             }
             Body::Split(split) => self.stage_split(split, effects),
+            Body::Freeze(frozen) => self.stage_bounds(effects, |bounds| {
+                bounds.frozen = Some(frozen.clone());
+            }),
+            Body::Thaw => self.stage_bounds(effects, |bounds| bounds.frozen = None),
+            Body::Absorb(absorb) => return self.stage_absorb(absorb, effects),
+            Body::Renounce(renounce) => {
+                let fate = meta::fate(&renounce.start, renounce.right, renounce.generation);
+                effects.batch.put(Space::Meta, fate, RENOUNCED);
+            }
             Body::Window(bound) => effects.window = effects.window.max(*bound),
             Body::SafePoint(at) => effects.safe_point = effects.safe_point.max(at.0),
         }
@@ -189,6 +210,7 @@ impl RangeMachine {
                 start: split.key.clone(),
                 end: std::mem::replace(&mut parent.span.end, split.key.clone()),
             },
+            frozen: None,
         };
         parent.generation = generation;
         let batch = &mut effects.batch;
@@ -205,6 +227,75 @@ impl RangeMachine {
         batch.put(Space::Meta, meta::safe_point(child.range), safe_point);
         effects.descriptor = Some(parent);
         effects.children.push(child);
+    }
+
+    /// Changes the descriptor, with the next generation.
+    fn stage_bounds(&self, effects: &mut Effects, change: impl FnOnce(&mut Descriptor)) {
+        let mut descriptor = match effects.descriptor.take() {
+            Some(descriptor) => descriptor,
+            None => self.state.descriptor(),
+        };
+        descriptor.generation += 1;
+        change(&mut descriptor);
+        let key = meta::descriptor(descriptor.range);
+        effects.batch.put(Space::Meta, key, descriptor.encode());
+        effects.descriptor = Some(descriptor);
+    }
+
+    /// Takes the range behind this one in: its keys, whose rows stay where they are, and all that
+    /// the store knows of the other as a range.
+    ///
+    /// Invariant: the other range is here, frozen, and has applied all that it ever will. It was
+    /// durably so on the nodes of all members before the entry was proposed, and the members are
+    /// the same yet; whoever joined later began with a snapshot from behind it.
+    fn stage_absorb(
+        &self,
+        absorb: &Absorb,
+        effects: &mut Effects,
+    ) -> Result<Outcome, StorageError> {
+        let membership = Membership::decode(&effects.membership)
+            .map_err(|_| StorageError::new("the members of a range are damaged in the store"))?;
+        let end = match &effects.descriptor {
+            Some(descriptor) => descriptor.span.end.clone(),
+            None => self.state.descriptor.read().span.end.clone(),
+        };
+        let right = &absorb.right;
+        if membership.position != Some(absorb.membership) || right.span.start != end {
+            return Ok(Outcome::OtherBounds);
+        }
+        let key = meta::descriptor(right.range);
+        let stored = self.state.engine.get(Space::Meta, &key);
+        let stored = stored.map_err(storage_error)?;
+        #[cfg(test)]
+        let checks = !self.state.skip_freeze.load(Ordering::Relaxed);
+        #[cfg(not(test))]
+        let checks = true;
+        if checks && stored.as_ref() != Some(&right.encode()) {
+            return Err(StorageError::new(format!(
+                "Invariant: range {} is to absorb range {}, which is not here as it was frozen",
+                self.state.range, right.range
+            )));
+        }
+        let fate = meta::fate(&self.start_of(effects), right.range, right.generation);
+        let generation = right.generation;
+        self.stage_bounds(effects, |bounds| {
+            bounds.generation = bounds.generation.max(generation + 1);
+            bounds.span.end = right.span.end.clone();
+        });
+        effects.batch.put(Space::Meta, fate, ABSORBED);
+        snapshot::stage_absorbed(right.range, &mut effects.batch);
+        effects.safe_point = effects.safe_point.max(absorb.safe_point.0);
+        self.state.bytes.fetch_add(absorb.bytes, Ordering::Relaxed);
+        effects.absorbed.push(right.clone());
+        Ok(Outcome::Applied)
+    }
+
+    /// The first key of the range.
+    fn start_of(&self, effects: &Effects) -> Bytes {
+        match &effects.descriptor {
+            Some(descriptor) => descriptor.span.start.clone(),
+            None => self.state.descriptor.read().span.start.clone(),
+        }
     }
 
     /// Makes the effects visible, in the order that readers and validators rely on: the data, the
@@ -231,7 +322,7 @@ impl RangeMachine {
                     state.intents.add(prewrite.start, &prewrite.primary, keys);
                     continue;
                 }
-                Body::Window(_) | Body::SafePoint(_) | Body::Split(_) => continue,
+                _ => continue,
             };
             if let Some(commit) = commit {
                 let keys = writes.iter().map(|write| &write.key);
@@ -258,7 +349,14 @@ impl RangeMachine {
             }
         }
         if let Some(descriptor) = effects.descriptor {
-            state.narrow(descriptor).map_err(storage_error)?;
+            let reshaped = match effects.absorbed.last() {
+                Some(last) => state.widen(descriptor, last.span.end.clone()),
+                None => state.narrow(descriptor),
+            };
+            reshaped.map_err(storage_error)?;
+            for absorbed in effects.absorbed {
+                state.tell(News::Absorbed(absorbed.range));
+            }
             for child in effects.children {
                 state.tell(News::Child(child));
             }
@@ -277,7 +375,13 @@ impl RangeMachine {
 fn lies_in(body: &Body, span: &Span) -> bool {
     match body {
         Body::Commit(writes) => writes.iter().all(|write| span.contains(&write.key)),
-        Body::Window(_) | Body::SafePoint(_) => true,
+        Body::Window(_)
+        | Body::SafePoint(_)
+        | Body::Freeze(_)
+        | Body::Thaw
+        // By itself.
+        | Body::Absorb(_) => true,
+        Body::Renounce(renounce) => span.contains(&renounce.start),
         Body::Prewrite(prewrite) => prewrite.intents.iter().all(|(key, _)| span.contains(key)),
         Body::Split(split) => span.contains(&split.key) && span.start < split.key,
         Body::Resolve(resolve) => {
@@ -314,6 +418,7 @@ impl StateMachine for RangeMachine {
             requests: Vec::new(),
             descriptor: None,
             children: Vec::new(),
+            absorbed: Vec::new(),
             membership: applied.membership.clone(),
         };
         let (window, safe_point) = (effects.window, effects.safe_point);

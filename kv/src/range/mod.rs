@@ -28,23 +28,27 @@ mod intents;
 mod machine;
 mod recent;
 mod replica;
+mod reshape;
 mod several;
 mod snapshot;
 mod state;
 mod watch;
 
-pub use command::{Body, Command, Outcome};
-pub use descriptor::Descriptor;
+pub use command::{Body, Command, Outcome, Renounce};
+pub use descriptor::{Descriptor, Frozen};
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
 pub(crate) use heard::SAYS_SO;
 pub use held::HeldRanges;
 pub use intents::Foreign;
 pub use machine::RangeMachine;
 pub use replica::{Refusal, Replica};
+pub use reshape::{Absorbable, Fate};
 pub use several::{PrewriteRequest, Status};
-pub(crate) use snapshot::bounds as snapshot_bounds;
+pub(crate) use snapshot::{NONE_EVER, bounds as snapshot_bounds, spaces as snapshot_spaces};
 pub use state::{Beginning, News, RangeState};
 pub use watch::Watch;
 
+#[cfg(test)]
+mod merge_tests;
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use crate::concurrency::{LatchGuard, LatchRequest, LockOutcome, ReadSpan};
 use crate::error::Error;
 use crate::mvcc::{self, VersionScan};
 use crate::oracle::TimestampSource;
-use crate::range::command::{Body, Command, Outcome, Split};
+use crate::range::command::{Body, Command, Outcome};
 use crate::range::evaluate::{self, Checked, CommitRequest, ReadEntry};
 use crate::range::intents::Foreign;
 use crate::range::state::RangeState;
@@ -25,8 +25,6 @@ use crate::txn::{LockStrength, LockWait, Span};
 
 /// How long to wait between two looks for a leader.
 pub(super) const RETRY: Duration = Duration::from_millis(20);
-/// How often to look whether a split is applied.
-const APPLY_WAIT: Duration = Duration::from_millis(1);
 /// Of what is proposed, one in so many waits where the simulator wants that.
 #[cfg(test)]
 const LINGERS_EVERY: u64 = 4;
@@ -581,11 +579,21 @@ impl Replica {
         };
         #[cfg(test)]
         self.linger().await;
+        // Invariant: nothing is proposed for a range that is frozen but its thaw. It was frozen under
+        // latches on all of it, so whoever has latches now can tell.
+        if self.state.is_frozen() && command.body != Body::Thaw {
+            return Ok(Sent::Refused);
+        }
         guard.in_flight(leadership.term);
-        let proposed = self
-            .group
-            .propose_unapplied(command.encode(), leadership.term);
-        match proposed.await {
+        // It may be refused for another reason than the term and the bounds.
+        let proposed = if matches!(command.body, Body::Absorb(_)) {
+            let proposed = self.group.propose(command.encode()).await;
+            proposed.map(Committed::Applied)
+        } else {
+            let (command, term) = (command.encode(), leadership.term);
+            self.group.propose_unapplied(command, term).await
+        };
+        match proposed {
             // Invariant: what is acknowledged before it is applied takes effect. Its entry is of
             // the term in which it was evaluated, and the bounds of the range only change under
             // latches on all of it, which its own are in the way of until it is applied. Until
@@ -646,55 +654,6 @@ impl Replica {
             return Ok(None);
         };
         mvcc::committed_by(&*self.state.engine, key, request.start)
-    }
-
-    /// Gives the keys from `key` on to a new range, on every replica. Returns when that is applied
-    /// here.
-    ///
-    /// Invariant: nothing is under way on the keys that leave: the split holds latches on the whole
-    /// range from its evaluation until it is applied.
-    pub async fn split(&self, key: &Bytes, child: u64) -> Result<(), Refusal> {
-        if self.leadership().is_none() {
-            self.lead().await?;
-        }
-        let span = self.state.descriptor().span;
-        #[cfg(test)]
-        let waits = !self.state.skip_bounds.load(Ordering::Relaxed);
-        #[cfg(not(test))]
-        let waits = true;
-        let latches = LatchRequest {
-            writes: Arc::from([]),
-            reads: Vec::from_iter(waits.then(|| ReadSpan::Range(span))),
-        };
-        let guard = self.latched(latches).await;
-        let (Some(guard), Some(leadership)) = (guard, self.leadership()) else {
-            let message = format!("range {} has changed leader", self.state.range);
-            return Err(Error::Unavailable { message }.into());
-        };
-        let before = self.state.descriptor();
-        if !before.span.contains(key) || before.span.start == *key {
-            return Err(Refusal::Moved);
-        }
-        let split = Split {
-            child,
-            key: key.clone(),
-        };
-        match self.send(guard, leadership, Body::Split(split)).await? {
-            Sent::Done => {}
-            Sent::Refused => {
-                let message = format!("range {} has changed leader", self.state.range);
-                return Err(Error::Unavailable { message }.into());
-            }
-            Sent::Unknown => return Err(Error::Ambiguous.into()),
-        }
-        let applied = async {
-            while self.state.descriptor.read().generation == before.generation {
-                self.runtime.sleep(APPLY_WAIT).await;
-            }
-        };
-        // The replica may be stopped; then it is applied when it is opened again.
-        let applied = self.runtime.timeout(self.patience, applied).await;
-        applied.ok_or(Refusal::Error(Error::Ambiguous))
     }
 
     /// Replicates a command that writes no rows. It may use the reserve of the disk: without

@@ -54,7 +54,7 @@ pub enum Status {
 }
 
 /// What an evaluation came to.
-enum Evaluated<T> {
+pub(super) enum Evaluated<T> {
     /// There is nothing to replicate.
     Done(T),
     /// `T` is true once the command is applied. Readers below the timestamp need not wait for it.
@@ -67,7 +67,7 @@ impl Replica {
     /// # Errors
     /// [`Error::Ambiguous`] when it was proposed and nobody here can say what became of it; with any
     /// other error nothing has happened.
-    async fn under_latches<T>(
+    pub(super) async fn under_latches<T>(
         &self,
         keys: &Arc<[Bytes]>,
         evaluate: impl Fn() -> Result<Evaluated<T>, Refusal>,

@@ -18,6 +18,7 @@ use crate::range::descriptor::Descriptor;
 use crate::range::machine::storage_error;
 use crate::range::state::{News, RangeState, count_records, decode_applied, encode_applied};
 use crate::storage::{EngineSnapshot, Space, WriteBatch};
+use crate::txn::Span;
 
 /// Size of a chunk.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -25,6 +26,7 @@ const KV: u8 = 1;
 const HISTORY: u8 = 2;
 const INTENT: u8 = 3;
 const RECORD: u8 = 4;
+const FATE: u8 = 5;
 
 /// A view of a replica at one applied position.
 pub(super) struct View {
@@ -64,8 +66,7 @@ pub(super) fn open(state: &RangeState) -> Result<View, Error> {
 }
 
 /// The keyspaces of a range with their bounds.
-fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 4] {
-    let span = &descriptor.span;
+pub(crate) fn spaces(span: &Span) -> [(Space, u8, Vec<u8>, Vec<u8>); 5] {
     [
         (Space::Kv, KV, span.start.to_vec(), span.end.to_vec()),
         (
@@ -86,7 +87,58 @@ fn spaces(descriptor: &Descriptor) -> [(Space, u8, Vec<u8>, Vec<u8>); 4] {
             meta::record_bound(&span.start),
             meta::record_bound(&span.end),
         ),
+        (
+            Space::Meta,
+            FATE,
+            meta::fate_bound(&span.start),
+            meta::fate_bound(&span.end),
+        ),
     ]
+}
+
+/// No replica of this number or a lower one is opened again: none of a range that was absorbed.
+pub(crate) const NONE_EVER: u64 = u64::MAX;
+
+/// Has the store forget a range that has become a part of another, and remember that it has. Its
+/// rows are those of the other now, and stay.
+pub(super) fn stage_absorbed(range: u64, batch: &mut WriteBatch) {
+    for key in meta::of_replica(range) {
+        batch.remove(Space::Meta, key);
+    }
+    let none = Bytes::copy_from_slice(&NONE_EVER.to_be_bytes());
+    batch.put(Space::Meta, meta::closed(range), none);
+}
+
+/// The ranges in the store that a snapshot of `range` with these bounds shows to have become a part
+/// of it: they are frozen for that, and begin within the bounds.
+///
+/// # Errors
+/// When another range has keys within the bounds.
+fn absorbed_by(
+    snapshot: &dyn EngineSnapshot,
+    of: &Descriptor,
+) -> Result<Vec<Descriptor>, StorageError> {
+    let (from, to) = meta::ranges();
+    let mut rows = snapshot.scan(Space::Meta, from, to, false);
+    let mut found = Vec::new();
+    while let Some((key, stored)) = rows.next().map_err(storage_error)? {
+        if !matches!(meta::of_range(&key), Some((range, meta::DESCRIPTOR)) if range != of.range) {
+            continue;
+        }
+        let other = Descriptor::decode(&stored).map_err(storage_error)?;
+        let frozen = other.frozen.as_ref();
+        if frozen.is_some_and(|frozen| frozen.into == of.range)
+            && of.span.contains(&other.span.start)
+        {
+            found.push(other);
+        } else if other.span.common(&of.span).is_some() {
+            return Err(StorageError::new(format!(
+                "range {} was given keys that are held for range {} yet",
+                of.range, other.range
+            )));
+        }
+    }
+    Ok(found)
 }
 
 impl SnapshotSource for View {
@@ -104,7 +156,7 @@ impl SnapshotSource for View {
         head.put_u64(self.safe_point);
         head.extend_from_slice(&descriptor);
         sink(head.freeze())?;
-        for (space, tag, start, end) in spaces(&self.descriptor) {
+        for (space, tag, start, end) in spaces(&self.descriptor.span) {
             let mut rows = self.snapshot.scan(space, &start, &end, false);
             loop {
                 let mut chunk = BytesMut::with_capacity(CHUNK_BYTES / 8);
@@ -153,13 +205,24 @@ pub(super) fn install(
     let _gate = state.writes.lock();
     let mut batch = WriteBatch::default();
     let old = state.engine.snapshot();
-    // What a replica before this one may have left is cleared away too.
-    let cleared = if state.is_placed() {
-        state.descriptor()
-    } else {
-        descriptor.clone()
-    };
-    for (space, _, start, end) in spaces(&cleared) {
+    let current = state.descriptor();
+    if current.frozen.is_some() && current == descriptor {
+        // Nothing was written to it since, and its rows may be another range's by now.
+        while source()?.is_some() {}
+        return install_position(state, batch, applied);
+    }
+    let absorbed = absorbed_by(&*old, &descriptor)?;
+    // What a replica before this one may have left is cleared away too, and what it had before.
+    let mut cleared = vec![descriptor.span.clone()];
+    if state.is_placed() {
+        cleared.extend(current.span.without(&descriptor.span));
+    }
+    cleared.extend(
+        absorbed
+            .iter()
+            .flat_map(|other| other.span.without(&descriptor.span)),
+    );
+    for (space, _, start, end) in cleared.iter().flat_map(spaces) {
         let mut rows = old.scan(space, &start, &end, false);
         rows.for_each(&mut |key, _| {
             batch.remove(space, key.to_vec());
@@ -168,6 +231,9 @@ pub(super) fn install(
         .map_err(storage_error)?;
     }
     drop(old);
+    for other in &absorbed {
+        stage_absorbed(other.range, &mut batch);
+    }
     while let Some(mut chunk) = source()? {
         while !chunk.is_empty() {
             if chunk.len() < 9 {
@@ -176,7 +242,7 @@ pub(super) fn install(
             let space = match chunk.get_u8() {
                 KV => Space::Kv,
                 HISTORY => Space::History,
-                INTENT | RECORD => Space::Meta,
+                INTENT | RECORD | FATE => Space::Meta,
                 _ => return Err(malformed()),
             };
             let (key, value) = (chunk.get_u32() as usize, chunk.get_u32() as usize);
@@ -207,6 +273,9 @@ pub(super) fn install(
     state.engine.write(batch).map_err(storage_error)?;
     state.engine.persist().map_err(storage_error)?;
     state.set_durable(applied.position);
+    for other in absorbed {
+        state.tell(News::Absorbed(other.range));
+    }
     state.window.store(window, Ordering::Release);
     state.safe_point.store(safe_point, Ordering::Release);
     state.recent.lock().forget();
@@ -221,5 +290,22 @@ pub(super) fn install(
     *state.applied.lock() = applied;
     state.latches.complete_before(term);
     state.tell(News::Placed(state.range));
+    Ok(())
+}
+
+/// Notes that more is applied, where that has changed nothing else.
+fn install_position(
+    state: &RangeState,
+    mut batch: WriteBatch,
+    applied: AppliedState,
+) -> Result<(), StorageError> {
+    let key = meta::applied(state.range);
+    batch.put(Space::Meta, key, encode_applied(&applied));
+    state.engine.write(batch).map_err(storage_error)?;
+    state.engine.persist().map_err(storage_error)?;
+    state.set_durable(applied.position);
+    let term = applied.position.map_or(0, |position| position.term);
+    *state.applied.lock() = applied;
+    state.latches.complete_before(term);
     Ok(())
 }

@@ -47,6 +47,9 @@ pub struct RangeState {
     /// Another: entries are applied whatever the term is that they were evaluated in.
     #[cfg(test)]
     pub(crate) skip_terms: std::sync::atomic::AtomicBool,
+    /// Another: a range is absorbed though it is not frozen.
+    #[cfg(test)]
+    pub(crate) skip_freeze: std::sync::atomic::AtomicBool,
     /// Another: what a transaction knows of a key that it inserts is believed in any case.
     #[cfg(test)]
     pub(crate) believes: std::sync::atomic::AtomicBool,
@@ -59,7 +62,9 @@ pub struct RangeState {
     /// Who opens the ranges that are split off here, and looks for keys where they are.
     news: UnboundedSender<News>,
     /// What a replica that has nothing yet waits for.
-    awaited: Option<Descriptor>,
+    awaited: Mutex<Option<Descriptor>>,
+    /// Held while the members of the range are changed, it is frozen, or it absorbs another.
+    pub(crate) reshaping: tokio::sync::Mutex<()>,
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
@@ -84,6 +89,8 @@ pub enum News {
     Child(Descriptor),
     /// The keys of a range have come by a snapshot.
     Placed(u64),
+    /// A range has become a part of another one here.
+    Absorbed(u64),
 }
 
 /// What a replica begins with when the engine knows nothing of it.
@@ -152,13 +159,16 @@ impl RangeState {
             #[cfg(test)]
             skip_terms: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
+            skip_freeze: std::sync::atomic::AtomicBool::default(),
+            #[cfg(test)]
             believes: std::sync::atomic::AtomicBool::default(),
             #[cfg(test)]
             lingers_ms: AtomicU64::default(),
             #[cfg(test)]
             lingered: AtomicU64::default(),
             news,
-            awaited,
+            awaited: Mutex::new(awaited),
+            reshaping: tokio::sync::Mutex::default(),
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
             safe_point: AtomicU64::new(safe_point),
@@ -191,9 +201,39 @@ impl RangeState {
         Ok(())
     }
 
-    /// Whether all of `read` lies in the range.
+    /// The range has absorbed the ones behind it, and may have been split since.
+    ///
+    /// Invariant: their intents are known before a reader finds that their keys are here, and are
+    /// forgotten only after it finds that keys are not here any more.
+    pub(crate) fn widen(&self, descriptor: Descriptor, end: Bytes) -> Result<(), Error> {
+        let span = descriptor.span.clone();
+        let all = Span {
+            start: span.start.clone(),
+            end,
+        };
+        self.intents.load(&*self.engine, &all)?;
+        // What was written there before is not noted, and validation must not take it for nothing.
+        self.recent.lock().forget();
+        *self.descriptor.write() = descriptor;
+        self.intents.keep(&span);
+        let records = count_records(&*self.engine, &span)?;
+        self.records.store(records, Ordering::Release);
+        if span.end < all.end {
+            self.watches.forget();
+            self.locks.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether all of `read` is served by the range.
     pub(crate) fn holds(&self, read: &ReadSpan) -> bool {
-        read.lies_in(&self.descriptor.read().span)
+        let descriptor = self.descriptor.read();
+        descriptor.frozen.is_none() && read.lies_in(&descriptor.span)
+    }
+
+    /// Whether the range is about to become a part of another.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.descriptor.read().frozen.is_some()
     }
 
     /// Whether the replica has the keys of its range; otherwise it waits for a snapshot.
@@ -204,18 +244,28 @@ impl RangeState {
     /// The keys that it has or waits for.
     pub(crate) fn claims(&self) -> Span {
         let descriptor = self.descriptor.read();
-        match &self.awaited {
+        match &*self.awaited.lock() {
             Some(awaited) if descriptor.generation == 0 => awaited.span.clone(),
             _ => descriptor.span.clone(),
         }
     }
 
+    /// A replica that has nothing yet waits for later bounds.
+    pub(crate) fn await_instead(&self, descriptor: Descriptor) {
+        *self.awaited.lock() = Some(descriptor);
+    }
+
+    /// The bounds that a replica which has nothing yet waits for.
+    pub(crate) fn awaited(&self) -> Option<Descriptor> {
+        self.awaited.lock().clone().filter(|_| !self.is_placed())
+    }
+
     /// Whether a replica that has nothing yet may begin with these bounds.
     ///
-    /// Invariant: spans only shrink from one generation to the next, so what is admitted lies within
-    /// what the replica claims, and overlaps no other on the node.
+    /// Invariant: what is admitted lies within what the replica claims, and overlaps no other on the
+    /// node. (Where its range has absorbed another since, it is given a new claim.)
     pub(crate) fn admits(&self, descriptor: &Descriptor) -> bool {
-        self.awaited.as_ref().is_none_or(|awaited| {
+        self.awaited.lock().as_ref().is_none_or(|awaited| {
             let Span { start, end } = &descriptor.span;
             awaited.generation <= descriptor.generation
                 && awaited.span.start <= *start
@@ -245,9 +295,9 @@ impl RangeState {
         *durable = (*durable).max(position);
     }
 
-    /// The keys of the range.
+    /// Whether the range serves a key.
     pub fn contains(&self, key: &[u8]) -> bool {
-        self.descriptor.read().span.contains(key)
+        self.descriptor.read().serves(key)
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pontoon_raft::{AppliedState, Entry, EntryPayload, LogPosition, StateMachine};
 use proptest::prelude::*;
 
-use super::command::{Prewrite, RecordChange, Resolve, Split};
+use super::command::{Absorb, Prewrite, RecordChange, Resolve, Split};
 use super::*;
 use crate::mvcc::{self, Outcome as Ending, Record, Write, encode_version};
 use crate::storage::{Engine, MemoryEngine, Space};
@@ -23,6 +23,7 @@ fn span() -> Span {
 fn open(engine: &Arc<MemoryEngine>) -> (Arc<RangeState>, RangeMachine) {
     let engine = Arc::clone(engine) as Arc<dyn Engine>;
     let descriptor = Descriptor {
+        frozen: None,
         range: 2,
         generation: 1,
         span: span(),
@@ -408,7 +409,7 @@ proptest! {
     fn commands_round_trip_and_cuts_are_refused(
         rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>(), any::<bool>()), 0..5),
         numbers: (u64, u64, u64),
-        kind in 0..6,
+        kind in 0..10,
         change in 0..3,
     ) {
         let keys: Vec<Bytes> = rows.iter().map(|(key, _, _)| key.clone().into()).collect();
@@ -438,6 +439,24 @@ proptest! {
                 removed: keys,
             }),
             4 => Body::Split(Split { child: numbers.0, key: primary }),
+            6 => Body::Freeze(Frozen { into: numbers.0, start: primary }),
+            7 => Body::Thaw,
+            8 => Body::Absorb(Absorb {
+                right: Descriptor {
+                    frozen: Some(Frozen { into: numbers.1, start: primary.clone() }),
+                    range: numbers.2,
+                    generation: numbers.0,
+                    span: Span { start: primary.clone(), end: primary },
+                },
+                safe_point: Timestamp(numbers.1),
+                bytes: numbers.2,
+                membership: LogPosition { term: numbers.0, index: numbers.1 },
+            }),
+            9 => Body::Renounce(Renounce {
+                start: primary,
+                right: numbers.0,
+                generation: numbers.1,
+            }),
             _ => Body::Commit(writes),
         };
         let command = Command { term: numbers.0, generation: numbers.1, request: numbers.2, body };
@@ -451,14 +470,21 @@ proptest! {
 
 #[test]
 fn a_descriptor_round_trips() {
-    let descriptor = Descriptor {
-        range: 7,
-        generation: 3,
-        span: span(),
+    let frozen = Frozen {
+        into: 6,
+        start: Bytes::from_static(b"\0"),
     };
-    assert_eq!(
-        Descriptor::decode(&descriptor.encode()).unwrap(),
-        descriptor
-    );
+    for frozen in [None, Some(frozen)] {
+        let descriptor = Descriptor {
+            frozen,
+            range: 7,
+            generation: 3,
+            span: span(),
+        };
+        assert_eq!(
+            Descriptor::decode(&descriptor.encode()).unwrap(),
+            descriptor
+        );
+    }
     assert!(Descriptor::decode(b"\x01abc").is_err());
 }

@@ -96,6 +96,7 @@ impl Node {
                 range: SYSTEM_RANGE,
                 generation: 1,
                 span: keys::system_span(),
+                frozen: None,
             },
             members,
             position: self.book.system_position(),
@@ -419,6 +420,13 @@ async fn serve(
                 replica.lead().await?;
                 replica.split(&key, child).await?;
             }
+            Response::Done
+        }
+        Request::Freeze(frozen) => Response::Frozen(replica.freeze(&frozen).await?),
+        Request::Fate(renounce) => Response::Fate(replica.fate(&renounce).await?),
+        Request::Thaw { generation } => {
+            replica.lead().await?;
+            replica.thaw(generation).await?;
             Response::Done
         }
     })

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use crate::db::Node;
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
-use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Replica, Status};
+use crate::range::{
+    Absorbable, CommitRequest, Fate, Foreign, Frozen, PrewriteRequest, ReadEntry, Refusal,
+    Renounce, Replica, Status,
+};
 use crate::routing::away::Route;
 use crate::routing::request::{Request, Response};
 use crate::routing::rows::Rows;
@@ -234,6 +237,33 @@ impl Node {
         let key = key.clone();
         let request = Request::Split { key, child };
         self.ask(route, request).await.map(|_| ())
+    }
+
+    /// [`Replica::freeze`].
+    pub(crate) async fn freeze(
+        &self,
+        route: &Route,
+        frozen: &Frozen,
+    ) -> Result<Absorbable, Refusal> {
+        let request = Request::Freeze(frozen.clone());
+        match self.ask(route, request).await? {
+            Response::Frozen(absorbable) => Ok(absorbable),
+            _ => Err(mismatch()),
+        }
+    }
+
+    /// [`Replica::thaw`].
+    pub(crate) async fn thaw(&self, route: &Route, generation: u64) -> Result<(), Refusal> {
+        let request = Request::Thaw { generation };
+        self.ask(route, request).await.map(|_| ())
+    }
+
+    /// [`Replica::fate`], at the range where it is decided.
+    pub(crate) async fn fate(&self, of: &Renounce) -> Result<Fate, Error> {
+        match self.ask_at(&of.start, Request::Fate(of.clone())).await? {
+            Response::Fate(fate) => Ok(fate),
+            _ => Err(plain(mismatch())),
+        }
     }
 
     /// [`Replica::forget`], at the range of the primary key.

@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Answer, Call};
 use crate::mvcc::Outcome as Ending;
-use crate::range::{CommitRequest, Foreign, PrewriteRequest, ReadEntry, Refusal, Status};
+use crate::range::{
+    Absorbable, CommitRequest, Fate, Foreign, Frozen, PrewriteRequest, ReadEntry, Refusal,
+    Renounce, Status,
+};
 use crate::routing::plain;
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
@@ -117,6 +120,15 @@ pub enum Request {
         /// Its number.
         child: u64,
     },
+    /// To serve nobody any more, as another range is to absorb it.
+    Freeze(Frozen),
+    /// What became of a range that was frozen.
+    Fate(Renounce),
+    /// To serve again.
+    Thaw {
+        /// The generation as of which it is frozen.
+        generation: u64,
+    },
 }
 
 impl Request {
@@ -157,6 +169,10 @@ pub enum Response {
     Status(Status),
     /// To everything else.
     Done,
+    /// To [`Request::Freeze`].
+    Frozen(Absorbable),
+    /// To [`Request::Fate`].
+    Fate(Fate),
 }
 
 /// Why there is no answer.

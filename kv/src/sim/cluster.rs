@@ -1,7 +1,7 @@
 //! The cluster: starting, crashing and cutting off of nodes.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -52,6 +52,10 @@ pub(super) enum Bug {
     BelieveInserts,
     /// Leaders believe to lead for longer than the others wait before they elect another.
     LongLease,
+    /// Ranges are absorbed without being frozen.
+    SkipFreeze,
+    /// Ranges are absorbed before they are frozen on all nodes.
+    SkipSettling,
     /// A node that has lost its disks comes back under its old number, and so do its replicas.
     ReuseReplicas,
 }
@@ -59,6 +63,9 @@ pub(super) enum Bug {
 /// Where leaders change and change back, what was evaluated waits up to so long before it is
 /// proposed.
 const LINGERS_MS: u64 = 1_500;
+
+/// A range that was absorbed is closed on a node up to so much later.
+const CLOSES_LATE_MS: u64 = 1_000;
 
 /// What a simulated cluster looks like.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +113,8 @@ struct Inner {
     cuts: Mutex<BTreeSet<(usize, usize)>>,
     rng: Mutex<SmallRng>,
     failures: Mutex<Vec<String>>,
+    /// Counts ranges that became parts of others.
+    merged: AtomicUsize,
 }
 
 fn peer(node: usize) -> Peer {
@@ -151,6 +160,7 @@ fn config(shape: Shape) -> DbConfig {
             replicas: shape.founders(),
             system_replicas: shape.founders(),
             dead_after: Duration::from_millis(1_500),
+            ..Wishes::default()
         },
         founding_splits: if shape.split { splits() } else { Vec::new() },
         timing: Timing::fast(),
@@ -255,6 +265,7 @@ impl Cluster {
             cuts: Mutex::default(),
             rng: Mutex::new(SmallRng::seed_from_u64(seed ^ 0xc10c)),
             failures: Mutex::default(),
+            merged: AtomicUsize::default(),
         };
         Self {
             inner: Arc::new(inner),
@@ -285,6 +296,49 @@ impl Cluster {
                 let _ = tokio::time::timeout(patience, db.split_at(&key)).await;
             });
         }
+    }
+
+    /// Has a range absorb the one behind it, in the background.
+    pub(super) fn merge(&self) {
+        let nodes: Vec<Db> = (0..self.nodes()).filter_map(|node| self.db(node)).collect();
+        let mut reports: Vec<RangeReport> = nodes
+            .iter()
+            .flat_map(|db| db.node().report().leads)
+            .collect();
+        reports.sort_by_key(|range| range.descriptor.span.start.clone());
+        let adjacent: Vec<_> = reports
+            .windows(2)
+            .filter(|pair| {
+                let [left, right] = pair else { return false };
+                left.descriptor.range > 1 && left.descriptor.span.end == right.descriptor.span.start
+            })
+            .collect();
+        if adjacent.is_empty() {
+            return;
+        }
+        let [left, right] = adjacent[self.draw(0..adjacent.len() as u64) as usize] else {
+            return;
+        };
+        let change = Change {
+            range: left.descriptor.range,
+            membership: left.membership.position,
+            what: Alteration::Absorb(right.descriptor.range),
+        };
+        let (db, leader) = (nodes[0].clone(), left.leader.place.node);
+        let cluster = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            let patience = Duration::from_secs(4);
+            let altered = db.node().alter(change, leader);
+            let altered = tokio::time::timeout(patience, altered).await;
+            if let (Ok(Ok(())), Some(cluster)) = (altered, cluster.upgrade()) {
+                cluster.merged.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// How many ranges became parts of others.
+    pub(super) fn merged(&self) -> usize {
+        self.inner.merged.load(Ordering::Relaxed)
     }
 
     /// Whether replicas are moved while clients work.
@@ -499,6 +553,8 @@ impl Cluster {
             disk: None,
         });
         let started = started.await?;
+        let late = self.draw(0..CLOSES_LATE_MS);
+        started.closes_late_ms.store(late, Ordering::Relaxed);
         for replica in started.replicas() {
             if self.bounces() {
                 let lingers = &replica.state().lingers_ms;
@@ -513,6 +569,11 @@ impl Cluster {
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
+                Bug::SkipSettling => started.skip_settling.store(true, Ordering::Relaxed),
+                Bug::SkipFreeze => {
+                    replica.state().skip_freeze.store(true, Ordering::Relaxed);
+                    started.skip_settling.store(true, Ordering::Relaxed);
+                }
                 Bug::SkipTerms => replica.state().skip_terms.store(true, Ordering::Relaxed),
                 Bug::BelieveInserts => {
                     replica.state().believes.store(true, Ordering::Relaxed);

@@ -15,8 +15,8 @@
 //! All clients rest together now and then, so that ranges become quiescent and are woken again.
 //!
 //! `PONTOON_SIM_SEED=n` replays one seed, `PONTOON_SIM_SEEDS=n` sets how many are run with three
-//! nodes, every second of them with what clients touch parted into six ranges, which are split while
-//! clients work; a quarter as many are run with one node, likewise; a quarter as many with four nodes among
+//! nodes, every second of them with what clients touch parted into six ranges, which are split
+//! and merged while clients work; a quarter as many are run with one node, likewise; a quarter as many with four nodes among
 //! which replicas move, and an eighth with leaders that change again and again. The seeds are dealt out to a few test cases, so that a runner of tests uses
 //! every core.
 
@@ -89,6 +89,7 @@ fn run_shard(shard: u64) {
 
 fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     let (mut runs, mut acknowledged, mut held, mut rests, mut hashes) = (0, 0, 0, 0, 0);
+    let mut merges = 0;
     for seed in seeds {
         match run_seed(shape, seed, Bug::None) {
             Ok(Report {
@@ -96,8 +97,10 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
                 ranges,
                 hash,
                 rested,
+                merged,
                 ..
             }) => {
+                merges += merged;
                 rests += rested;
                 acknowledged += operations;
                 held += ranges;
@@ -112,9 +115,11 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     }
     // The last number is the same in every run of the same seeds.
     println!(
-        "{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end, {rests} looks \
-         at quiescent replicas, {hashes:x}"
+        "{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end, {merges} \
+         merged, {rests} looks at quiescent replicas, {hashes:x}"
     );
+    let some = !shape.split || runs < 10 || merges > 0;
+    assert!(some, "no range was ever absorbed by another");
 }
 
 #[test]
@@ -247,6 +252,20 @@ fn timestamps_that_are_taken_too_early_are_found() {
 #[test]
 fn splits_without_bounds_are_found() {
     let found = found_within(THREE_SPLIT, Bug::SkipBounds, 200);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn ranges_that_are_absorbed_unfrozen_are_found() {
+    let found = found_within(THREE_SPLIT, Bug::SkipFreeze, 200);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn ranges_that_are_absorbed_too_early_are_found() {
+    let found = found_within(THREE_SPLIT, Bug::SkipSettling, 200);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

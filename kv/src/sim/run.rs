@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::db::Db;
 use crate::keys;
 use crate::sim::check::check;
-use crate::sim::clients::{Client, End, History, REGISTERS, What, later_splits};
+use crate::sim::clients::{Client, End, History, REGISTERS, What, later_splits, splits};
 use crate::sim::cluster::{Bug, Cluster, Shape};
 use crate::storage::Space;
 use crate::txn::Span;
@@ -30,6 +30,8 @@ pub(super) struct Report {
     pub(super) ranges: usize,
     /// Quiescent replicas, added up over looks at them all.
     pub(super) rested: usize,
+    /// Ranges that became parts of others.
+    pub(super) merged: usize,
 }
 
 /// How often it is looked who is quiescent.
@@ -130,6 +132,7 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         lines,
         operations,
         rested,
+        merged: cluster.merged(),
     })
 }
 
@@ -159,11 +162,12 @@ async fn faults(cluster: &Cluster, seed: u64, until: Instant) {
                 _ => {}
             }
         }
-        match rng.random_range(0..if cluster.splits() { 10 } else { 8 }) {
+        match rng.random_range(0..if cluster.splits() { 12 } else { 8 }) {
             8..10 => {
-                let keys = later_splits();
+                let keys = [splits(), later_splits()].concat();
                 cluster.split(&keys[rng.random_range(0..keys.len())]);
             }
+            10.. => cluster.merge(),
             0..2 => {
                 cluster.crash(node).await;
                 tokio::time::sleep(down).await;
@@ -321,7 +325,8 @@ fn agreed(nodes: &[Db]) -> Result<Vec<Members>, String> {
                 let held = held.filter(|held| held.group().replica() == replica);
                 let held =
                     held.ok_or_else(|| format!("{replica} of range {range} is not there"))?;
-                if held.state().descriptor() != report.descriptor
+                if !report.settled
+                    || held.state().descriptor() != report.descriptor
                     || !held.state().intents.is_empty()
                 {
                     return Err(format!("{replica} of range {range} is behind"));

@@ -105,19 +105,24 @@ impl GroupInner {
         }))
     }
 
+    /// Whether a replica that joins may begin with a snapshot.
+    ///
+    /// Invariant: it is a member in what it begins with. So whatever was decided for the members
+    /// that there were before it lies behind it.
+    fn may_begin_with(&self, first: &SnapshotChunk) -> bool {
+        let membership = Membership::decode(&first.membership);
+        let member = membership.is_ok_and(|known| known.members.contains_key(&self.me.replica));
+        let admits = self.admits.as_ref();
+        member && admits.is_none_or(|admits| admits(&first.data))
+    }
+
     async fn serve_snapshot(
         &self,
         core: &Core,
         from: Peer,
         chunk: SnapshotChunk,
     ) -> Result<Reply, Refusal> {
-        if chunk.sequence == 0
-            && self.awaits_snapshot()
-            && !self
-                .admits
-                .as_ref()
-                .is_none_or(|admits| admits(&chunk.data))
-        {
+        if chunk.sequence == 0 && self.awaits_snapshot() && !self.may_begin_with(&chunk) {
             return Ok(Reply::Snapshot(SnapshotReply::Restart));
         }
         let received = core.staging.lock().receive(from, &chunk);

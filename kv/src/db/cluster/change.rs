@@ -37,6 +37,13 @@ impl Node {
         }
         // It may have slept; nobody proposes without a lease.
         replica.lead().await?;
+        let Ok(_one) = replica.state().reshaping.try_lock() else {
+            return Err(refuse("the range is being changed"));
+        };
+        // Invariant: the members of a frozen range stay.
+        if replica.state().is_frozen() {
+            return Err(refuse("the range is about to become a part of another"));
+        }
         let only_if = change.membership;
         let group = replica.group();
         let before = group.status().membership;
@@ -61,6 +68,7 @@ impl Node {
                 changed.await
             }
             Alteration::Lead(to) => group.transfer_leader(to).await,
+            Alteration::Absorb(right) => return self.absorb(&replica, right, only_if).await,
         };
         changed.map_err(|error| refuse(error.to_string()))?;
         self.close_those_who_left(&before, group);

@@ -191,7 +191,11 @@ impl Node {
         });
     }
 
-    async fn have_done(self: &Arc<Self>, node: NodeId, call: Call) -> Result<Answer, Refusal> {
+    pub(in crate::db) async fn have_done(
+        self: &Arc<Self>,
+        node: NodeId,
+        call: Call,
+    ) -> Result<Answer, Refusal> {
         if node == self.me.place.node {
             return self.answer(call).await;
         }

@@ -49,6 +49,11 @@ impl Node {
                 Ok(Answer::Done)
             }
             Call::Change(change) => self.change(change).await.map(|()| Answer::Done),
+            Call::Settle(frozen) => {
+                self.settle_frozen(&frozen.descriptor()).await?;
+                Ok(Answer::Done)
+            }
+            Call::IsAbsorbed { range } => Ok(Answer::Absorbed(self.is_absorbed(range)?)),
             Call::Look => self.overview().await.map(Answer::Overview),
             Call::Want { node, state } => {
                 self.want(node, state).await?;

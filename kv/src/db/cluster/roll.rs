@@ -33,6 +33,8 @@ struct Heard {
     missing: BTreeMap<Stray, Duration>,
     /// Members that were closed on their nodes for good.
     lost: BTreeSet<(u64, ReplicaId)>,
+    /// The generation of each range's bounds, and since when it is that.
+    bounds: BTreeMap<u64, (u64, Duration)>,
 }
 
 impl Roll {
@@ -114,7 +116,21 @@ impl Roll {
                     .or_insert_with(|| range.clone());
             }
         }
+        let known = &mut heard.bounds;
+        known.retain(|range, _| ranges.contains_key(range));
+        let mut steady = BTreeMap::new();
+        for report in ranges.values() {
+            let generation = report.descriptor.generation;
+            let since = known
+                .entry(report.descriptor.range)
+                .or_insert((generation, now));
+            if since.0 != generation {
+                *since = (generation, now);
+            }
+            steady.insert(report.descriptor.range, now.saturating_sub(since.1));
+        }
         placement::Picture {
+            steady,
             nodes: heard.statuses(now),
             ranges: ranges.into_values().collect(),
             changing: heard.changing.keys().copied().collect(),

@@ -5,16 +5,17 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pontoon_raft::LogPosition;
 
 use crate::cluster::{Answer, Call, RangeReport, Report, Usage, View, decode_row, encode_row};
 use crate::db::node::Node;
 use crate::error::Error;
 use crate::keys::{self, meta};
-use crate::range::{Refusal, Replica};
+use crate::range::{Descriptor, Refusal, Replica};
 use crate::routing::{Address, PeerError, Whom};
 use crate::storage::{Space, WriteBatch};
-use crate::txn::TxnOptions;
+use crate::txn::{ScanOptions, Span, Txn, TxnOptions, after};
 
 /// How often a node says that it lives.
 const EVERY: Duration = Duration::from_millis(500);
@@ -85,6 +86,7 @@ impl Node {
             if known.is_none_or(|known| address.is_newer_than(&known)) {
                 txn.put(key.into(), encode_row(&address)?)?;
             }
+            forget_absorbed(&txn, &address).await?;
         }
         if txn.has_writes() {
             txn.commit().await?;
@@ -227,6 +229,28 @@ impl Node {
     }
 }
 
+/// Removes the addresses of ranges that have become parts of another.
+async fn forget_absorbed(txn: &Txn, of: &Address) -> Result<(), Error> {
+    let Descriptor {
+        generation, span, ..
+    } = &of.descriptor;
+    let inner = Span {
+        start: keys::address_key(&after(&span.start)).into(),
+        end: keys::address_key(&span.end).into(),
+    };
+    let mut scan = txn.scan(inner, ScanOptions::default());
+    let mut gone = Vec::new();
+    while let Some(batch) = scan.next_batch().await? {
+        for (key, stored) in batch.iter() {
+            // What was split off since is of the same generation or a later one.
+            if decode_row::<Address>(stored)?.descriptor.generation < *generation {
+                gone.push(Bytes::copy_from_slice(key));
+            }
+        }
+    }
+    gone.into_iter().try_for_each(|key| txn.delete(key))
+}
+
 /// A range as its leader reports it.
 pub(super) fn report_of(replica: &Replica) -> RangeReport {
     let status = replica.group().status();
@@ -239,14 +263,17 @@ pub(super) fn report_of(replica: &Replica) -> RangeReport {
     });
     let behind = behind.collect();
     let place = status.membership.members.get(&replica.group().replica());
+    let descriptor = replica.state().descriptor();
+    // A range that is frozen may be none any more by the time that others hear of it.
+    let stays = descriptor.frozen.is_none();
     RangeReport {
-        descriptor: replica.state().descriptor(),
+        descriptor,
         leader: pontoon_raft::Peer {
             replica: replica.group().replica(),
             place: place.copied().unwrap_or_default(),
         },
         behind,
-        settled: status.membership_committed && status.membership.configs.len() == 1,
+        settled: stays && status.membership_committed && status.membership.configs.len() == 1,
         membership: status.membership,
         bytes: {
             let state = replica.state();
