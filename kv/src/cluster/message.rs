@@ -165,4 +165,6 @@ pub struct RangeReport {
     pub behind: Vec<(ReplicaId, Option<u64>)>,
     /// Bytes that it holds, roughly.
     pub bytes: u64,
+    /// Requests a second to its leader.
+    pub requests: u64,
 }

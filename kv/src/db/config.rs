@@ -35,6 +35,8 @@ pub struct DbConfig {
     pub founding_splits: Vec<Bytes>,
     /// Bytes of rows above which a range is split.
     pub split_bytes: u64,
+    /// Requests a second above which a range is split, when its load can be parted; 0: none is.
+    pub split_requests: u64,
     /// How many replicas ranges have, and when they are replaced.
     pub placement: Wishes,
     /// Bytes of the disk that commits leave free; `None`: by the size of the file system.
@@ -96,6 +98,8 @@ impl Default for DbConfig {
             log_bytes_kept: 256 << 20,
             founding_splits: Vec::new(),
             split_bytes: 128 << 20,
+            // A few processors' worth. Parts cost every transaction that touches both.
+            split_requests: 10_000,
             placement: Wishes::default(),
             disk_reserve_bytes: None,
         }

@@ -1,9 +1,10 @@
-//! Splitting of ranges that have become too large.
+//! Splitting of ranges that have become too large, or are used too much.
 //!
 //! Nobody counts bytes exactly as they are written: versions replace each other, and garbage goes.
 //! A range is measured, by reading it once, when enough was written to it since it was measured
 //! last; a small part of its bytes is read for each that is written.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,11 +20,16 @@ use crate::storage::Space;
 
 /// How often a node looks at the ranges that it leads.
 const EVERY: Duration = Duration::from_millis(1_000);
+/// A range is split that has been used too much for so long.
+const HOT_FOR: Duration = Duration::from_secs(20);
 /// Keys that are remembered while a range is measured, at equal distances.
 const MARKS: u64 = 64;
 
 /// Runs for as long as the node lives.
 pub(super) async fn keep_small(node: Weak<Node>) {
+    let mut looked = Duration::ZERO;
+    // Ranges that are used too much, and since when.
+    let mut hot = BTreeMap::new();
     loop {
         let Some(strong) = node.upgrade() else { return };
         let runtime = strong.runtime.clone();
@@ -34,12 +40,26 @@ pub(super) async fn keep_small(node: Weak<Node>) {
         if strong.book.data_nodes() < 2 {
             continue;
         }
+        let now = runtime.monotonic();
+        let passed = now.saturating_sub(looked);
+        looked = now;
+        let mut still_hot = BTreeMap::new();
         for replica in strong.replicas() {
-            if let Err(error) = strong.keep_range_small(&replica).await {
-                let range = replica.state().range;
+            let range = replica.state().range;
+            let requests = replica.state().load.look(passed);
+            let mut kept = strong.keep_range_small(&replica).await;
+            if strong.is_hot(&replica, requests) {
+                let since = hot.get(&range).copied().unwrap_or(now);
+                still_hot.insert(range, since);
+                if now.saturating_sub(since) >= HOT_FOR {
+                    kept = kept.and(strong.part_load(&replica, requests).await);
+                }
+            }
+            if let Err(error) = kept {
                 tracing::debug!(range, %error, "the range could not be split");
             }
         }
+        hot = still_hot;
     }
 }
 
@@ -78,6 +98,29 @@ impl Node {
 }
 
 impl Node {
+    fn is_hot(&self, replica: &Replica, requests: u64) -> bool {
+        let state = replica.state();
+        let system = keys::system_span().contains(&state.descriptor().span.start);
+        let limit = self.config.split_requests;
+        limit > 0 && requests > limit && !system && replica.leads()
+    }
+
+    /// Splits a range that is used too much where its load can be parted, if it can.
+    async fn part_load(&self, replica: &Replica, requests: u64) -> Result<(), Error> {
+        let state = replica.state();
+        let middle = state.load.middle();
+        let inner = |key: &Bytes| {
+            let descriptor = state.descriptor();
+            descriptor.serves(key) && descriptor.span.start < *key
+        };
+        let (Some(middle), Some(node)) = (middle.filter(inner), self.myself.upgrade()) else {
+            return Ok(());
+        };
+        let range = state.range;
+        tracing::info!(range, requests, "splitting a range that is used much");
+        Db::over(node).split_at(&middle).await
+    }
+
     /// Measures a range and says how many bytes it holds, roughly.
     pub(super) async fn bytes_of(&self, replica: &Replica) -> Result<u64, Error> {
         let state = Arc::clone(replica.state());

@@ -12,6 +12,10 @@ use crate::placement::merge;
 const CAUGHT_UP: u64 = 1_000;
 /// Replicas and leaders that are moved for balance in one round.
 const BALANCING_MAX: usize = 2;
+/// Leaders are not moved for fewer requests a second.
+const LOAD_MIN: u64 = 1_000;
+/// A node takes no replicas when less of its file system is free: one part in so many.
+const FREE_MIN: u64 = 20;
 /// The range of the cluster's metadata.
 pub(super) const SYSTEM_RANGE: u64 = 1;
 
@@ -80,6 +84,8 @@ struct Spot<'a> {
     leads: bool,
     replicas: usize,
     leaders: usize,
+    /// Requests a second to the ranges that it leads.
+    requests: u64,
 }
 
 /// The state of planning.
@@ -110,7 +116,9 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             None => calm.push(range),
         }
     }
-    // Balance only what nothing else is wrong with, and little at a time.
+    // Balance only what nothing else is wrong with, and little at a time; what is used least first,
+    // as others wait for a leader that changes.
+    calm.sort_by_key(|range| range.requests);
     let mut moved = 0;
     for range in &calm {
         if moved >= BALANCING_MAX {
@@ -226,13 +234,17 @@ impl<'a> Plan<'a> {
         let spot = |(status, silent): &'a (NodeStatus, Duration)| {
             let dead = *silent >= wishes.dead_after;
             let active = status.row.state == NodeState::Active;
+            let usage = &status.usage;
+            let full = usage.disk_bytes > 0 && usage.free_bytes < usage.disk_bytes / FREE_MIN;
+            let works = status.alive && active && status.row.roles.data && !status.stopping;
             let spot = Spot {
                 status,
-                takes: status.alive && active && status.row.roles.data && !status.stopping,
+                takes: works && !full,
                 bad: dead || !active || !status.row.roles.data,
-                leads: status.alive && active && !status.stopping && status.row.roles.data,
+                leads: works,
                 replicas: 0,
                 leaders: 0,
+                requests: 0,
             };
             (status.row.place.node, spot)
         };
@@ -251,6 +263,7 @@ impl<'a> Plan<'a> {
             }
             if let Some(spot) = plan.spots.get_mut(&range.leader.place.node) {
                 spot.leaders += 1;
+                spot.requests += range.requests;
             }
         }
         plan
@@ -278,10 +291,12 @@ impl<'a> Plan<'a> {
             Alteration::Lead(to) => {
                 if let Some(spot) = self.spots.get_mut(&range.leader.place.node) {
                     spot.leaders = spot.leaders.saturating_sub(1);
+                    spot.requests = spot.requests.saturating_sub(range.requests);
                 }
                 let place = range.membership.members.get(to);
                 if let Some(spot) = place.and_then(|place| self.spots.get_mut(&place.node)) {
                     spot.leaders += 1;
+                    spot.requests += range.requests;
                 }
             }
             Alteration::Voters(voters) => {
@@ -367,6 +382,15 @@ impl<'a> Plan<'a> {
 
     /// Who should lead instead of the leader: whoever leads least.
     fn successor(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Option<ReplicaId> {
+        let successors = self.successors(range, among).into_iter();
+        successors.min_by_key(|replica| {
+            let spot = self.spot(range, *replica);
+            (spot.map_or(usize::MAX, |spot| spot.leaders), *replica)
+        })
+    }
+
+    /// Who could lead instead of the leader.
+    fn successors(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Vec<ReplicaId> {
         let near = |replica: &&ReplicaId| {
             let behind = range.behind.iter().find(|(member, _)| member == *replica);
             behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
@@ -376,11 +400,8 @@ impl<'a> Plan<'a> {
             .filter(|replica| **replica != range.leader.replica)
             .filter(|replica| self.spot(range, **replica).is_some_and(|spot| spot.leads))
             .filter(near)
-            .min_by_key(|replica| {
-                let spot = self.spot(range, **replica);
-                (spot.map_or(usize::MAX, |spot| spot.leaders), **replica)
-            })
             .copied()
+            .collect()
     }
 
     /// Who should get a replica of a range: as far from the others as possible, then whoever has
@@ -460,8 +481,33 @@ impl<'a> Plan<'a> {
         let leader = self.spots.get(&range.leader.place.node)?;
         let to = self.successor(range, &range.membership.voters())?;
         let successor = self.spot(range, to)?;
-        (successor.leaders + 2 <= leader.leaders)
-            .then_some((Alteration::Lead(to), "nodes lead unequal numbers of ranges"))
+        if successor.leaders + 2 <= leader.leaders {
+            return Some((Alteration::Lead(to), "nodes lead unequal numbers of ranges"));
+        }
+        self.balance_load(range, leader)
+    }
+
+    /// Has a leader moved to a node that is used much less, if that makes the two more alike and
+    /// leaves them with numbers of leaders that are.
+    fn balance_load(
+        &self,
+        range: &RangeReport,
+        leader: &Spot<'_>,
+    ) -> Option<(Alteration, &'static str)> {
+        let others = self.successors(range, &range.membership.voters());
+        let least = others
+            .into_iter()
+            .filter_map(|to| Some((to, self.spot(range, to)?)));
+        let (to, least) = least.min_by_key(|(to, spot)| (spot.requests, *to))?;
+        let more = leader.requests.checked_sub(least.requests)?;
+        // What moves must not make the other one the busier by as much.
+        let moves = range.requests;
+        let better = more > LOAD_MIN
+            && more > leader.requests / 3
+            && moves > more / 10
+            && moves < more / 10 * 9;
+        (better && least.leaders <= leader.leaders)
+            .then_some((Alteration::Lead(to), "nodes are used unequally"))
     }
 
     /// Whether `new` in place of `old` leaves the replicas as far apart as they are.

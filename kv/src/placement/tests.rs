@@ -63,6 +63,7 @@ impl Model {
             },
             behind: vec![(ReplicaId(1), Some(0))],
             bytes: 0,
+            requests: 0,
         };
         Self {
             picture: Picture {
@@ -253,6 +254,50 @@ fn a_node_that_leaves_gives_up_everything() {
     model.settle();
     let (replicas, leaders) = model.counts()[&2];
     assert!(replicas > 0 && leaders == 0);
+}
+
+#[test]
+fn leaders_that_are_used_much_are_spread() {
+    let mut model = Model::new(3, 10);
+    model.settle();
+    let led = |model: &Model, node: u64| -> Vec<u64> {
+        let mut ranges = model.picture.ranges.iter();
+        let own = ranges
+            .by_ref()
+            .filter(|r| r.leader.place.node == NodeId(node));
+        let own = own.filter(|range| range.descriptor.range > 1);
+        own.map(|range| range.descriptor.range).collect()
+    };
+    // All that is used is led by one node.
+    let hot = led(&model, 1);
+    for range in &mut model.picture.ranges {
+        range.requests = u64::from(hot.contains(&range.descriptor.range)) * 4_000;
+    }
+    let steps = model.settle();
+    assert!((1..20).contains(&steps), "{steps} steps");
+    for node in 1..=3 {
+        let led = led(&model, node);
+        let used = led.iter().filter(|range| hot.contains(range)).count();
+        assert!((1..=2).contains(&used), "{node} leads {led:?} of {hot:?}");
+        assert!((2..=4).contains(&led.len()));
+    }
+    // One range alone is nobody's to spread.
+    for range in &mut model.picture.ranges {
+        range.requests = u64::from(range.descriptor.range == hot[0]) * 40_000;
+    }
+    assert_eq!(model.settle(), 0);
+}
+
+#[test]
+fn a_full_node_is_given_nothing() {
+    let mut model = Model::new(4, 3);
+    model.node(4).0.usage.disk_bytes = 100 << 30;
+    model.node(4).0.usage.free_bytes = 4 << 30;
+    model.settle();
+    assert_eq!(model.counts().get(&4), None);
+    model.node(4).0.usage.free_bytes = 40 << 30;
+    model.settle();
+    assert!(model.counts()[&4].0 > 0);
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod evaluate;
 mod heard;
 mod held;
 mod intents;
+mod load;
 mod machine;
 mod recent;
 mod replica;

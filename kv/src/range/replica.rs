@@ -198,6 +198,7 @@ impl Replica {
         if !self.state.contains(key) {
             return None;
         }
+        self.state.load.note(key);
         if !self.state.latches.is_empty() || !self.state.intents.is_empty() {
             let span = ReadSpan::Point(Bytes::copy_from_slice(key));
             if self.state.latches.blocks_read(&span, at).is_some()
@@ -216,6 +217,7 @@ impl Replica {
     pub async fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, Refusal> {
         let span = ReadSpan::Point(Bytes::copy_from_slice(key));
         self.settle(&span, NOBODY, at).await?;
+        self.state.load.note(key);
         self.check_history(at)?;
         Ok(mvcc::get(&*self.state.engine, key, at)?)
     }
@@ -284,6 +286,7 @@ impl Replica {
     ) -> Result<VersionScan, Refusal> {
         let read = ReadSpan::Range(span.clone());
         self.settle(&read, NOBODY, at).await?;
+        self.state.load.note(&span.start);
         self.check_history(at)?;
         let snapshot = self.state.engine.snapshot();
         Ok(VersionScan::new(
@@ -452,6 +455,9 @@ impl Replica {
         // Before anything is proposed, and once: what was proposed must be seen through.
         self.room.admit(request.bytes())?;
         let keys: Arc<[Bytes]> = request.writes.keys().cloned().collect();
+        if let Some(first) = keys.first() {
+            self.state.load.note(first);
+        }
         let mut unknown = again;
         for _ in 0..ATTEMPTS_MAX {
             let attempt = if unknown {

@@ -140,6 +140,9 @@ impl Replica {
         };
         self.room.admit(request.writes.iter().map(bytes).sum())?;
         let keys: Arc<[Bytes]> = request.writes.keys().cloned().collect();
+        if let Some(first) = keys.first() {
+            self.state().load.note(first);
+        }
         let evaluate = || self.evaluate_prewrite(request);
         self.under_latches(&keys, evaluate).await
     }

@@ -14,6 +14,7 @@ use crate::keys::meta;
 use crate::range::descriptor::Descriptor;
 use crate::range::heard::Heard;
 use crate::range::intents::Intents;
+use crate::range::load::Load;
 use crate::range::recent::RecentWrites;
 use crate::range::watch::Watches;
 use crate::storage::{Engine, Space, WriteBatch};
@@ -78,6 +79,8 @@ pub struct RangeState {
     pub(crate) written: AtomicU64,
     /// Bytes of rows when it was measured.
     pub(crate) bytes: AtomicU64,
+    /// How much it is used.
+    pub(crate) load: Load,
     /// Counts applied batches and installed snapshots: caches compare it.
     pub(crate) changes: AtomicU64,
 }
@@ -177,6 +180,7 @@ impl RangeState {
             durable: Mutex::new(None),
             written: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            load: Load::default(),
             changes: AtomicU64::new(0),
         }))
     }

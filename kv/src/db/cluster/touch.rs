@@ -279,5 +279,6 @@ pub(super) fn report_of(replica: &Replica) -> RangeReport {
             let state = replica.state();
             state.bytes.load(Ordering::Relaxed) + state.written.load(Ordering::Relaxed)
         },
+        requests: replica.state().load.per_second(),
     }
 }
