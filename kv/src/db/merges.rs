@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::keys;
 use crate::range::{Absorbable, Descriptor, Fate, Frozen, Refusal, Renounce, Replica};
 use crate::routing::{Route, Whom, plain};
+use crate::txn::Span;
 
 /// How long the nodes of the members may take to have a range frozen durably.
 const SETTLING: Duration = Duration::from_secs(2);
@@ -53,31 +54,43 @@ fn nodes(membership: &Membership) -> BTreeSet<NodeId> {
 }
 
 impl Db {
-    /// Has the range that holds `key` absorb the one behind it.
+    /// Has the range that begins with `key` become a part of the one before it. Nothing is done, and
+    /// that is no error, when no range begins there.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when there is none, or they cannot be one range now: their replicas
-    /// are on different nodes or being moved, or they are too large together.
-    pub async fn merge_behind(&self, key: &Bytes) -> Result<(), Error> {
+    /// [`Error::Unavailable`] when they cannot be one range now: their replicas are on different
+    /// nodes or being moved, or they are too large together.
+    pub async fn merge_at(&self, key: &Bytes) -> Result<(), Error> {
         let node = self.node();
-        let routed = || async { node.route(key) };
-        let route = node.while_ranges_move(routed).await.map_err(plain)?;
-        let behind = route.span().end;
-        let right = match behind < keys::user_span().end {
-            true => node.ranges.at(&behind),
-            false => None,
+        let before = Span {
+            start: keys::user_span().start,
+            end: key.clone(),
         };
-        let (Some(left), Some(right)) = (route.held(), right) else {
-            let message = "there is no range behind it on this node".to_owned();
-            return Err(Error::Unavailable { message });
+        if before.start >= before.end {
+            return Ok(());
+        }
+        let merged = || async {
+            let right = node.route(key)?;
+            if right.span().start != *key {
+                return Ok(());
+            }
+            let (left, _) = node.route_part(&before, true)?;
+            let change = Change {
+                range: left.range(),
+                membership: None,
+                what: Alteration::Absorb(right.range()),
+            };
+            let leader = node.led_by(&left).or_else(|| left.whom());
+            let leader = leader.unwrap_or(node.id());
+            match node.have_done(leader, Call::Change(change)).await {
+                Err(Refusal::Elsewhere(Some(other))) => {
+                    left.ask_another(other.place.node);
+                    Err(Refusal::Moved)
+                }
+                done => done.map(|_| ()),
+            }
         };
-        let change = Change {
-            range: route.range(),
-            membership: left.group().status().membership.position,
-            what: Alteration::Absorb(right.state().range),
-        };
-        let leader = node.led_by(&route).unwrap_or(node.id());
-        node.alter(change, leader).await
+        node.while_ranges_move(merged).await.map_err(plain)
     }
 }
 
@@ -92,9 +105,11 @@ impl Node {
     ) -> Result<(), Refusal> {
         let members = left.steady_members()?;
         let span = left.state().descriptor().span;
-        let (Some(position), true) = (members.position, members.position == only_if) else {
-            return Err(refuse("the members of the range have changed"));
-        };
+        let position = members.position.filter(|position| {
+            // An operator does not know it, and takes the members that there are.
+            only_if.is_none_or(|only_if| only_if == *position)
+        });
+        let position = position.ok_or_else(|| refuse("the members of the range have changed"))?;
         let other = self.ranges.of(right);
         let Some(other) = other.filter(|other| other.state().descriptor().span.start == span.end)
         else {

@@ -171,12 +171,10 @@ async fn ranges_that_became_one_are_one_after_a_kill() {
         }
         txn.commit().await.unwrap();
         drop(txn);
-        let merged = db.merge_behind(&key("a")).await;
-        merged.unwrap();
+        db.merge_at(&key("m")).await.unwrap();
         put(&db, "u", Some(&value)).await;
-        db.merge_behind(&key("a")).await.unwrap();
-        let nothing = db.merge_behind(&key("a")).await.unwrap_err();
-        assert!(nothing.to_string().contains("behind"), "{nothing}");
+        db.merge_at(&key("t")).await.unwrap();
+        db.merge_at(&key("t")).await.unwrap();
         put(&db, "m", Some("last")).await;
         if killed {
             // As a killed process.

@@ -9,6 +9,7 @@
 //!  0x03    name                                       1      cluster setting
 //!  0x05    first key of a range                       1      where that range is
 //!  0x06    node id (8)                                1      what a node writes to see whether it can
+//!  0x07    key                                        1      that a range shall begin there
 //!  0x10    chosen by the SQL layer                    2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
 //!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer
@@ -38,9 +39,10 @@ pub use encode::{
 };
 pub use space::{
     ADDRESS, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, NODE, PROBE, SETTING, SQL_STATE,
-    SYSTEM_MIN, TABLE, USER_MIN, address_key, address_span, catalog_prefix, decode_table_prefix,
-    index_span, jobs_prefix, next_node_key, next_range_key, next_replica_key, node_key, node_span,
-    probe_key, setting_key, sql_state_prefix, system_span, table_prefix, table_span, user_span,
+    SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT, address_key, address_span, catalog_prefix,
+    decode_table_prefix, index_span, jobs_prefix, next_node_key, next_range_key, next_replica_key,
+    node_key, node_span, probe_key, setting_key, sql_state_prefix, system_span, table_prefix,
+    table_span, user_span, wanted_split_key, wanted_split_span,
 };
 
 #[cfg(test)]

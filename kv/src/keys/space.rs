@@ -13,6 +13,8 @@ pub const SETTING: u8 = 0x03;
 pub const ADDRESS: u8 = 0x05;
 /// What nodes write to see whether they can.
 pub const PROBE: u8 = 0x06;
+/// Where ranges shall begin because somebody wants it so.
+pub const WANTED_SPLIT: u8 = 0x07;
 /// Catalog rows.
 pub const CATALOG: u8 = 0x10;
 /// Jobs.
@@ -49,6 +51,19 @@ pub fn address_key(start: &[u8]) -> Vec<u8> {
 /// Where all ranges are.
 pub fn address_span() -> Span {
     Span::prefix(&[ADDRESS])
+}
+
+/// That a range shall begin with `start`, however small it is.
+pub fn wanted_split_key(start: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + start.len());
+    key.push(WANTED_SPLIT);
+    key.extend_from_slice(start);
+    key
+}
+
+/// All that [`wanted_split_key`] gives.
+pub fn wanted_split_span() -> Span {
+    Span::prefix(&[WANTED_SPLIT])
 }
 
 /// All nodes.

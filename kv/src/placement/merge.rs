@@ -29,7 +29,10 @@ pub(super) fn next<'a>(
     let together = |(left, right): &(&RangeReport, &RangeReport)| left.bytes + right.bytes;
     pairs
         .filter(|(left, right)| {
-            left.descriptor.span.end == right.descriptor.span.start && nodes(left) == nodes(right)
+            let key = &right.descriptor.span.start;
+            left.descriptor.span.end == *key
+                && !picture.wanted_splits.contains(key)
+                && nodes(left) == nodes(right)
         })
         .filter(|pair| together(pair) <= wishes.merge_bytes && wishes.merge_bytes > 0)
         .min_by_key(together)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
 use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
@@ -58,6 +59,8 @@ pub struct Picture {
     pub changing: BTreeSet<u64>,
     /// Members that will never come back.
     pub lost: BTreeSet<(u64, ReplicaId)>,
+    /// Keys with which ranges shall begin because somebody wants it.
+    pub wanted_splits: BTreeSet<Bytes>,
     /// How long the bounds of ranges have been as they are.
     pub steady: BTreeMap<u64, Duration>,
 }

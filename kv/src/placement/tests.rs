@@ -72,6 +72,7 @@ impl Model {
                 changing: BTreeSet::new(),
                 lost: BTreeSet::new(),
                 steady: BTreeMap::new(),
+                wanted_splits: BTreeSet::new(),
             },
             next: 100,
         }
@@ -352,6 +353,10 @@ fn the_smallest_neighbours_on_the_same_nodes_become_one() {
     model.picture.ranges[1].bytes = 0;
     model.picture.ranges[2].bytes = 0;
     assert_eq!(absorbs(&model), Some((2, 3)));
+    let wanted = model.picture.ranges[2].descriptor.span.start.clone();
+    model.picture.wanted_splits.insert(wanted);
+    assert_eq!(absorbs(&model), Some((3, 4)));
+    model.picture.wanted_splits.clear();
     model.picture.steady.remove(&2);
     assert_eq!(absorbs(&model), Some((3, 4)));
     model.picture.changing.insert(4);

@@ -112,6 +112,21 @@ impl Route {
         }
     }
 
+    /// Whom to ask on another node.
+    pub(crate) fn whom(&self) -> Option<NodeId> {
+        match self {
+            Self::Held(_) => None,
+            Self::Away(away) => away.whom(),
+        }
+    }
+
+    /// Another node leads it.
+    pub(crate) fn ask_another(&self, leader: NodeId) {
+        if let Self::Away(away) = self {
+            away.ask_another(Some(leader));
+        }
+    }
+
     /// The replica on this node.
     pub(crate) fn held(&self) -> Option<&Arc<Replica>> {
         match self {

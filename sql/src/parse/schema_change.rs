@@ -187,8 +187,8 @@ pub struct AlterTable {
     pub actions: Vec<AlterAction>,
 }
 
-/// ALTER TABLE | INDEX ... SPLIT AT: ranges shall begin where rows or entries with these leading key
-/// columns would stand.
+/// ALTER TABLE | INDEX ... SPLIT AT and UNSPLIT: ranges shall begin, or need not any more, where rows
+/// or entries with these leading key columns would stand.
 #[derive(Debug, Clone)]
 pub struct SplitAt {
     /// TABLE, INDEX.
@@ -197,8 +197,19 @@ pub struct SplitAt {
     pub name: Name,
     /// IF EXISTS.
     pub if_exists: bool,
-    /// Values of the leading key columns, a row for each range.
-    pub points: Box<Query>,
+    /// Where.
+    pub points: SplitPoints,
+}
+
+/// Where ranges shall begin, or need not any more.
+#[derive(Debug, Clone)]
+pub enum SplitPoints {
+    /// SPLIT AT: values of the leading key columns, a row for each range.
+    Split(Box<Query>),
+    /// UNSPLIT AT, likewise.
+    Unsplit(Box<Query>),
+    /// UNSPLIT ALL.
+    UnsplitAll,
 }
 
 /// An action of ALTER TABLE.

@@ -12,7 +12,7 @@ use super::query::{query, with_clause};
 use super::statement::{
     AlterAction, AlterTable, ColumnDef, Constraint, ConstraintKind, CreateIndex, CreateTable,
     CreateTableAs, IdentityDef, IndexElement, LikeClause, ObjectKind, SequenceOptions, SplitAt,
-    Statement, TableElement,
+    SplitPoints, Statement, TableElement,
 };
 use super::type_name::type_name;
 use crate::error::{SqlError, SqlState};
@@ -592,13 +592,24 @@ pub(crate) fn alter_table(p: &mut Parser<'_>, kind: ObjectKind) -> Parse<Stateme
     p.eat(&["only"]);
     let name = p.qualified()?;
     let _ = p.consume_token(&Token::Mul);
-    if matches!(kind, ObjectKind::Table | ObjectKind::Index) && p.eat(&["split", "at"]) {
-        return Ok(Statement::SplitAt(Box::new(SplitAt {
-            kind,
-            name,
-            if_exists,
-            points: query(p)?,
-        })));
+    if matches!(kind, ObjectKind::Table | ObjectKind::Index) {
+        let points = if p.eat(&["split", "at"]) {
+            Some(SplitPoints::Split(query(p)?))
+        } else if p.eat(&["unsplit", "all"]) {
+            Some(SplitPoints::UnsplitAll)
+        } else if p.eat(&["unsplit", "at"]) {
+            Some(SplitPoints::Unsplit(query(p)?))
+        } else {
+            None
+        };
+        if let Some(points) = points {
+            return Ok(Statement::SplitAt(Box::new(SplitAt {
+                kind,
+                name,
+                if_exists,
+                points,
+            })));
+        }
     }
     let actions = p.commas(action)?;
     Ok(Statement::AlterTable(Box::new(AlterTable {

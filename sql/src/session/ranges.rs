@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pontoon_kv::Key;
+use pontoon_kv::{Key, Span};
 
 use super::api::Outcome;
 use super::engine::virtual_table;
@@ -16,7 +16,9 @@ use crate::catalog::desc::{CatalogSnapshot, IndexDesc, Relation, TableDesc};
 use crate::ddl::names;
 use crate::error::{Severity, SqlError, SqlState};
 use crate::exec;
-use crate::parse::statement::{ObjectKind, SplitAt};
+use sqlparser::ast::Query;
+
+use crate::parse::statement::{ObjectKind, SplitAt, SplitPoints};
 use crate::table::key;
 use crate::types::Datum;
 
@@ -24,14 +26,18 @@ use crate::types::Datum;
 const POINTS_MAX: usize = 10_000;
 
 impl Session {
-    /// ALTER TABLE | INDEX ... SPLIT AT. Not a part of any transaction: what has been split stays so
-    /// when the statement fails half-way.
+    /// ALTER TABLE | INDEX ... SPLIT AT and UNSPLIT. Not a part of any transaction: what has been
+    /// split stays so when the statement fails half-way.
     pub(super) async fn split_at(&mut self, split: &SplitAt) -> Result<Outcome, SqlError> {
         let tag = match split.kind {
             ObjectKind::Index => "ALTER INDEX",
             _ => "ALTER TABLE",
         };
-        self.outside_block(&format!("{tag} ... SPLIT AT"))?;
+        let what = match split.points {
+            SplitPoints::Split(_) => "SPLIT AT",
+            SplitPoints::Unsplit(_) | SplitPoints::UnsplitAll => "UNSPLIT",
+        };
+        self.outside_block(&format!("{tag} ... {what}"))?;
         let (txn, catalog) = self.begin_work().await?;
         let runner = self.runner(txn);
         let Some(target) = Target::find(&runner, &catalog, split)? else {
@@ -44,13 +50,45 @@ impl Session {
             return done(tag);
         };
         let (bounds, db) = (runner.bounds.clone(), self.shared.engine.db.clone());
-        let split = async {
-            for point in points(&runner, &catalog, &target, split).await? {
-                db.split_at(&point).await?;
+        let mut stay = Vec::new();
+        let work = async {
+            let gone = match &split.points {
+                SplitPoints::Split(query) => {
+                    for point in points(&runner, &catalog, &target, query).await? {
+                        db.want_split(&point).await?;
+                    }
+                    return Ok(());
+                }
+                SplitPoints::Unsplit(query) => {
+                    let points = points(&runner, &catalog, &target, query).await?;
+                    for point in &points {
+                        let (start, end) = (point.clone(), [&**point, &[0]].concat().into());
+                        db.unwant_splits(&Span { start, end }).await?;
+                    }
+                    points.into_iter().collect()
+                }
+                SplitPoints::UnsplitAll => db.unwant_splits(&target.span()).await?,
+            };
+            for point in gone {
+                if let Err(error) = db.merge_at(&point).await {
+                    stay.push(error.to_string());
+                }
             }
             Ok(())
         };
-        bounds.run(Box::pin(split)).await?;
+        bounds.run(Box::pin(work)).await?;
+        if let Some(reason) = stay.first() {
+            let left = stay.len();
+            let notice = SqlError::notice(
+                Severity::Notice,
+                SqlState::SUCCESSFUL_COMPLETION,
+                format!("{left} ranges stay for now"),
+            );
+            let hint =
+                "They become parts of their neighbors when they are small and nothing is moved.";
+            self.shared
+                .notice(notice.with_detail(reason.clone()).with_hint(hint));
+        }
         done(tag)
     }
 }
@@ -101,6 +139,12 @@ impl Target {
         }
     }
 
+    /// All of its keys.
+    fn span(&self) -> Span {
+        let index = self.index.as_ref().map_or(key::PRIMARY, |index| index.id);
+        key::index_span(self.table.storage, index)
+    }
+
     /// Where entries begin whose leading columns have these values.
     fn key(&self, values: &[Datum]) -> Result<Key, SqlError> {
         match &self.index {
@@ -115,7 +159,7 @@ async fn points(
     runner: &Runner,
     catalog: &Arc<CatalogSnapshot>,
     target: &Target,
-    split: &SplitAt,
+    query: &Query,
 ) -> Result<BTreeSet<Key>, SqlError> {
     let columns = target.positions().into_iter();
     let columns = columns.filter_map(|position| target.table.columns.get(position));
@@ -134,7 +178,7 @@ async fn points(
             eval: eval.as_ref(),
             virtual_table,
         };
-        Binder::new(&cx).key_values(&split.points, &columns)?
+        Binder::new(&cx).key_values(query, &columns)?
     };
     let context = runner.context(catalog, Arc::from([]));
     let bound = Arc::new(BoundStatement::Query(bound));

@@ -1,18 +1,23 @@
 //! What the leader of range 1 does for the cluster: it keeps the roll and has replicas moved.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pontoon_raft::NodeId;
 
 use crate::cluster::{
     Answer, Call, Change, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
 };
 use crate::db::node::Node;
+use crate::db::splits;
 use crate::error::Error;
+use crate::keys;
 use crate::placement::{self, Step};
 use crate::range::Refusal;
 use crate::routing::{PeerError, Whom, plain};
+use crate::txn::TxnOptions;
 
 /// How often the coordinator looks at the cluster.
 const EVERY: Duration = Duration::from_millis(500);
@@ -79,7 +84,8 @@ impl Node {
         if self.peers.is_none() {
             return Ok(());
         }
-        let picture = self.roll.picture(now);
+        let mut picture = self.roll.picture(now);
+        picture.wanted_splits = self.wanted_splits().await?;
         for (node, range, replica) in self.roll.strays(&picture, now) {
             tracing::info!(%node, range, %replica, "closing a replica that has left its range");
             let known = picture
@@ -141,6 +147,16 @@ impl Node {
             stuck: picture.ranges.iter().filter_map(stuck).collect(),
             ranges: picture.ranges,
         })
+    }
+
+    /// The keys with which ranges shall begin because somebody wants it.
+    async fn wanted_splits(&self) -> Result<BTreeSet<Bytes>, Error> {
+        let Some(txn) = self.own_txn(TxnOptions::default()).await? else {
+            return Ok(BTreeSet::new());
+        };
+        let wanted = splits::wanted_splits(&txn, &keys::user_span()).await;
+        txn.rollback().await;
+        Ok(wanted?.into_iter().collect())
     }
 
     /// Notes what the operator wants of a node.

@@ -130,6 +130,7 @@ impl Roll {
             steady.insert(report.descriptor.range, now.saturating_sub(since.1));
         }
         placement::Picture {
+            wanted_splits: BTreeSet::new(),
             steady,
             nodes: heard.statuses(now),
             ranges: ranges.into_values().collect(),
