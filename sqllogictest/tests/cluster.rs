@@ -399,6 +399,89 @@ fn parts_of_queries_are_run_where_the_rows_are() {
     assert_eq!(answer.rows, expected);
 }
 
+/// Ranges become parts of their neighbours while rows are written to them through other nodes; a node
+/// is killed meanwhile. What was acknowledged is there, once.
+#[test]
+fn ranges_become_one_while_rows_are_written() {
+    let mut cluster = Cluster::start(3);
+    cluster.wait_for_replicas();
+    let mut one = cluster.client(0);
+    one.query("CREATE TABLE parted (id int PRIMARY KEY, part int)")
+        .unwrap();
+    let founded = cluster.ranges().len();
+    let points = "SELECT n * 1000 FROM generate_series(1, 8) n";
+    let wait_for = |what: &str, enough: &dyn Fn(usize) -> bool| {
+        let since = Instant::now();
+        while !enough(cluster.ranges().len()) {
+            let _ = cluster.client(1).query(what);
+            assert!(since.elapsed() < PATIENCE, "{:#?}", cluster.ranges());
+            thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let (stop, acknowledged) = (AtomicBool::new(false), Mutex::new(BTreeSet::new()));
+    thread::scope(|all| {
+        for node in 0..2_usize {
+            let address = cluster.nodes[node].address();
+            let (stop, acknowledged) = (&stop, &acknowledged);
+            all.spawn(move || {
+                let mut client = Client::connect(&address).unwrap();
+                for n in 0_u64.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    // All over the ranges, every second time over two of them at once.
+                    let id = |n: u64| n * 2_654_435_761 % 9_000 * 2 + node as u64;
+                    let ids = [id(2 * n), id(2 * n + 1)];
+                    let ids = &ids[..1 + n as usize % 2];
+                    let rows: Vec<_> = ids.iter().map(|id| format!("({id}, {node})")).collect();
+                    let insert = format!(
+                        "INSERT INTO parted VALUES {} ON CONFLICT DO NOTHING",
+                        rows.join(", ")
+                    );
+                    match client.query(&insert) {
+                        Ok(_) => acknowledged.lock().unwrap().extend(ids),
+                        // What became of it is not known, or it was not done.
+                        Err(_) => client = retry(|| Client::connect(&address)),
+                    }
+                }
+            });
+        }
+        for _ in 0..3 {
+            let split = format!("ALTER TABLE parted SPLIT AT {points}");
+            wait_for(&split, &|ranges| ranges >= founded + 8);
+            cluster.wait_for_replicas();
+            one.query("ALTER TABLE parted UNSPLIT ALL").unwrap();
+            // What could not be merged then, since it was being moved.
+            let unsplit = format!("ALTER TABLE parted UNSPLIT AT {points}");
+            wait_for(&unsplit, &|ranges| ranges <= founded);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    assert!(acknowledged.len() > 100, "only {}", acknowledged.len());
+    let check = |client: &mut Client| -> Result<(), WireError> {
+        let rows = client.query("SELECT id FROM parted ORDER BY id")?.rows;
+        let found: Vec<u64> = rows
+            .iter()
+            .map(|row| row[0].as_deref().unwrap().parse().unwrap())
+            .collect();
+        assert!(found.windows(2).all(|pair| pair[0] < pair[1]), "{found:?}");
+        let lost: Vec<_> = acknowledged
+            .iter()
+            .filter(|id| found.binary_search(id).is_err())
+            .collect();
+        assert!(lost.is_empty(), "lost: {lost:?}");
+        Ok(())
+    };
+    for node in 0..3 {
+        check(&mut cluster.client(node)).unwrap();
+    }
+    cluster.nodes[0].kill9().unwrap();
+    retry(|| check(&mut Client::connect(&cluster.nodes[2].address())?));
+    cluster.nodes[0].start_again().unwrap();
+    retry(|| check(&mut Client::connect(&cluster.nodes[0].address())?));
+}
+
 /// Whoever has joined is found again, however soon it is killed and wherever it comes back: before
 /// it holds anything, while it gets its replicas, and after that.
 #[test]

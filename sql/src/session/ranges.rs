@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pontoon_kv::{Key, Span};
+use futures::FutureExt;
+use pontoon_kv::{Db, Key, Span};
 
 use super::api::Outcome;
 use super::engine::virtual_table;
@@ -50,33 +51,8 @@ impl Session {
             return done(tag);
         };
         let (bounds, db) = (runner.bounds.clone(), self.shared.engine.db.clone());
-        let mut stay = Vec::new();
-        let work = async {
-            let gone = match &split.points {
-                SplitPoints::Split(query) => {
-                    for point in points(&runner, &catalog, &target, query).await? {
-                        db.want_split(&point).await?;
-                    }
-                    return Ok(());
-                }
-                SplitPoints::Unsplit(query) => {
-                    let points = points(&runner, &catalog, &target, query).await?;
-                    for point in &points {
-                        let (start, end) = (point.clone(), [&**point, &[0]].concat().into());
-                        db.unwant_splits(&Span { start, end }).await?;
-                    }
-                    points.into_iter().collect()
-                }
-                SplitPoints::UnsplitAll => db.unwant_splits(&target.span()).await?,
-            };
-            for point in gone {
-                if let Err(error) = db.merge_at(&point).await {
-                    stay.push(error.to_string());
-                }
-            }
-            Ok(())
-        };
-        bounds.run(Box::pin(work)).await?;
+        let work = reshape(&runner, &catalog, &target, &split.points, &db);
+        let stay = bounds.run(Box::pin(work)).await?;
         if let Some(reason) = stay.first() {
             let left = stay.len();
             let notice = SqlError::notice(
@@ -86,11 +62,46 @@ impl Session {
             );
             let hint =
                 "They become parts of their neighbors when they are small and nothing is moved.";
-            self.shared
-                .notice(notice.with_detail(reason.clone()).with_hint(hint));
+            let notice = notice.with_detail(reason.clone()).with_hint(hint);
+            self.shared.notice(notice);
         }
         done(tag)
     }
+}
+
+/// Has ranges begin where they shall, or be parts of their neighbors where they need not begin any
+/// more. Returns why some of the latter stay for now.
+async fn reshape(
+    runner: &Runner,
+    catalog: &Arc<CatalogSnapshot>,
+    target: &Target,
+    what: &SplitPoints,
+    db: &Db,
+) -> Result<Vec<String>, SqlError> {
+    let mut stay = Vec::new();
+    let gone = match what {
+        SplitPoints::Split(query) => {
+            for point in points(runner, catalog, target, query).boxed().await? {
+                db.want_split(&point).boxed().await?;
+            }
+            return Ok(stay);
+        }
+        SplitPoints::Unsplit(query) => {
+            let points = points(runner, catalog, target, query).boxed().await?;
+            for point in &points {
+                let (start, end) = (point.clone(), [&**point, &[0]].concat().into());
+                db.unwant_splits(&Span { start, end }).boxed().await?;
+            }
+            points.into_iter().collect()
+        }
+        SplitPoints::UnsplitAll => db.unwant_splits(&target.span()).boxed().await?,
+    };
+    for point in gone {
+        if let Err(error) = db.merge_at(&point).boxed().await {
+            stay.push(error.to_string());
+        }
+    }
+    Ok(stay)
 }
 
 /// The keys that are split.
