@@ -9,7 +9,7 @@
 //!  0x03    name                                       1      cluster setting
 //!  0x05    first key of a range                       1      where that range is
 //!  0x06    node id (8)                                1      what a node writes to see whether it can
-//!  0x07    key                                        1      that a range shall begin there
+//!  0x0a    key                                        1      that a range shall begin there
 //!  0x10    chosen by the SQL layer                    2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
 //!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer

@@ -14,7 +14,7 @@ pub const ADDRESS: u8 = 0x05;
 /// What nodes write to see whether they can.
 pub const PROBE: u8 = 0x06;
 /// Where ranges shall begin because somebody wants it so.
-pub const WANTED_SPLIT: u8 = 0x07;
+pub const WANTED_SPLIT: u8 = 0x0a;
 /// Catalog rows.
 pub const CATALOG: u8 = 0x10;
 /// Jobs.
