@@ -354,6 +354,7 @@ fn parts_of_queries_are_run_where_the_rows_are() {
         assert!(since.elapsed() < PATIENCE, "{:#?}", cluster.ranges());
         thread::sleep(Duration::from_millis(100));
     }
+    the_cluster_is_shown(&cluster);
     let before = cluster.bulk_messages();
     for node in 0..3 {
         let mut client = cluster.client(node);
@@ -397,10 +398,61 @@ fn parts_of_queries_are_run_where_the_rows_are() {
     cluster.nodes[2].kill9().unwrap();
     let answer = retry(|| Client::connect(&cluster.nodes[0].address())?.query(sum));
     assert_eq!(answer.rows, expected);
+    cluster.nodes[1].kill9().unwrap();
+    the_coordinator_is_missed(&cluster.nodes[0]);
 }
 
 /// Whoever has joined is found again, however soon it is killed and wherever it comes back: before
 /// it holds anything, while it gets its replicas, and after that.
+/// pontoon_internal, by way of each node.
+fn the_cluster_is_shown(cluster: &Cluster) {
+    for node in 0..3 {
+        let mut client = cluster.client(node);
+        let mut ask = |question: &str| client.scalar(question).unwrap().unwrap_or_default();
+        let nodes = "SELECT string_agg(node_id || ' ' || is_live::text || ' ' || state, ', ' \
+                     ORDER BY node_id) FROM pontoon_internal.nodes";
+        assert_eq!(ask(nodes), "1 true active, 2 true active, 3 true active");
+        let one = "SELECT count(*) FROM pontoon_internal.nodes WHERE is_coordinator";
+        assert_eq!(ask(one), "1");
+        // What each of the nodes leads arrives within half a second.
+        let whole = "SELECT count(*) >= 12 AND count(DISTINCT leader_node) = 3 \
+                     AND bool_and(replicas = '{1,2,3}') AND bool_and(start_key LIKE \
+                     'table %, index 1, %') FROM pontoon_internal.ranges \
+                     WHERE table_name = 'parts'";
+        let since = Instant::now();
+        while ask(whole) != "t" {
+            assert!(
+                since.elapsed() < PATIENCE,
+                "{}",
+                ask("SELECT string_agg(r::text, ' ') FROM pontoon_internal.ranges r")
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+        let replicas = "SELECT count(*) = 3 * count(DISTINCT range_id) AND \
+                        count(*) FILTER (WHERE is_leader) = count(DISTINCT range_id) \
+                        FROM pontoon_internal.replicas";
+        assert_eq!(ask(replicas), "t");
+    }
+}
+
+/// Without a coordinator that can be asked the cluster is not shown, once leases are over.
+fn the_coordinator_is_missed(node: &PontoonNode) {
+    let since = Instant::now();
+    loop {
+        let asked = Client::connect(&node.address());
+        match asked.and_then(|mut client| client.query("SELECT * FROM pontoon_internal.nodes")) {
+            Err(WireError::Server(error)) => {
+                assert_eq!(error.code, "57P03", "{}", error.message);
+                return;
+            }
+            // The session itself does not come about, or is given up.
+            Err(_) => return,
+            Ok(_) => assert!(since.elapsed() < PATIENCE, "it shows what it cannot know"),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn nodes_that_move_as_soon_as_they_have_joined_are_found_again() {
     for after in [0, 250, 500, 750, 1_000] {
