@@ -355,6 +355,7 @@ fn parts_of_queries_are_run_where_the_rows_are() {
         thread::sleep(Duration::from_millis(100));
     }
     the_cluster_is_shown(&cluster);
+    parts_are_explained(&mut cluster.client(0));
     let before = cluster.bulk_messages();
     for node in 0..3 {
         let mut client = cluster.client(node);
@@ -433,6 +434,64 @@ fn the_cluster_is_shown(cluster: &Cluster) {
                         FROM pontoon_internal.replicas";
         assert_eq!(ask(replicas), "t");
     }
+}
+
+/// EXPLAIN (DIST), asked of n1 while all three lead some of the table.
+fn parts_are_explained(client: &mut Client) {
+    let mut explain = |options: &str, question: &str| -> Vec<String> {
+        let answer = client.query(&format!("EXPLAIN ({options}) {question}"));
+        let lines: Vec<String> = answer
+            .unwrap()
+            .rows
+            .concat()
+            .into_iter()
+            .flatten()
+            .collect();
+        let from = lines.iter().position(|line| line == "Distribution:");
+        lines[from.unwrap_or_else(|| panic!("{question}: {lines:#?}"))..].to_vec()
+    };
+    // The numbers before a word, over all lines.
+    let sum = |lines: &[String], word: &str| -> u64 {
+        let pieces = lines.iter().flat_map(|line| line.split([';', ',']));
+        let pieces = pieces.flat_map(|piece| piece.split(" and "));
+        let before =
+            pieces.filter_map(|piece| piece.split_once(word)?.0.trim().parse::<u64>().ok());
+        before.sum()
+    };
+    for question in [
+        "SELECT id, name FROM parts WHERE big IS NOT NULL",
+        "SELECT small, count(*), sum(big) FROM parts GROUP BY small",
+    ] {
+        let planned = explain("DIST", question);
+        let lines = explain("ANALYZE, DIST", question);
+        println!("{}", lines.join("\n"));
+        for (node, read) in [
+            ("    n2: ", true),
+            ("    n3: ", true),
+            ("    n1 (this node): ", false),
+        ] {
+            let all = |lines: &[String], what: &str| {
+                let of_node = lines.iter().filter(|line| line.starts_with(node));
+                let mut of_node = of_node.peekable();
+                of_node.peek().is_some() && of_node.all(|line| line.contains(what) == read)
+            };
+            assert!(all(&lines, " came in "), "{node}: {lines:#?}");
+            assert!(all(&lines, ", the last after "), "{node}: {lines:#?}");
+            let mut shown = planned.iter();
+            assert!(shown.any(|line| line.starts_with(node)), "{planned:#?}");
+        }
+        assert!(!planned.concat().contains("came"), "{planned:#?}");
+        assert_eq!(sum(&lines, " rows read"), 12_000, "{lines:#?}");
+        assert!(sum(&lines, " bytes came") > 100, "{lines:#?}");
+    }
+    // Keys that are read one by one, wherever they are.
+    let lines = explain(
+        "ANALYZE, DIST",
+        "SELECT * FROM parts WHERE id IN (5, 5500, 11500)",
+    );
+    assert_eq!(lines[1], "  No parts", "{lines:#?}");
+    let asked = lines.iter().filter(|line| line.starts_with("    range "));
+    assert_eq!(asked.count(), 3, "{lines:#?}");
 }
 
 /// Without a coordinator that can be asked the cluster is not shown, once leases are over.

@@ -20,7 +20,7 @@ use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid};
 
 use super::prepared::Prepared;
-use super::remote::{Fellows, Number};
+use super::remote::{Account, Fellows, Number};
 use super::vector::cache::ColumnCache;
 
 /// What one execution of a statement runs with. Cheap to clone.
@@ -40,6 +40,8 @@ pub struct ExecContext {
     pub fast_path: bool,
     /// Whether other nodes do parts of a query.
     pub distribute: bool,
+    /// Keeps account of those parts, where somebody wants to see what becomes of them.
+    pub account: Option<Arc<Account>>,
 }
 
 impl ExecContext {
