@@ -81,15 +81,7 @@ pub async fn explain(
         depth += 1;
     }
     out.plan(&plan, depth);
-    match &point {
-        Some(PointPlan::Insert { .. }) => out.lines.push("Compiled: insert of values".to_owned()),
-        Some(_) => out.lines.push("Compiled: access by key".to_owned()),
-        None => {
-            if super::query::is_large(&plan, &cx.runtime) {
-                out.lines.push("Engine: vectorized".to_owned());
-            }
-        }
-    }
+    out.engine(point.as_ref(), &plan);
     let mut lines = out.lines;
     let alone = explain_dist::alone(&cx);
     if options.analyze {
@@ -153,6 +145,17 @@ impl Printer<'_> {
         for child in children(plan) {
             self.learn(child);
         }
+    }
+
+    /// Who runs it, where that is not the row engine.
+    fn engine(&mut self, point: Option<&PointPlan>, plan: &Plan) {
+        let engine = match point {
+            Some(PointPlan::Insert { .. }) => "Compiled: insert of values",
+            Some(_) => "Compiled: access by key",
+            None if super::query::is_large(plan, &self.cx.runtime) => "Engine: vectorized",
+            None => return,
+        };
+        self.lines.push(engine.to_owned());
     }
 
     fn line(&mut self, depth: usize, text: String, rows: Option<f64>) {
