@@ -354,6 +354,8 @@ fn parts_of_queries_are_run_where_the_rows_are() {
         assert!(since.elapsed() < PATIENCE, "{:#?}", cluster.ranges());
         thread::sleep(Duration::from_millis(100));
     }
+    the_cluster_is_shown(&cluster);
+    parts_are_explained(&mut cluster.client(0));
     let before = cluster.bulk_messages();
     for node in 0..3 {
         let mut client = cluster.client(node);
@@ -397,6 +399,8 @@ fn parts_of_queries_are_run_where_the_rows_are() {
     cluster.nodes[2].kill9().unwrap();
     let answer = retry(|| Client::connect(&cluster.nodes[0].address())?.query(sum));
     assert_eq!(answer.rows, expected);
+    cluster.nodes[1].kill9().unwrap();
+    the_coordinator_is_missed(&cluster.nodes[0]);
 }
 
 /// Ranges become parts of their neighbours while rows are written to them through other nodes; a node
@@ -484,6 +488,113 @@ fn ranges_become_one_while_rows_are_written() {
 
 /// Whoever has joined is found again, however soon it is killed and wherever it comes back: before
 /// it holds anything, while it gets its replicas, and after that.
+/// pontoon_internal, by way of each node.
+fn the_cluster_is_shown(cluster: &Cluster) {
+    for node in 0..3 {
+        let mut client = cluster.client(node);
+        let mut ask = |question: &str| client.scalar(question).unwrap().unwrap_or_default();
+        let nodes = "SELECT string_agg(node_id || ' ' || is_live::text || ' ' || state, ', ' \
+                     ORDER BY node_id) FROM pontoon_internal.nodes";
+        assert_eq!(ask(nodes), "1 true active, 2 true active, 3 true active");
+        let one = "SELECT count(*) FROM pontoon_internal.nodes WHERE is_coordinator";
+        assert_eq!(ask(one), "1");
+        // What each of the nodes leads arrives within half a second.
+        let whole = "SELECT count(*) >= 12 AND count(DISTINCT leader_node) = 3 \
+                     AND bool_and(replicas = '{1,2,3}') AND bool_and(start_key LIKE \
+                     'table %, index 1, %') FROM pontoon_internal.ranges \
+                     WHERE table_name = 'parts'";
+        let since = Instant::now();
+        while ask(whole) != "t" {
+            assert!(
+                since.elapsed() < PATIENCE,
+                "{}",
+                ask("SELECT string_agg(r::text, ' ') FROM pontoon_internal.ranges r")
+            );
+            thread::sleep(Duration::from_millis(100));
+        }
+        let replicas = "SELECT count(*) = 3 * count(DISTINCT range_id) AND \
+                        count(*) FILTER (WHERE is_leader) = count(DISTINCT range_id) \
+                        FROM pontoon_internal.replicas";
+        assert_eq!(ask(replicas), "t");
+    }
+}
+
+/// EXPLAIN (DIST), asked of n1 while all three lead some of the table.
+fn parts_are_explained(client: &mut Client) {
+    let mut explain = |options: &str, question: &str| -> Vec<String> {
+        let answer = client.query(&format!("EXPLAIN ({options}) {question}"));
+        let lines: Vec<String> = answer
+            .unwrap()
+            .rows
+            .concat()
+            .into_iter()
+            .flatten()
+            .collect();
+        let from = lines.iter().position(|line| line == "Distribution:");
+        lines[from.unwrap_or_else(|| panic!("{question}: {lines:#?}"))..].to_vec()
+    };
+    // The numbers before a word, over all lines.
+    let sum = |lines: &[String], word: &str| -> u64 {
+        let pieces = lines.iter().flat_map(|line| line.split([';', ',']));
+        let pieces = pieces.flat_map(|piece| piece.split(" and "));
+        let before =
+            pieces.filter_map(|piece| piece.split_once(word)?.0.trim().parse::<u64>().ok());
+        before.sum()
+    };
+    for question in [
+        "SELECT id, name FROM parts WHERE big IS NOT NULL",
+        "SELECT small, count(*), sum(big) FROM parts GROUP BY small",
+    ] {
+        let planned = explain("DIST", question);
+        let lines = explain("ANALYZE, DIST", question);
+        println!("{}", lines.join("\n"));
+        for (node, read) in [
+            ("    n2: ", true),
+            ("    n3: ", true),
+            ("    n1 (this node): ", false),
+        ] {
+            let all = |lines: &[String], what: &str| {
+                let of_node = lines.iter().filter(|line| line.starts_with(node));
+                let mut of_node = of_node.peekable();
+                of_node.peek().is_some() && of_node.all(|line| line.contains(what) == read)
+            };
+            assert!(all(&lines, " came in "), "{node}: {lines:#?}");
+            assert!(all(&lines, ", the last after "), "{node}: {lines:#?}");
+            let mut shown = planned.iter();
+            assert!(shown.any(|line| line.starts_with(node)), "{planned:#?}");
+        }
+        assert!(!planned.concat().contains("came"), "{planned:#?}");
+        assert_eq!(sum(&lines, " rows read"), 12_000, "{lines:#?}");
+        assert!(sum(&lines, " bytes came") > 100, "{lines:#?}");
+    }
+    // Keys that are read one by one, wherever they are.
+    let lines = explain(
+        "ANALYZE, DIST",
+        "SELECT * FROM parts WHERE id IN (5, 5500, 11500)",
+    );
+    assert_eq!(lines[1], "  No parts", "{lines:#?}");
+    let asked = lines.iter().filter(|line| line.starts_with("    range "));
+    assert_eq!(asked.count(), 3, "{lines:#?}");
+}
+
+/// Without a coordinator that can be asked the cluster is not shown, once leases are over.
+fn the_coordinator_is_missed(node: &PontoonNode) {
+    let since = Instant::now();
+    loop {
+        let asked = Client::connect(&node.address());
+        match asked.and_then(|mut client| client.query("SELECT * FROM pontoon_internal.nodes")) {
+            Err(WireError::Server(error)) => {
+                assert_eq!(error.code, "57P03", "{}", error.message);
+                return;
+            }
+            // The session itself does not come about, or is given up.
+            Err(_) => return,
+            Ok(_) => assert!(since.elapsed() < PATIENCE, "it shows what it cannot know"),
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn nodes_that_move_as_soon_as_they_have_joined_are_found_again() {
     for after in [0, 250, 500, 750, 1_000] {

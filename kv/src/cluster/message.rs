@@ -71,8 +71,21 @@ pub struct Overview {
     pub view: View,
     /// The ranges, in the order of their keys.
     pub ranges: Vec<RangeReport>,
-    /// Why ranges are not as they should be, where nothing can be done about it.
-    pub stuck: Vec<String>,
+    /// Ranges that are not as they should be though nothing can be done about it, and why.
+    pub stuck: Vec<(u64, String)>,
+    /// What the coordinator has begun and not heard the end of.
+    pub moves: Vec<Move>,
+}
+
+/// A change of the members of a range that is under way.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Move {
+    /// The range.
+    pub range: u64,
+    /// What changes.
+    pub what: Alteration,
+    /// Why, in plain words.
+    pub why: String,
 }
 
 /// A new node, as it introduces itself.

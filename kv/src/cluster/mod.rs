@@ -17,7 +17,11 @@ mod row;
 mod search;
 
 pub use book::Book;
-pub use message::{Alteration, Answer, Call, Candidate, Change, Opening, Overview, RangeReport};
+pub use message::{
+    Alteration, Answer, Call, Candidate, Change, Move, Opening, Overview, RangeReport,
+};
 pub use row::{NodeRow, NodeState, NodeStatus, Report, Roles, Usage, View};
 pub(crate) use row::{decode_row, encode_row};
 pub(crate) use search::Search;
+// What reports and overviews are made of.
+pub use pontoon_raft::{Membership, Peer, Place, ReplicaId};

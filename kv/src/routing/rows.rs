@@ -28,6 +28,17 @@ impl Rows {
         }
     }
 
+    /// What another node has sent of it and was not passed yet.
+    pub(crate) fn received(&self) -> Vec<(&[u8], &Bytes)> {
+        match self {
+            Self::Store(_) => Vec::new(),
+            Self::Page { rows, .. } => {
+                let rows = rows.as_slice().iter();
+                rows.map(|(key, value)| (key.as_ref(), value)).collect()
+            }
+        }
+    }
+
     /// Hands rows to `visit` until it says false; returns whether there may be more.
     pub(crate) fn for_each(
         &mut self,

@@ -1,6 +1,7 @@
 //! The vocabulary of transactions: spans, options, batches of rows. No logic.
 
 use bytes::Bytes;
+use pontoon_raft::NodeId;
 use serde::{Deserialize, Serialize};
 
 use crate::timestamp::Timestamp;
@@ -79,6 +80,17 @@ impl Span {
     pub fn contains(&self, key: &[u8]) -> bool {
         self.start.as_ref() <= key && key < self.end.as_ref()
     }
+}
+
+/// A part of a span that lies in one range.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Led {
+    /// The part.
+    pub span: Span,
+    /// The range, where it is known.
+    pub range: Option<u64>,
+    /// The node that leads it, where that is known.
+    pub leader: Option<NodeId>,
 }
 
 /// What a transaction may see of others.

@@ -12,6 +12,7 @@
 //! what a caller says its writes rest on ([`Txn::require_unchanged`], [`Txn::validate_reads`]).
 
 mod api;
+mod asked;
 mod buffer;
 mod reads;
 mod scan;
@@ -20,9 +21,10 @@ mod transaction;
 
 pub use crate::db::Db;
 pub use api::{
-    CommitInfo, IsolationLevel, Key, KvBatch, LockStrength, LockWait, Savepoint, ScanOptions, Span,
-    TxnOptions, Value,
+    CommitInfo, IsolationLevel, Key, KvBatch, Led, LockStrength, LockWait, Savepoint, ScanOptions,
+    Span, TxnOptions, Value,
 };
+pub use asked::Asked;
 pub(crate) use reads::after;
 pub use scan::Scan;
 pub use transaction::Txn;

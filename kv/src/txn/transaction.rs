@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use pontoon_raft::NodeId;
 
 use crate::db::Node;
 use crate::error::{ConflictReason, Error};
@@ -15,9 +14,10 @@ use crate::range::{CommitRequest, Refusal, Watch, WriteEntry};
 use crate::routing::{Route, Rows};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
-    CommitInfo, IsolationLevel, Key, LockStrength, LockWait, Savepoint, ScanOptions, Span,
+    CommitInfo, IsolationLevel, Key, Led, LockStrength, LockWait, Savepoint, ScanOptions, Span,
     TxnOptions, Value,
 };
+use crate::txn::asked::{Asked, AskedRanges};
 use crate::txn::buffer::{WriteBuffer, WriteView};
 use crate::txn::reads::ReadSet;
 use crate::txn::scan::Scan;
@@ -78,6 +78,7 @@ struct Inner {
     validates: bool,
     /// Whether they are for now, though the isolation level does not ask for it.
     validates_now: AtomicBool,
+    asked: AskedRanges,
     state: Mutex<State>,
 }
 
@@ -180,6 +181,7 @@ impl Txn {
             entered: start,
             validates,
             validates_now: AtomicBool::new(false),
+            asked: AskedRanges::default(),
             state: Mutex::new(state),
         };
         Self {
@@ -258,12 +260,45 @@ impl Txn {
         let node = &self.inner.node;
         let at_once = node.ranges.at(key);
         let at_once = at_once.and_then(|replica| replica.try_get(key, read));
-        match at_once {
+        let value = match at_once {
             Some(value) => value,
             None => {
                 let found = || async { node.get(&node.route(key)?, key, read).await };
                 self.settling(found).boxed().await
             }
+        };
+        if self.inner.asked.are_wanted() {
+            let found = value.as_ref().ok().and_then(Option::as_ref);
+            self.note_asked(key, |away| {
+                let value = found.filter(|_| away);
+                value.map(|value| (key, value)).into_iter().collect()
+            });
+        }
+        value
+    }
+
+    /// Begins to note which ranges are asked, until [`Self::take_asked`].
+    pub fn count_asked(&self) {
+        self.inner.asked.begin();
+    }
+
+    /// Which ranges were asked since [`Self::count_asked`].
+    pub fn take_asked(&self) -> Vec<Asked> {
+        self.inner.asked.take()
+    }
+
+    /// Notes a request to the range that holds `key`; `received` gives its rows, told whether the
+    /// range is led by another node.
+    fn note_asked<'a>(
+        &self,
+        key: &[u8],
+        received: impl FnOnce(bool) -> Vec<(&'a [u8], &'a Bytes)>,
+    ) {
+        let node = &self.inner.node;
+        if let Ok(route) = node.route(key) {
+            let leader = node.led_by(&route);
+            let away = leader != Some(node.id());
+            self.inner.asked.note(route.range(), leader, received(away));
         }
     }
 
@@ -312,20 +347,27 @@ impl Txn {
         Some(route.span().end)
     }
 
-    /// The parts of `span` in different ranges, in order, each with the node that leads it as far as
-    /// is known here; `None` where nobody knows. Only a hint: whoever is asked may have to ask
-    /// others.
-    pub fn leaders(&self, span: &Span) -> Vec<(Span, Option<NodeId>)> {
+    /// The parts of `span` in different ranges, in order, as far as is known here. Only a hint:
+    /// whoever is asked may have to ask others.
+    pub fn leaders(&self, span: &Span) -> Vec<Led> {
         let node = &self.inner.node;
         let mut parts = Vec::new();
         let mut left = span.clone();
         while left.start < left.end {
-            let (part, leader) = match node.route_part(&left, false) {
-                Ok((route, part)) => (part, node.led_by(&route)),
-                Err(_) => (left.clone(), None),
+            let part = match node.route_part(&left, false) {
+                Ok((route, span)) => Led {
+                    span,
+                    range: Some(route.range()),
+                    leader: node.led_by(&route),
+                },
+                Err(_) => Led {
+                    span: left.clone(),
+                    range: None,
+                    leader: None,
+                },
             };
-            left.start = part.end.clone();
-            parts.push((part, leader));
+            left.start = part.span.end.clone();
+            parts.push(part);
         }
         parts
     }
@@ -396,7 +438,12 @@ impl Txn {
             let (route, part) = node.route_part(span, reverse)?;
             node.scan(&route, part, reverse, at).await
         };
-        self.settling(opened).await
+        let opened = self.settling(opened).await?;
+        if self.inner.asked.are_wanted() {
+            let (rows, part) = &opened;
+            self.note_asked(&part.start, |_| rows.received());
+        }
+        Ok(opened)
     }
 
     /// Notes that a scan at `at` has passed `span`, wherever it was done.

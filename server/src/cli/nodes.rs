@@ -51,7 +51,7 @@ async fn execute(command: &NodeCommand) -> Result<(), Failure> {
             say(&cluster::nodes(&overview.view));
             say("\n");
             say(&cluster::ranges(&overview.ranges));
-            for stuck in &overview.stuck {
+            for (_, stuck) in &overview.stuck {
                 say(&format!("\nstuck: {stuck}\n"));
             }
         }
@@ -124,7 +124,7 @@ impl Asked<'_> {
                 "{node} holds {} replicas, is a member of {member} ranges and leads {}\n",
                 status.replicas, status.leads
             );
-            for stuck in &overview.stuck {
+            for (_, stuck) in &overview.stuck {
                 now.push_str(&format!("stuck: {stuck}\n"));
             }
             if now != said {

@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use pontoon_kv::{Db, ScanOptions, Txn, TxnOptions};
 
 use super::desc::{
-    CatalogSnapshot, FIRST_USER_OID, INFORMATION_SCHEMA, PG_CATALOG, PUBLIC, RelationKind,
-    SchemaDesc, SequenceDesc, TableDesc,
+    CatalogSnapshot, FIRST_USER_OID, INFORMATION_SCHEMA, PG_CATALOG, PONTOON_INTERNAL, PUBLIC,
+    RelationKind, SchemaDesc, SequenceDesc, TableDesc,
 };
 use super::rows::{self, RowKind};
 use crate::error::SqlError;
@@ -103,7 +103,24 @@ async fn scan(txn: &Txn, version: u64) -> Result<CatalogSnapshot, SqlError> {
             }
         }
     }
+    add_internal(&mut snapshot);
     Ok(snapshot)
+}
+
+/// Enters the schema pontoon_internal. It is computed, not stored, so that stores of older versions
+/// have it too; should users of such a version have made one of that name, theirs stays.
+fn add_internal(snapshot: &mut CatalogSnapshot) {
+    const NAME: &str = "pontoon_internal";
+    if snapshot.schema_named(NAME).is_some() {
+        return;
+    }
+    let schema = SchemaDesc {
+        oid: PONTOON_INTERNAL,
+        name: NAME.to_owned(),
+        owner: POSTGRES_ROLE,
+        comment: Some("the cluster as its coordinator sees it".to_owned()),
+    };
+    snapshot.schemas.insert(PONTOON_INTERNAL, Arc::new(schema));
 }
 
 /// Enters the names of a table and its indexes.

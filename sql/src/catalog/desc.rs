@@ -14,6 +14,8 @@ pub const PG_CATALOG: Oid = Oid(11);
 pub const PUBLIC: Oid = Oid(2200);
 /// Number of the schema information_schema.
 pub const INFORMATION_SCHEMA: Oid = Oid(13000);
+/// Number of the schema pontoon_internal, which is no row of the catalog.
+pub const PONTOON_INTERNAL: Oid = Oid(15_000);
 /// First number given to objects of users.
 pub const FIRST_USER_OID: u32 = 16_384;
 

@@ -11,7 +11,8 @@ use pontoon_kv::{LockStrength, LockWait, Txn};
 
 use crate::catalog::cache::OWN_VERSIONS;
 use crate::catalog::desc::{
-    CatalogSnapshot, PG_CATALOG, Relation, RelationKind, SchemaDesc, SequenceDesc, TableDesc,
+    CatalogSnapshot, PG_CATALOG, PONTOON_INTERNAL, Relation, RelationKind, SchemaDesc,
+    SequenceDesc, TableDesc,
 };
 use crate::catalog::rows::{self, RowKind};
 use crate::error::{SqlError, SqlState};
@@ -194,6 +195,13 @@ impl Change {
 
     /// Writes a schema, new or changed.
     pub(crate) fn put_schema(&mut self, schema: SchemaDesc) -> Result<(), SqlError> {
+        if schema.oid == PONTOON_INTERNAL {
+            return Err(SqlError::new(
+                SqlState::INSUFFICIENT_PRIVILEGE,
+                "permission denied for schema pontoon_internal",
+            )
+            .with_detail("The schema is computed, not stored."));
+        }
         self.touch()?;
         self.txn
             .put(RowKind::Schema.key(schema.oid), rows::encode(&schema)?)?;
@@ -234,7 +242,7 @@ pub(crate) fn check_user_schema(
     schema_name: &str,
     name: &str,
 ) -> Result<(), SqlError> {
-    if schema == PG_CATALOG {
+    if matches!(schema, PG_CATALOG | PONTOON_INTERNAL) {
         return Err(SqlError::new(
             SqlState::INSUFFICIENT_PRIVILEGE,
             format!("permission denied to create \"{schema_name}.{name}\""),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::execute::Ddl;
 use super::names;
-use crate::catalog::desc::{INFORMATION_SCHEMA, PG_CATALOG, Relation, RelationKind, TableDesc};
+use crate::catalog::desc::{
+    INFORMATION_SCHEMA, PG_CATALOG, PONTOON_INTERNAL, Relation, RelationKind, TableDesc,
+};
 use crate::error::{SqlError, SqlState};
 use crate::parse::statement::{Drop, Name, ObjectKind};
 use crate::types::Oid;
@@ -313,7 +315,7 @@ impl Ddl {
             }
             return Err(SqlError::new(SqlState::INVALID_SCHEMA_NAME, message));
         };
-        if matches!(schema, PG_CATALOG | INFORMATION_SCHEMA) {
+        if matches!(schema, PG_CATALOG | INFORMATION_SCHEMA | PONTOON_INTERNAL) {
             return Err(SqlError::new(
                 SqlState::DEPENDENT_OBJECTS_STILL_EXIST,
                 format!("cannot drop schema {shown} because it is required by the database system"),

@@ -10,7 +10,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionConfig;
 use parking_lot::{Mutex, RwLock};
-use pontoon_kv::Txn;
+use pontoon_kv::{Db, Txn};
 
 use crate::bind::tree::{BoundStatement, Expr};
 use crate::catalog::desc::{CatalogSnapshot, ColumnDesc, TableDesc};
@@ -20,7 +20,7 @@ use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid};
 
 use super::prepared::Prepared;
-use super::remote::{Fellows, Number};
+use super::remote::{Account, Fellows, Number};
 use super::vector::cache::ColumnCache;
 
 /// What one execution of a statement runs with. Cheap to clone.
@@ -40,6 +40,8 @@ pub struct ExecContext {
     pub fast_path: bool,
     /// Whether other nodes do parts of a query.
     pub distribute: bool,
+    /// Keeps account of those parts, where somebody wants to see what becomes of them.
+    pub account: Option<Arc<Account>>,
 }
 
 impl ExecContext {
@@ -93,6 +95,7 @@ pub struct Runtime {
     memory_max: usize,
     columns: ColumnCache,
     fellows: OnceLock<Fellows>,
+    store: OnceLock<Db>,
     /// Drawn by chance at the start: names parts of queries together with their count.
     life: u64,
     parts: AtomicU64,
@@ -120,6 +123,7 @@ impl Runtime {
             memory_max,
             columns,
             fellows: OnceLock::new(),
+            store: OnceLock::new(),
             life: rand::random(),
             parts: AtomicU64::new(0),
         })
@@ -143,6 +147,17 @@ impl Runtime {
     /// The other nodes, where there are any.
     pub fn fellows(&self) -> Option<Fellows> {
         self.fellows.get().cloned()
+    }
+
+    /// Makes the store known whose cluster is shown, once.
+    pub fn belong_to(&self, store: Db) {
+        // It does not change.
+        let _ = self.store.set(store);
+    }
+
+    /// The store of this node.
+    pub fn store(&self) -> Option<&Db> {
+        self.store.get()
     }
 
     /// A name for a part of a query that another node runs.

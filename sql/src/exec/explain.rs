@@ -1,7 +1,7 @@
 //! EXPLAIN: a plan in PostgreSQL's words.
 //!
 //! ANALYZE runs the statement and adds its rows and time to the first line; the numbers of rows of
-//! the lines are guesses of the planner.
+//! the lines are guesses of the planner. What DIST adds is in [`super::explain_dist`].
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,6 +19,10 @@ use crate::types::registry::registry;
 use crate::types::{Datum, io};
 
 use super::context::ExecContext;
+use super::explain_dist::{self, Told};
+use super::remote::Account;
+use super::rows::Executor;
+use super::vector::places::place;
 
 /// Options of EXPLAIN.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,14 +33,20 @@ pub struct ExplainOptions {
     pub verbose: bool,
     /// Leave out guesses of rows.
     pub no_costs: bool,
+    /// Show which nodes do which parts.
+    pub dist: bool,
 }
 
 /// The lines of EXPLAIN.
 pub async fn explain(
     statement: &BoundStatement,
-    cx: ExecContext,
+    mut cx: ExecContext,
     options: ExplainOptions,
 ) -> Result<Vec<String>, SqlError> {
+    if options.dist {
+        cx.account = Some(Account::new(!options.analyze));
+        cx.txn.count_asked();
+    }
     let mut out = Printer {
         cx: &cx,
         options,
@@ -71,42 +81,51 @@ pub async fn explain(
         depth += 1;
     }
     out.plan(&plan, depth);
-    match &point {
-        Some(PointPlan::Insert { .. }) => out.lines.push("Compiled: insert of values".to_owned()),
-        Some(_) => out.lines.push("Compiled: access by key".to_owned()),
-        None => {
-            if super::query::is_large(&plan, &cx.runtime) {
-                out.lines.push("Engine: vectorized".to_owned());
-            }
-        }
-    }
+    out.engine(point.as_ref(), &plan);
     let mut lines = out.lines;
+    let alone = explain_dist::alone(&cx);
     if options.analyze {
-        let started = Instant::now();
-        let outcome = super::execute(&Arc::new(statement.clone()), cx.clone()).await?;
-        let mut rows = 0;
-        match outcome {
-            Outcome::Rows { mut source, .. } => {
-                while let Some(batch) = source.next().await? {
-                    rows += batch.len();
-                }
-            }
-            Outcome::Done(tag) => {
-                rows = tag
-                    .rsplit(' ')
-                    .next()
-                    .and_then(|n| n.parse().ok())
-                    .unwrap_or(0);
-            }
-            _ => {}
+        analyze(statement, &cx, &mut lines).await?;
+    }
+    if let Some(account) = &cx.account {
+        if !options.analyze {
+            place(&Executor::new(cx.clone()), &plan)?;
         }
-        let elapsed = started.elapsed().as_secs_f64() * 1_000.0;
-        if let Some(first) = lines.first_mut() {
-            let _ = write!(first, " (actual time={elapsed:.3} rows={rows} loops=1)");
-        }
-        lines.push(format!("Execution Time: {elapsed:.3} ms"));
+        lines.extend(explain_dist::lines(&Told::of(&cx, account, alone)));
     }
     Ok(lines)
+}
+
+/// Runs a statement, and enters how that went.
+async fn analyze(
+    statement: &BoundStatement,
+    cx: &ExecContext,
+    lines: &mut Vec<String>,
+) -> Result<(), SqlError> {
+    let started = Instant::now();
+    let outcome = super::execute(&Arc::new(statement.clone()), cx.clone()).await?;
+    let mut rows = 0;
+    match outcome {
+        Outcome::Rows { mut source, .. } => {
+            while let Some(batch) = source.next().await? {
+                rows += batch.len();
+            }
+        }
+        Outcome::Done(tag) => {
+            rows = tag
+                .rsplit(' ')
+                .next()
+                .and_then(|n| n.parse().ok())
+                .unwrap_or(0);
+        }
+        _ => {}
+    }
+    let elapsed = started.elapsed().as_secs_f64() * 1_000.0;
+    if let Some(first) = lines.first_mut() {
+        let _ = write!(first, " (actual time={elapsed:.3} rows={rows} loops=1)");
+    }
+    lines.push(format!("Execution Time: {elapsed:.3} ms"));
+    Ok(())
 }
 
 struct Printer<'a> {
@@ -126,6 +145,17 @@ impl Printer<'_> {
         for child in children(plan) {
             self.learn(child);
         }
+    }
+
+    /// Who runs it, where that is not the row engine.
+    fn engine(&mut self, point: Option<&PointPlan>, plan: &Plan) {
+        let engine = match point {
+            Some(PointPlan::Insert { .. }) => "Compiled: insert of values",
+            Some(_) => "Compiled: access by key",
+            None if super::query::is_large(plan, &self.cx.runtime) => "Engine: vectorized",
+            None => return,
+        };
+        self.lines.push(engine.to_owned());
     }
 
     fn line(&mut self, depth: usize, text: String, rows: Option<f64>) {

@@ -8,6 +8,7 @@
 pub mod context;
 pub mod error;
 pub mod explain;
+mod explain_dist;
 pub mod interp;
 pub mod prepared;
 pub mod query;

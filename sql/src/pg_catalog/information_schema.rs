@@ -6,10 +6,11 @@ use super::constraints::{attnums, key_attnums, key_constraints};
 use super::definitions::{columns_named, parenthesized, view_definition};
 use super::registered::collation_of;
 use super::row::*;
-use super::tables::{RowsFn, TABLES};
+use super::tables::TABLES;
 use crate::catalog::desc::{
     CatalogSnapshot, ColumnDesc, Identity, IndexKind, RelationKind, SequenceDesc, TableDesc,
 };
+use crate::catalog::virtual_tables::OfCatalog;
 use crate::error::SqlError;
 use crate::types::registry::{EvalContext, registry};
 use crate::types::{Datum, Oid, PgType};
@@ -20,7 +21,7 @@ type Rows = Result<Vec<Row>, SqlError>;
 const CATALOG: &str = "postgres";
 
 /// The function that computes a view.
-pub(super) fn rows(name: &str) -> Option<RowsFn> {
+pub(super) fn rows(name: &str) -> Option<OfCatalog> {
     Some(match name {
         "information_schema_catalog_name" => |_, _| Ok(vec![vec![t(CATALOG)]]),
         "schemata" => schemata,

@@ -1,5 +1,6 @@
 //! pg_catalog and information_schema: tables computed from the catalog snapshot of the
-//! transaction, joined and filtered like any other.
+//! transaction, joined and filtered like any other. So is pontoon_internal, from what the
+//! coordinator of the cluster knows ([`cluster`]).
 //!
 //! `columns.tsv` holds the columns of PostgreSQL 15's catalogs and views (generated from a server
 //! of that version); [`tables`] joins it with the functions that compute rows. A table without such
@@ -8,10 +9,12 @@
 //!
 //! Nothing here knows which statement asks, and nothing here looks at user data.
 
+mod cluster;
 mod constraints;
 mod definitions;
 mod describe;
 mod information_schema;
+mod key_text;
 mod objects;
 mod pretty;
 mod registered;

@@ -6,7 +6,9 @@ use std::sync::LazyLock;
 use super::constraints::PG_NAMESPACE;
 use super::relations::PG_CLASS;
 use super::row::*;
-use crate::catalog::desc::{CatalogSnapshot, INFORMATION_SCHEMA, PG_CATALOG, PUBLIC, SchemaDesc};
+use crate::catalog::desc::{
+    CatalogSnapshot, INFORMATION_SCHEMA, PG_CATALOG, PONTOON_INTERNAL, PUBLIC, SchemaDesc,
+};
 use crate::error::SqlError;
 use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid};
@@ -164,7 +166,7 @@ pub(super) fn pg_namespace(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                     "=U/pg_database_owner",
                 ]),
             ),
-            PG_CATALOG | INFORMATION_SCHEMA => {
+            PG_CATALOG | INFORMATION_SCHEMA | PONTOON_INTERNAL => {
                 (schema.owner, acl(&["postgres=UC/postgres", "=U/postgres"]))
             }
             _ => (schema.owner, NULL),

@@ -36,6 +36,7 @@ pub(super) fn virtual_schema(snapshot: &CatalogSnapshot, table: &VirtualTable) -
         .schema_named(table.schema)
         .unwrap_or(match table.schema {
             "pg_catalog" => crate::catalog::desc::PG_CATALOG,
+            "pontoon_internal" => crate::catalog::desc::PONTOON_INTERNAL,
             _ => crate::catalog::desc::INFORMATION_SCHEMA,
         })
 }

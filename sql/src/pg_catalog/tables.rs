@@ -5,23 +5,23 @@ use std::sync::LazyLock;
 
 use super::row::Row;
 use super::{
-    constraints, information_schema, objects, registered, relations, roles, session_views,
+    cluster, constraints, information_schema, objects, registered, relations, roles, session_views,
 };
 use crate::catalog::desc::CatalogSnapshot;
-use crate::catalog::virtual_tables::VirtualTable;
+use crate::catalog::virtual_tables::{OfCatalog as RowsFn, Rows, VirtualTable};
 use crate::error::SqlError;
 use crate::types::Oid;
 use crate::types::registry::EvalContext;
 
-/// Computes the rows of a table.
-pub(super) type RowsFn = fn(&CatalogSnapshot, &dyn EvalContext) -> Result<Vec<Row>, SqlError>;
-
-/// One line a table: p or i (the schema), name, oid, relkind; a tab; `name:type` of each column.
+/// One line a table: p or i (the schema; c is pontoon_internal), name, oid, relkind; a tab;
+/// `name:type` of each column.
 const COLUMNS: &str = include_str!("columns.tsv");
 
 /// Every computed table.
-pub static TABLES: LazyLock<Vec<VirtualTable>> =
-    LazyLock::new(|| COLUMNS.lines().filter_map(parse).collect());
+pub static TABLES: LazyLock<Vec<VirtualTable>> = LazyLock::new(|| {
+    let lines = COLUMNS.lines().chain(cluster::COLUMNS.lines());
+    lines.filter_map(parse).collect()
+});
 
 static BY_NAME: LazyLock<HashMap<(&'static str, &'static str), &'static VirtualTable>> =
     LazyLock::new(|| TABLES.iter().map(|t| ((t.schema, t.name), t)).collect());
@@ -36,6 +36,7 @@ fn parse(line: &'static str) -> Option<VirtualTable> {
     let mut head = head.split(' ');
     let schema = match head.next()? {
         "p" => "pg_catalog",
+        "c" => "pontoon_internal",
         _ => "information_schema",
     };
     let name = head.next()?;
@@ -52,7 +53,10 @@ fn parse(line: &'static str) -> Option<VirtualTable> {
         name,
         kind,
         columns: columns.leak(),
-        rows: rows(schema, name),
+        rows: match schema {
+            "pontoon_internal" => Rows::Cluster(cluster::rows(name)?),
+            _ => Rows::Catalog(rows(schema, name)),
+        },
     })
 }
 
@@ -83,6 +87,7 @@ fn column_type(name: &str) -> Oid {
         "_char" => Oid::CHAR_ARRAY,
         "_name" => Oid::NAME_ARRAY,
         "_int2" => Oid::INT2_ARRAY,
+        "_int8" => Oid::INT8_ARRAY,
         "_text" => Oid::TEXT_ARRAY,
         "_oid" => Oid::OID_ARRAY,
         "_float4" => Oid::FLOAT4_ARRAY,

@@ -84,6 +84,7 @@ impl Engine {
             cursors: exec::remote::Cursors::default(),
             removal: Arc::new(Notify::new()),
         });
+        engine.runtime.belong_to(engine.db.clone());
         let txn = engine
             .db
             .begin(TxnOptions {

@@ -358,6 +358,7 @@ impl Session {
             };
             match name.as_str() {
                 "analyze" => options.analyze = on,
+                "dist" => options.dist = on,
                 "verbose" => options.verbose = on,
                 "costs" => options.no_costs = !on,
                 "summary" | "timing" | "buffers" | "settings" | "wal" => {}

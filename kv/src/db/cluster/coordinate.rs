@@ -8,7 +8,7 @@ use bytes::Bytes;
 use pontoon_raft::NodeId;
 
 use crate::cluster::{
-    Answer, Call, Change, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
+    Answer, Call, Change, Move, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
 };
 use crate::db::node::Node;
 use crate::db::splits;
@@ -108,7 +108,12 @@ impl Node {
         for Step { node, change, why } in steps.into_iter().take(BEGUN_MAX) {
             tracing::info!(range = change.range, what = ?change.what, why, "moving replicas");
             let range = change.range;
-            self.roll.begin_change(range, now);
+            let begun = Move {
+                range,
+                what: change.what.clone(),
+                why: why.to_owned(),
+            };
+            self.roll.begin_change(begun, now);
             self.have(node, Call::Change(change), Some(range));
         }
         Ok(())
@@ -116,8 +121,10 @@ impl Node {
 
     /// The cluster as the coordinator sees it, which may be another node.
     pub async fn overview(&self) -> Result<Overview, Refusal> {
-        let system = self.system().filter(|system| system.leadership().is_some());
-        let Some(system) = system else {
+        let system = self
+            .system()
+            .and_then(|system| Some((system.leadership()?, system)));
+        let Some((leadership, system)) = system else {
             let (Some(whom), Some(peers)) = (self.next_coordinator(), &self.peers) else {
                 return Err(Refusal::Elsewhere(None));
             };
@@ -137,15 +144,23 @@ impl Node {
                 }
             };
         };
-        let mut picture = self.roll.picture(self.runtime.monotonic());
+        // Of itself it need not wait to hear.
+        let now = self.runtime.monotonic();
+        self.roll.begin(leadership.term, now);
+        self.roll.note(self.report(), now);
+        let mut picture = self.roll.picture(now);
         let start = |range: &RangeReport| range.descriptor.span.start.clone();
         picture.ranges.sort_by_key(start);
         let wishes = &self.config.placement;
-        let stuck = |range| placement::stuck(&picture, wishes, range);
+        let stuck = |range: &RangeReport| {
+            let why = placement::stuck(&picture, wishes, range)?;
+            Some((range.descriptor.range, why))
+        };
         Ok(Overview {
             view: self.view_of(&system),
             stuck: picture.ranges.iter().filter_map(stuck).collect(),
             ranges: picture.ranges,
+            moves: self.roll.moves(),
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pontoon_raft::{NodeId, Peer, ReplicaId};
 
-use crate::cluster::{NodeRow, NodeState, NodeStatus, Opening, RangeReport, Report, View};
+use crate::cluster::{Move, NodeRow, NodeState, NodeStatus, Opening, RangeReport, Report, View};
 use crate::placement;
 
 /// What one leadership of range 1 has heard.
@@ -25,8 +25,8 @@ struct Heard {
     changes: u64,
     rows: BTreeMap<NodeId, NodeRow>,
     reports: BTreeMap<NodeId, (Report, Duration)>,
-    /// Ranges whose members are being changed, and since when.
-    changing: BTreeMap<u64, Duration>,
+    /// What is being changed about the members of ranges, and since when.
+    changing: BTreeMap<u64, (Move, Duration)>,
     /// Replicas that their ranges do not know, and since when.
     strays: BTreeMap<Stray, Duration>,
     /// Replicas that nodes do not hold though they are members, and since when.
@@ -94,7 +94,7 @@ impl Roll {
         let mut heard = self.heard.lock();
         heard
             .changing
-            .retain(|_, began| now.saturating_sub(*began) < CHANGE_MAX);
+            .retain(|_, (_, began)| now.saturating_sub(*began) < CHANGE_MAX);
         // A newer leader may have reported a range that an older one still believes to lead.
         let mut ranges: BTreeMap<u64, RangeReport> = BTreeMap::new();
         for (report, at) in heard.reports.values() {
@@ -145,8 +145,15 @@ impl Roll {
     }
 
     /// A change of the members of a range begins.
-    pub(super) fn begin_change(&self, range: u64, now: Duration) {
-        self.heard.lock().changing.insert(range, now);
+    pub(super) fn begin_change(&self, change: Move, now: Duration) {
+        let mut heard = self.heard.lock();
+        heard.changing.insert(change.range, (change, now));
+    }
+
+    /// The changes that are under way.
+    pub(super) fn moves(&self) -> Vec<Move> {
+        let heard = self.heard.lock();
+        heard.changing.values().map(|(of, _)| of.clone()).collect()
     }
 
     /// It is over.

@@ -21,6 +21,7 @@ use crate::exec::rows::Executor;
 use crate::exec::vector::leaf::OwnExec;
 
 use super::Fellows;
+use super::account::PartAccount;
 use super::part::Part;
 use super::serve::{Number, Question};
 use super::spread::Spread;
@@ -40,6 +41,8 @@ pub struct Away {
     pub part: Part,
     /// The same done here, should that node not do it.
     pub instead: Arc<dyn ExecutionPlan>,
+    /// Keeps account of it, where somebody wants to know.
+    pub account: Option<Arc<PartAccount>>,
 }
 
 /// A part, wherever it is done.
@@ -167,12 +170,19 @@ async fn open(reading: &Reading, away: &Away) -> Result<Batches, SqlError> {
         number: reading.runtime.next_part(),
         fellows: reading.fellows.clone(),
         open: true,
+        account: away.account.clone(),
     };
+    if let Some(account) = &away.account {
+        account.begin();
+    }
     let question = Question::Open(cursor.number, away.part.clone());
     let first = match cursor.ask(&question).await? {
         Ok(page) => page,
         Err(reason) => {
             cursor.open = false;
+            if let Some(account) = &away.account {
+                account.instead(&reason);
+            }
             tracing::info!(node = %away.node, reason, "a part of a query is run here instead");
             return execute(reading, &away.instead);
         }
@@ -196,18 +206,20 @@ struct Cursor {
     number: Number,
     fellows: Fellows,
     open: bool,
+    account: Option<Arc<PartAccount>>,
 }
 
 impl Cursor {
-    /// Asks; the inner error says why there is no answer.
-    async fn ask(&self, question: &Question) -> Result<Result<Page, String>, SqlError> {
+    /// Asks for a page, which comes with the bytes of the answer; the inner error says why there is
+    /// none.
+    async fn ask(&self, question: &Question) -> Result<Result<(Page, usize), String>, SqlError> {
         let asked = self.fellows.others.ask(self.node, encode(question)?);
         let reply: Bytes = match asked.await {
             Ok(reply) => reply,
             Err(reason) => return Ok(Err(reason)),
         };
         match decode(&reply)? {
-            Reply::Page(page) => Ok(Ok(page)),
+            Reply::Page(page) => Ok(Ok((page, reply.len()))),
             Reply::Failed(failure) => Err(failure.into()),
             Reply::Refused(reason) => Ok(Err(reason)),
         }
@@ -234,9 +246,13 @@ struct Pages {
 }
 
 impl Pages {
-    fn take(&mut self, page: Page) -> Result<(), SqlError> {
-        self.ready
-            .extend(decode_batches(&page.batches, &self.reading.schema)?);
+    fn take(&mut self, (page, bytes): (Page, usize)) -> Result<(), SqlError> {
+        let batches = decode_batches(&page.batches, &self.reading.schema)?;
+        if let Some(account) = &self.cursor.account {
+            let rows = batches.iter().map(|batch| batch.num_rows() as u64);
+            account.page(rows.sum(), bytes as u64, page.read);
+        }
+        self.ready.extend(batches);
         if let Some(read) = page.read {
             self.cursor.open = false;
             let read = usize::try_from(read).unwrap_or(usize::MAX);

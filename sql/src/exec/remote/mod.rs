@@ -11,8 +11,11 @@
 //! keys as any other does, so where a part is run is a matter of speed alone: ranges may move, and
 //! a part whose node does not answer is run here. What was read is noted here, for validation.
 //!
+//! Whoever wants to see what became of the parts keeps an [`Account`] (EXPLAIN, DIST).
+//!
 //! What depends on the session (its zone, its settings, its own writes, the time) stays here.
 
+mod account;
 mod fetch;
 mod part;
 mod portable;
@@ -20,10 +23,11 @@ mod serve;
 mod spread;
 mod wire;
 
+pub use account::{Account, Measured, PartAccount, SpreadAccount};
 pub use fetch::{Away, Placed, gather, in_order};
 pub use part::Part;
 pub use serve::{Cursors, Number};
-pub use spread::{Spread, spread_of_groups, spread_of_rows};
+pub use spread::{Placement, Spread, spread_of_groups, spread_of_rows};
 
 use std::sync::Arc;
 

@@ -116,6 +116,14 @@ impl Work {
         self.table.storage
     }
 
+    /// What it is, in words.
+    pub fn title(&self) -> String {
+        match &self.groups {
+            None => format!("Scan of {}", self.table.name),
+            Some(_) => format!("Aggregate over {}", self.table.name),
+        }
+    }
+
     /// Whether all rows of the table are read, by all parts together.
     pub fn reads_all(&self) -> bool {
         self.of_all

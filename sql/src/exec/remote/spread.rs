@@ -11,6 +11,7 @@ use crate::plan::access::Keys;
 use crate::plan::node::{Access, Op, Plan, TableScan};
 
 use super::Fellows;
+use super::account::{PartAccount, SpreadAccount};
 use super::part::{Part, Work};
 
 /// More spans than this are read from here.
@@ -25,8 +26,27 @@ pub struct Spread {
     /// Rows that the parts have read so far.
     pub read: Arc<AtomicUsize>,
     read_at: Timestamp,
-    /// Runs of spans with the same leader, in the order of their keys; `None`: this node.
-    runs: Vec<(Option<NodeId>, Vec<Span>)>,
+    /// Runs of spans with the same leader, in the order of their keys.
+    runs: Vec<Run>,
+    account: Option<Arc<SpreadAccount>>,
+}
+
+/// Spans that one node leads.
+struct Run {
+    /// `None`: this node, or nobody knows.
+    leader: Option<NodeId>,
+    spans: Vec<Span>,
+    ranges: Vec<u64>,
+}
+
+/// A part, where it is to be done, and the ranges that it lies in.
+pub struct Placement {
+    /// `None`: this node.
+    pub node: Option<NodeId>,
+    /// What is done.
+    pub part: Part,
+    /// Keeps account of it, where somebody wants to know.
+    pub account: Option<Arc<PartAccount>>,
 }
 
 /// The spread of a scan, if other nodes lead parts of what it reads and can do it.
@@ -55,35 +75,60 @@ fn spread(
     let Some(spans) = spans_of(executor, plan)? else {
         return Ok(None);
     };
-    let leaders = spans.iter().flat_map(|span| cx.txn.leaders(span));
-    let mut runs: Vec<(Option<NodeId>, Vec<Span>)> = Vec::new();
-    for (span, leader) in leaders {
-        let leader = leader.filter(|leader| *leader != fellows.me);
-        match runs.last_mut() {
-            Some((last, run)) if *last == leader => match run.last_mut() {
-                Some(last) if last.end == span.start => last.end = span.end,
-                _ => run.push(span),
-            },
-            _ => runs.push((leader, vec![span])),
-        }
-    }
-    if runs.iter().all(|(leader, _)| leader.is_none()) {
+    let runs = runs(executor, &spans, fellows.me);
+    if runs.iter().all(|run| run.leader.is_none()) {
         return Ok(None);
     }
     let Some(work) = Work::of(plan, &cx.params) else {
         return Ok(None);
     };
     let read_at = cx.txn.read_timestamp();
-    for span in spans {
-        cx.txn.note_scan(span, read_at)?;
+    if cx.account.as_ref().is_none_or(|account| !account.planned) {
+        for span in spans {
+            cx.txn.note_scan(span, read_at)?;
+        }
     }
+    let read = Arc::default();
+    let account = cx.account.as_ref().map(|account| {
+        let own = runs.iter().filter(|run| run.leader.is_none());
+        let here = own.flat_map(|run| run.ranges.clone()).collect();
+        account.open(work.title(), fellows.me, here, &read)
+    });
     Ok(Some(Spread {
         work: Arc::new(work),
         fellows,
-        read: Arc::default(),
+        read,
         read_at,
         runs,
+        account,
     }))
+}
+
+/// Cuts spans into runs with the same leader.
+fn runs(executor: &Executor, spans: &[Span], me: NodeId) -> Vec<Run> {
+    let txn = &executor.cx.txn;
+    let mut runs: Vec<Run> = Vec::new();
+    for led in spans.iter().flat_map(|span| txn.leaders(span)) {
+        let leader = led.leader.filter(|leader| *leader != me);
+        match runs.last_mut() {
+            Some(run) if run.leader == leader => {
+                match run.spans.last_mut() {
+                    Some(last) if last.end == led.span.start => last.end = led.span.end,
+                    _ => run.spans.push(led.span),
+                }
+                // Spans of one range follow each other.
+                if run.ranges.last() != led.range.as_ref() {
+                    run.ranges.extend(led.range);
+                }
+            }
+            _ => runs.push(Run {
+                leader,
+                spans: vec![led.span],
+                ranges: led.range.into_iter().collect(),
+            }),
+        }
+    }
+    runs
 }
 
 /// The spans of the primary storage that a plan over one table reads, in order.
@@ -112,36 +157,51 @@ fn spans_of(executor: &Executor, plan: &Plan) -> Result<Option<Vec<Span>>, SqlEr
 impl Spread {
     /// The plan of what this node does, when the order of rows does not matter.
     pub fn here(&self) -> Plan {
-        let own = self.runs.iter().filter(|(leader, _)| leader.is_none());
-        let spans: Vec<Span> = own.flat_map(|(_, spans)| spans.clone()).collect();
+        let own = self.runs.iter().filter(|run| run.leader.is_none());
+        let spans: Vec<Span> = own.flat_map(|run| run.spans.clone()).collect();
         self.work.plan(&spans, &self.read)
     }
 
     /// What each other node does, when the order of rows does not matter.
-    pub fn away(&self) -> Vec<(NodeId, Part)> {
-        let mut parts: Vec<(NodeId, Part)> = Vec::new();
-        for (leader, spans) in &self.runs {
-            let Some(leader) = leader else { continue };
-            match parts.iter_mut().find(|(node, _)| node == leader) {
-                Some((_, part)) => part.spans.extend(spans.iter().cloned()),
-                None => parts.push((*leader, self.part(spans))),
+    pub fn away(&self) -> Vec<(NodeId, Placement)> {
+        let mut all: Vec<(NodeId, Run)> = Vec::new();
+        for run in &self.runs {
+            let Some(leader) = run.leader else { continue };
+            let (spans, ranges) = (run.spans.iter().cloned(), run.ranges.iter());
+            match all.iter_mut().find(|(node, _)| *node == leader) {
+                Some((_, known)) => {
+                    known.spans.extend(spans);
+                    known.ranges.extend(ranges);
+                }
+                None => all.push((
+                    leader,
+                    Run {
+                        leader: run.leader,
+                        spans: spans.collect(),
+                        ranges: ranges.copied().collect(),
+                    },
+                )),
             }
         }
-        parts
+        let placed = all.iter().map(|(node, run)| (*node, self.placement(run)));
+        placed.collect()
     }
 
     /// The parts in the order of their keys; those without a node are done here.
-    pub fn in_order(&self) -> Vec<(Option<NodeId>, Part)> {
-        let runs = self.runs.iter();
-        runs.map(|(leader, spans)| (*leader, self.part(spans)))
-            .collect()
+    pub fn in_order(&self) -> Vec<Placement> {
+        self.runs.iter().map(|run| self.placement(run)).collect()
     }
 
-    fn part(&self, spans: &[Span]) -> Part {
-        Part {
-            work: Arc::clone(&self.work),
-            read_at: self.read_at,
-            spans: spans.to_vec(),
+    fn placement(&self, run: &Run) -> Placement {
+        let account = self.account.as_ref().zip(run.leader);
+        Placement {
+            node: run.leader,
+            part: Part {
+                work: Arc::clone(&self.work),
+                read_at: self.read_at,
+                spans: run.spans.clone(),
+            },
+            account: account.map(|(account, node)| account.part(node, run.ranges.clone())),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::types::registry::{Comparison, Function, FunctionBody};
 use crate::types::{Datum, Oid, sort_key};
 
 use super::Values;
+use super::computed::Cluster;
 use super::env::{Env, Slots};
 
 /// Results remembered for one subquery before they are forgotten.
@@ -50,6 +51,7 @@ pub struct Executor {
     subplans: Mutex<HashMap<usize, Arc<SubPlan>>>,
     ctes: Mutex<Ctes>,
     held: AtomicUsize,
+    pub(super) cluster: Cluster,
 }
 
 impl Executor {
@@ -60,6 +62,7 @@ impl Executor {
             subplans: Mutex::default(),
             ctes: Mutex::default(),
             held: AtomicUsize::new(0),
+            cluster: Cluster::default(),
         })
     }
 
@@ -137,18 +140,7 @@ impl Executor {
             Op::Unit => Ok(vec![Vec::new()]),
             Op::Empty => Ok(Vec::new()),
             Op::Scan(scan) => self.scan(scan, plan, outer, wanted).await,
-            Op::Virtual { table, positions } => {
-                let rows = (table.rows)(&self.cx.catalog, self.cx.eval.as_ref())?;
-                Ok(rows
-                    .into_iter()
-                    .map(|row| {
-                        positions
-                            .iter()
-                            .map(|p| row.get(*p).cloned().unwrap_or_default())
-                            .collect()
-                    })
-                    .collect())
-            }
+            Op::Virtual { table, positions } => self.computed_table(table, positions).await,
             Op::Values(rows) => {
                 let slots = Slots::default();
                 let mut out = Vec::with_capacity(rows.len());

@@ -7,6 +7,7 @@
 //! is counted against the statement's memory (53200).
 
 mod aggregate;
+mod computed;
 mod env;
 mod executor;
 mod join;

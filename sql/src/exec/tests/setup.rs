@@ -124,6 +124,7 @@ impl Database {
             runtime: Arc::clone(&self.runtime),
             fast_path: true,
             distribute: true,
+            account: None,
         }
     }
 

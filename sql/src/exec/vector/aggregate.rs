@@ -114,6 +114,11 @@ pub(super) async fn aggregate(executor: &Arc<Executor>, plan: &Plan) -> Result<L
     })
 }
 
+/// Whether nodes can do the first half of an aggregate of their rows.
+pub(super) fn has_halves(plan: &Plan) -> bool {
+    natives(plan).is_some()
+}
+
 /// The first half of an aggregate that another node has asked for.
 pub async fn first_half(
     executor: &Arc<Executor>,
@@ -133,13 +138,14 @@ async fn in_halves(
 ) -> Result<Lowered, SqlError> {
     let (grouped, half) = halved(executor, &spread.here(), natives.clone()).await?;
     let mut away = Vec::new();
-    for (node, part) in spread.away() {
+    for (node, remote::Placement { part, account, .. }) in spread.away() {
         let instead = part.work.plan(&part.spans, &spread.read);
         let (_, instead) = halved(executor, &instead, natives.clone()).await?;
         away.push(remote::Away {
             node,
             part,
             instead,
+            account,
         });
     }
     let gathered = remote::gather(executor, &spread, half, away);

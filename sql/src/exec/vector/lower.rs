@@ -25,7 +25,7 @@ use crate::bind::tree::{Column, Expr, SetOp, SortKey};
 use crate::error::SqlError;
 use crate::exec::error::{from_arrow, from_datafusion, into_datafusion};
 use crate::exec::query::is_large;
-use crate::exec::remote::{self, Away, Placed, Spread};
+use crate::exec::remote::{self, Away, Placed, Placement, Spread};
 use crate::exec::rows::{Env, Executor, Slots};
 use crate::plan::free;
 use crate::plan::node::{JoinKey, JoinType, Op, Plan};
@@ -218,7 +218,12 @@ fn scan_in_parts(
     plan: &Plan,
     spread: &Spread,
 ) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
-    let placed = spread.in_order().into_iter().map(|(node, part)| {
+    let placed = spread.in_order().into_iter().map(|placement| {
+        let Placement {
+            node,
+            part,
+            account,
+        } = placement;
         let own = part.work.plan(&part.spans, &spread.read);
         let Op::Scan(own) = own.op else {
             return Err(unexpected());
@@ -230,6 +235,7 @@ fn scan_in_parts(
                 node,
                 part,
                 instead,
+                account,
             }),
         })
     });

@@ -17,6 +17,7 @@ pub mod expr;
 pub mod keys;
 pub mod leaf;
 pub mod lower;
+pub mod places;
 pub mod scan;
 pub mod stream;
 pub mod sums;
