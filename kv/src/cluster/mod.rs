@@ -17,7 +17,10 @@ mod row;
 mod search;
 
 pub use book::Book;
-pub use message::{Alteration, Answer, Call, Candidate, Change, Opening, Overview, RangeReport};
+pub use message::{
+    Alteration, Answer, Call, Candidate, Change, Denial, Joined, Joining, NotJoined, Opening,
+    Overview, RangeReport, Secret, TokenHash,
+};
 pub use row::{NodeRow, NodeState, NodeStatus, Report, Roles, Usage, View};
 pub(crate) use row::{decode_row, encode_row};
 pub(crate) use search::Search;
