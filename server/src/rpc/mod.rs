@@ -29,6 +29,8 @@ mod link;
 mod message;
 mod network;
 mod outbox;
+#[cfg(test)]
+mod secure_tests;
 mod server;
 mod socket;
 #[cfg(test)]
