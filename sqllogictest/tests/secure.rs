@@ -83,7 +83,7 @@ fn wait_for_replicas(node: &PontoonNode) {
 fn nodes_join_by_token_and_are_one_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let one = PontoonNode::start_secure(&path("n1"), &[]).unwrap();
+    let mut one = PontoonNode::start_secure(&path("n1"), &[]).unwrap();
     let mut client = Client::connect(&one.address()).unwrap();
     client
         .query("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)")
@@ -123,6 +123,20 @@ fn nodes_join_by_token_and_are_one_cluster() {
         done && said.contains("n3") && !said.contains("n4"),
         "{said}"
     );
+
+    // Nor does any need another to prove itself when all of them come up.
+    three.set_flags(&[]);
+    for node in [&mut one, &mut two, &mut three] {
+        node.kill9().unwrap();
+    }
+    thread::scope(|all| {
+        for node in [&mut one, &mut two, &mut three] {
+            all.spawn(|| node.start_again().unwrap());
+        }
+    });
+    for node in [&one, &two, &three] {
+        assert_eq!(count(node).unwrap().as_deref(), Some("3"));
+    }
 
     // The node that has founded the cluster is not needed.
     drop(one);

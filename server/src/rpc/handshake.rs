@@ -3,6 +3,7 @@
 //!
 //! A node never takes messages that are meant for another one (an address may have passed to a node
 //! of another cluster, or to a successor with an empty store) nor such that it would read wrongly.
+//! Where nodes have certificates, a caller is believed only what its certificate says too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
