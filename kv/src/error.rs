@@ -72,6 +72,12 @@ pub enum Error {
         /// What failed, which file, what to do.
         message: String,
     },
+    /// The node was not let into the cluster, and will not be (58030).
+    #[error("{message}")]
+    NotAdmitted {
+        /// Why, and what to do.
+        message: String,
+    },
     /// The operation was cancelled by its caller.
     #[error("operation was cancelled")]
     Cancelled,

@@ -5,6 +5,7 @@
 //! operators. Every way to fail before serving ends with a sentence that says what to do.
 
 mod admin;
+mod certs;
 mod cli;
 mod node;
 mod pgwire;

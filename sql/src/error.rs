@@ -310,7 +310,7 @@ impl From<pontoon_kv::Error> for SqlError {
             Kv::TooLarge { .. } => SqlState::OUT_OF_MEMORY,
             Kv::HistoryGone { .. } => SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
             Kv::NoRoom { .. } | Kv::DiskFull => SqlState::DISK_FULL,
-            Kv::Storage { .. } => SqlState::IO_ERROR,
+            Kv::Storage { .. } | Kv::NotAdmitted { .. } => SqlState::IO_ERROR,
             Kv::Cancelled => SqlState::QUERY_CANCELED,
         };
         let error = Self::new(state, e.to_string());

@@ -250,7 +250,7 @@ fn any_node_answers() {
     assert_eq!(left.as_deref(), Some("100"));
     // One of the first three leaves for good; what it held is on the fourth by then.
     let host = cluster.nodes[0].rpc_address();
-    let said = run(&["node", "decommission", "n2", "--host", &host]);
+    let said = run(&["node", "decommission", "n2", "--insecure", "--host", &host]);
     assert!(said.contains("n2 has left the cluster for good"), "{said}");
     cluster.nodes[1].kill9().unwrap();
     assert!(cluster.ranges().iter().all(|range| !range.contains("n2")));

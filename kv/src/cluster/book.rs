@@ -6,7 +6,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use pontoon_raft::{LogPosition, NodeId, Peer, Place};
 
-use crate::cluster::row::{NodeStatus, View, decode_row, encode_row};
+use crate::cluster::row::{NodeState, NodeStatus, View, decode_row, encode_row};
 use crate::error::Error;
 
 /// The newest [`View`] that a node was given, and where everybody is.
@@ -101,7 +101,7 @@ impl Book {
         let view = self.view.read();
         view.nodes
             .iter()
-            .filter(|known| known.row.roles.data)
+            .filter(|known| known.row.roles.data && known.row.state != NodeState::Gone)
             .count()
     }
 
@@ -119,6 +119,13 @@ impl Book {
     pub fn coordinator(&self) -> Option<NodeId> {
         let view = self.view.read();
         (view.revision > (0, 0)).then_some(view.coordinator)
+    }
+
+    /// Whether the node has left the cluster for good.
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        let view = self.view.read();
+        let mut rows = view.nodes.iter().map(|known| &known.row);
+        rows.any(|row| row.place.node == node && row.state == NodeState::Gone)
     }
 
     /// Whether the node was heard of lately; one that nobody knows is not.

@@ -1,7 +1,10 @@
 //! What nodes ask each other, beside the messages of their Raft groups.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use pontoon_raft::{LogPosition, Membership, NodeId, Peer, ReplicaId};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +65,50 @@ pub enum Call {
         /// The range.
         range: u64,
     },
+    /// A new node asks to belong to a cluster whose nodes have certificates. Answered above the
+    /// store, which knows nothing of certificates.
+    JoinByToken {
+        /// The node.
+        candidate: Candidate,
+        /// The secret of its join token.
+        secret: Secret,
+        /// What it wants a certificate for.
+        request: Bytes,
+    },
+    /// To let a node in that has the secret of this hash.
+    KeepToken {
+        /// SHA-256 of the secret.
+        hash: TokenHash,
+        /// For so long.
+        ttl_ms: u64,
+    },
+}
+
+/// SHA-256 of the secret of a join token.
+pub type TokenHash = [u8; 32];
+
+/// What must not be shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret(pub Bytes);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Why a node is not let in, whenever it asks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+pub enum Denial {
+    /// Nothing may be told about why: whoever asks has not shown that he may ask.
+    #[error("the join token is not valid: it was used, or it has expired")]
+    Token,
+    /// It was a node of the cluster, and has left.
+    #[error("{0} has left the cluster for good")]
+    Gone(NodeId),
+    /// It has a number, and not of this cluster.
+    #[error("the data directory belongs to a node of another cluster")]
+    Foreign,
 }
 
 /// The cluster as the coordinator sees it.
@@ -130,6 +177,17 @@ pub enum Alteration {
     Absorb(u64),
 }
 
+/// What a node is told that was let in.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Joined {
+    /// The cluster.
+    pub cluster: u64,
+    /// The number of the new node.
+    pub node: NodeId,
+    /// The cluster as it is.
+    pub view: View,
+}
+
 /// The answer to a [`Call`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Answer {
@@ -138,14 +196,7 @@ pub enum Answer {
     /// To [`Call::Now`]: the first of those asked for, the others follow it.
     Now(Timestamp),
     /// To [`Call::Join`].
-    Joined {
-        /// The cluster.
-        cluster: u64,
-        /// The number of the new node.
-        node: NodeId,
-        /// The cluster as it is.
-        view: View,
-    },
+    Joined(Joined),
     /// To [`Call::Heartbeat`].
     View(View),
     /// To everything else.
@@ -160,6 +211,17 @@ pub enum Answer {
     Drained(u64),
     /// To [`Call::IsAbsorbed`].
     Absorbed(bool),
+    /// To [`Call::JoinByToken`].
+    Certified {
+        /// What [`Self::Joined`] says.
+        joined: Joined,
+        /// The certificate of the node.
+        certificate: Bytes,
+        /// That of the authority which has signed it.
+        authority: Bytes,
+    },
+    /// To [`Call::Join`] and [`Call::JoinByToken`].
+    Denied(Denial),
 }
 
 /// A range as its leader reports it.
@@ -180,4 +242,23 @@ pub struct RangeReport {
     pub bytes: u64,
     /// Requests a second to its leader.
     pub requests: u64,
+}
+
+/// Asks a node to be let into its cluster, in the way that the nodes of the cluster want.
+pub trait Joining: Send + Sync {
+    /// Asks the node at an address, `host:port`, once.
+    fn ask(
+        &self,
+        address: String,
+        candidate: Candidate,
+    ) -> BoxFuture<'static, Result<Joined, NotJoined>>;
+}
+
+/// Why a node was not let in, as a sentence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotJoined {
+    /// It may be later, or by another node.
+    Yet(String),
+    /// It makes no sense to ask again.
+    Ever(String),
 }

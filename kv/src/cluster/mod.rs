@@ -18,7 +18,8 @@ mod search;
 
 pub use book::Book;
 pub use message::{
-    Alteration, Answer, Call, Candidate, Change, Move, Opening, Overview, RangeReport,
+    Alteration, Answer, Call, Candidate, Change, Denial, Joined, Joining, Move, NotJoined, Opening,
+    Overview, RangeReport, Secret, TokenHash,
 };
 pub use row::{NodeRow, NodeState, NodeStatus, Report, Roles, Usage, View};
 pub(crate) use row::{decode_row, encode_row};

@@ -25,12 +25,12 @@ use pontoon_raft::{
     HostEvents, NodeId, Peer, Place, ReplicaId, StorageError, StoreId, Transport, TransportError,
 };
 
-use crate::cluster::{Answer, Book, Call, Candidate, NodeRow};
+use crate::cluster::{Book, Candidate, Joined, Joining, NodeRow, NotJoined};
 use crate::db::config::DbConfig;
 use crate::db::node::{Founding, Node, NodeParts};
 use crate::error::Error;
 use crate::keys::meta;
-use crate::routing::{Peers, Whom};
+use crate::routing::Peers;
 use crate::shell::disk::DirectoryVolume;
 use crate::shell::{DataDirectory, Runtime, abort, random_id};
 use crate::storage::{Engine, FjallEngine, Reserve, Space, Volume, WriteBatch};
@@ -59,6 +59,10 @@ pub struct Belonging {
     pub row: NodeRow,
     /// Nodes that a new store asks to be let in by, `host:port`. None: it founds a cluster.
     pub join: Vec<String>,
+    /// A store that has its number asks as well: it cannot prove any more who it is.
+    pub rejoin: bool,
+    /// How it asks.
+    pub joining: Arc<dyn Joining>,
     /// Carries the messages of Raft groups.
     pub transport: Arc<dyn Transport>,
     /// Carries questions.
@@ -140,6 +144,28 @@ impl Identity {
         batch.put(Space::Meta, meta::STORE, self.encode());
         engine.write(batch)?;
         engine.persist()
+    }
+
+    /// Becomes what a cluster has said it is.
+    fn accept(&mut self, joined: Joined, book: &Book) -> Result<(), Error> {
+        let Joined {
+            cluster,
+            node,
+            view,
+        } = joined;
+        let place = Place {
+            node,
+            store: StoreId(node.0),
+        };
+        // Whoever has a number keeps it: replicas are known by it.
+        if self.place != Place::default() && (self.place, self.cluster) != (place, cluster) {
+            let message = format!("the cluster takes {} for {node}", self.place.node);
+            return Err(Error::NotAdmitted { message });
+        }
+        (self.cluster, self.place) = (cluster, place);
+        book.learn(view);
+        tracing::info!(%node, cluster, "joined the cluster");
+        Ok(())
     }
 
     /// That of a store which begins a cluster.
@@ -228,7 +254,7 @@ fn has_applied(engine: &dyn Engine) -> Result<bool, Error> {
 /// Asks to be let into a cluster, again and again, for as long as nobody answers.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when a node answers that it will not.
+/// [`Error::NotAdmitted`] when a node answers that it will not.
 async fn join(runtime: &Runtime, with: &Belonging, identity: &mut Identity) -> Result<(), Error> {
     let mut turn = 0_usize;
     loop {
@@ -237,28 +263,15 @@ async fn join(runtime: &Runtime, with: &Belonging, identity: &mut Identity) -> R
         let candidate = Candidate {
             row: NodeRow {
                 birth: identity.birth,
+                place: identity.place,
                 ..with.row.clone()
             },
         };
-        let whom = Whom::Address(address.clone());
-        let called = with.peers.call(whom, Call::Join(candidate));
+        let called = with.joining.ask(address.clone(), candidate);
         let reason = match runtime.timeout(JOIN_ANSWER, called).await {
-            Some(Ok(Answer::Joined {
-                cluster,
-                node,
-                view,
-            })) => {
-                identity.cluster = cluster;
-                identity.place = Place {
-                    node,
-                    store: StoreId(node.0),
-                };
-                with.book.learn(view);
-                tracing::info!(%node, cluster, "joined the cluster");
-                return Ok(());
-            }
-            Some(Ok(_)) => "it gives an odd answer".to_owned(),
-            Some(Err(error)) => error.to_string(),
+            Some(Ok(joined)) => return identity.accept(joined, &with.book),
+            Some(Err(NotJoined::Ever(message))) => return Err(Error::NotAdmitted { message }),
+            Some(Err(NotJoined::Yet(reason))) => reason,
             None => "it does not answer".to_owned(),
         };
         turn += 1;
@@ -313,7 +326,7 @@ pub(super) async fn open(
             with.book.recall(&stored)?;
         }
         with.book.note_seeds(with.join.clone());
-        if identity.place == Place::default() {
+        if identity.place == Place::default() || with.rejoin {
             join(&runtime, with, &mut identity).await?;
             identity.keep(&*engine, Some(&*with.book))?;
         }

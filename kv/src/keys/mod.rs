@@ -9,6 +9,9 @@
 //!  0x03    name                                       1      cluster setting
 //!  0x05    first key of a range                       1      where that range is
 //!  0x06    node id (8)                                1      what a node writes to see whether it can
+//!  0x07                                               1      certificate authority of the cluster
+//!  0x08    hash of a join token (32)                  1      until when it may be used
+//!  0x09    birth of a node (8)                        1      the join token that let it in
 //!  0x0a    key                                        1      that a range shall begin there
 //!  0x10    chosen by the SQL layer                    2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
@@ -38,11 +41,12 @@ pub use encode::{
     encode_i64, encode_not_null, encode_null, encode_str,
 };
 pub use space::{
-    ADDRESS, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, NODE, PROBE, SETTING, SQL_STATE,
-    SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT, address_key, address_span, catalog_prefix,
-    decode_table_prefix, index_span, jobs_prefix, next_node_key, next_range_key, next_replica_key,
-    node_key, node_span, probe_key, setting_key, sql_state_prefix, system_span, table_prefix,
-    table_span, user_span, wanted_split_key, wanted_split_span,
+    ADDRESS, AUTHORITY, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, JOIN_TOKEN, LET_IN, NODE,
+    PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT, address_key,
+    address_span, authority_key, catalog_prefix, decode_table_prefix, index_span, jobs_prefix,
+    join_token_key, join_token_span, let_in_key, let_in_span, next_node_key, next_range_key,
+    next_replica_key, node_key, node_span, probe_key, setting_key, sql_state_prefix, system_span,
+    table_prefix, table_span, user_span, wanted_split_key, wanted_split_span,
 };
 
 #[cfg(test)]

@@ -13,6 +13,12 @@ pub const SETTING: u8 = 0x03;
 pub const ADDRESS: u8 = 0x05;
 /// What nodes write to see whether they can.
 pub const PROBE: u8 = 0x06;
+/// The certificate authority of the cluster.
+pub const AUTHORITY: u8 = 0x07;
+/// Join tokens that may be used, by their hashes.
+pub const JOIN_TOKEN: u8 = 0x08;
+/// Join tokens that were used, by the births of the nodes that they have let in.
+pub const LET_IN: u8 = 0x09;
 /// Where ranges shall begin because somebody wants it so.
 pub const WANTED_SPLIT: u8 = 0x0a;
 /// Catalog rows.
@@ -95,6 +101,34 @@ pub fn node_key(node: u64) -> Vec<u8> {
 /// What a node writes to see whether it can.
 pub fn probe_key(node: u64) -> Vec<u8> {
     with_id(PROBE, node)
+}
+
+/// The certificate authority of the cluster.
+pub fn authority_key() -> Vec<u8> {
+    vec![AUTHORITY]
+}
+
+/// A join token that may be used.
+pub fn join_token_key(hash: &[u8; 32]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + hash.len());
+    key.push(JOIN_TOKEN);
+    key.extend_from_slice(hash);
+    key
+}
+
+/// All join tokens that may be used.
+pub fn join_token_span() -> Span {
+    Span::prefix(&[JOIN_TOKEN])
+}
+
+/// The join token that let a node in.
+pub fn let_in_key(birth: u64) -> Vec<u8> {
+    with_id(LET_IN, birth)
+}
+
+/// The join tokens that have let nodes in.
+pub fn let_in_span() -> Span {
+    Span::prefix(&[LET_IN])
 }
 
 /// A cluster setting.

@@ -24,7 +24,9 @@ pub(crate) fn nodes(view: &View) -> String {
         "node", "address", "sql", "state", "replicas", "leads", "data", "free", "locality",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for status in &view.nodes {
+    // Those that have left are known only in order to be refused.
+    let here = |status: &&NodeStatus| status.row.state != NodeState::Gone;
+    for status in view.nodes.iter().filter(here) {
         rows.push(row(status, view.coordinator == status.row.place.node));
     }
     table(&rows)

@@ -1,6 +1,7 @@
 //! The arguments as clap reads them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -46,6 +47,21 @@ pub(crate) struct NodeCommand {
         global = true
     )]
     pub(crate) host: String,
+    /// Data directory of a node on this machine, whose certificate is shown to the one that is
+    /// asked.
+    #[arg(long, value_name = "DIR", global = true, conflicts_with = "insecure")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Or where a copy of its ca.crt, node.crt and node.key is.
+    #[arg(
+        long,
+        value_name = "DIR",
+        global = true,
+        conflicts_with_all = ["insecure", "data_dir"]
+    )]
+    pub(crate) certs: Option<PathBuf>,
+    /// The nodes run with --insecure.
+    #[arg(long, global = true)]
+    pub(crate) insecure: bool,
     /// What to do.
     #[command(subcommand)]
     pub(crate) what: NodeAction,
@@ -58,6 +74,13 @@ pub(crate) enum NodeAction {
     Ls,
     /// List nodes and ranges, and say what is stuck and why.
     Status,
+    /// Print a join token, which lets one new node into the cluster (start it with --join and
+    /// --join-token).
+    Token {
+        /// How long it may be used: a number with s, m, h or d.
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
+        ttl: Duration,
+    },
     /// Have the node that is asked hand over what it leads, as before it is stopped.
     Drain,
     /// Have a node give up all that it holds, for good, and wait until it has.
@@ -71,6 +94,28 @@ pub(crate) enum NodeAction {
         node: String,
     },
 }
+
+/// Reads `90s`, `30m`, `1h` or `7d`.
+fn ttl(text: &str) -> Result<Duration, String> {
+    let unit_secs = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3_600,
+        Some('d') => 24 * 3_600,
+        _ => 0,
+    };
+    let number = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+    let secs = number.parse::<u64>().ok();
+    let secs = secs.and_then(|number| number.checked_mul(unit_secs));
+    match secs {
+        Some(secs) if (1..=TTL_SECS_MAX).contains(&secs) => Ok(Duration::from_secs(secs)),
+        Some(TTL_SECS_MAX..) => Err("no token may be used for more than 30 days".to_owned()),
+        _ => Err("write a number with s, m, h or d, as in 30m or 1h".to_owned()),
+    }
+}
+
+/// The longest time that a token may be used.
+const TTL_SECS_MAX: u64 = 30 * 24 * 3_600;
 
 /// How log lines look.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, serde::Deserialize)]
@@ -102,6 +147,15 @@ pub(crate) struct NodeArguments {
     /// than one may be given. A node that has joined ignores it.
     #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     pub(crate) join: Vec<String>,
+    /// What lets a new node into the cluster that it joins: what `pontoon node token` prints there. A
+    /// node that has joined ignores it.
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "PONTOON_JOIN_TOKEN",
+        hide_env_values = true
+    )]
+    pub(crate) join_token: Option<String>,
     /// Where the node stands, from the widest place to the narrowest; replicas are spread over
     /// places.
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',')]
@@ -109,7 +163,8 @@ pub(crate) struct NodeArguments {
     /// Address of the health, metrics and status pages [default: 127.0.0.1:8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen_admin: Option<String>,
-    /// Lets other machines connect without a password.
+    /// Lets other machines connect without a password, and other nodes without certificates:
+    /// connections between nodes are not encrypted then.
     #[arg(long)]
     pub(crate) insecure: bool,
     /// TLS certificate chain for SQL clients (PEM).
@@ -134,4 +189,35 @@ pub(crate) struct NodeArguments {
     /// Configuration file (TOML) with the same names: data_dir, listen_sql ...
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_unit() {
+        for (text, secs) in [
+            ("90s", 90),
+            ("30m", 1_800),
+            ("1h", 3_600),
+            ("30d", TTL_SECS_MAX),
+        ] {
+            assert_eq!(ttl(text), Ok(Duration::from_secs(secs)), "{text}");
+        }
+        for text in [
+            "",
+            "h",
+            "0h",
+            "1",
+            "1w",
+            "-1h",
+            "1.5h",
+            "31d",
+            "é",
+            "18446744073709551615d",
+        ] {
+            assert!(ttl(text).is_err(), "{text}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::args::{LogFormat, NodeArguments};
+use crate::certs::JoinToken;
 
 /// The configuration file. A name that does not exist is an error, so that a typing mistake is
 /// seen.
@@ -17,6 +18,7 @@ struct File {
     listen_admin: Option<String>,
     advertise_rpc: Option<String>,
     join: Option<Vec<String>>,
+    join_token: Option<String>,
     locality: Option<Vec<String>>,
     insecure: Option<bool>,
     tls_cert: Option<PathBuf>,
@@ -25,6 +27,17 @@ struct File {
     disk_reserve_bytes: Option<u64>,
     column_cache_bytes: Option<usize>,
     log_format: Option<LogFormat>,
+}
+
+/// How a node stands to others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum PeerMode {
+    /// It listens to none.
+    Alone,
+    /// Everybody shows a certificate, and connections are encrypted.
+    Secure,
+    /// Nobody does, and none is.
+    Insecure,
 }
 
 /// What a node is started with.
@@ -46,8 +59,10 @@ pub(crate) struct NodeConfig {
     pub(crate) listen_admin: (String, bool),
     /// Other machines may connect without a password.
     pub(crate) insecure: bool,
-    /// Other nodes are listened to.
-    pub(crate) peers: bool,
+    /// How it stands to other nodes.
+    pub(crate) peers: PeerMode,
+    /// What lets a new node into the cluster that it joins.
+    pub(crate) join_token: Option<JoinToken>,
     /// Certificate and key.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
     /// Sessions at one time.
@@ -96,11 +111,11 @@ impl NodeConfig {
         };
         let join = or_file(&args.join, file.join);
         let insecure = args.insecure || file.insecure.unwrap_or(false);
-        if !join.is_empty() && !insecure {
+        let join_token = args.join_token.clone().or(file.join_token);
+        let join_token = join_token.map(|text| text.parse()).transpose()?;
+        if join_token.is_some() && insecure {
             return Err(
-                "joining a cluster needs --insecure on all of its nodes for now: \
-                        connections between nodes are not encrypted yet"
-                    .to_owned(),
+                "a join token is for nodes without --insecure: leave out one of the two".to_owned(),
             );
         }
         let locality = or_file(&args.locality, file.locality);
@@ -122,7 +137,12 @@ impl NodeConfig {
             locality,
             listen_admin: or(&args.listen_admin, file.listen_admin, "127.0.0.1:8080"),
             insecure,
-            peers: insecure,
+            peers: if insecure {
+                PeerMode::Insecure
+            } else {
+                PeerMode::Secure
+            },
+            join_token,
             tls,
             sessions_max: args
                 .max_connections

@@ -134,7 +134,7 @@ pub(crate) fn greet(node: &Node, others: &[Node], data_dir: &Path, config: &Node
         }
         if let Some(host) = node.rpc_address() {
             text.push_str(&format!(
-                "\nSee how they share the data: pontoon node status --host {host}\n"
+                "\nSee how they share the data: pontoon node status --insecure --host {host}\n"
             ));
         }
     }

@@ -1,4 +1,4 @@
-//! The command line: `pontoon start`, `pontoon demo`, `pontoon --version`.
+//! The command line: `pontoon start`, `pontoon demo`, `pontoon node`, `pontoon --version`.
 
 mod args;
 mod config;
@@ -6,7 +6,7 @@ mod demo;
 mod nodes;
 mod run;
 
-pub(crate) use config::NodeConfig;
+pub(crate) use config::{NodeConfig, PeerMode};
 pub(crate) use run::run;
 
 /// The version of this binary.

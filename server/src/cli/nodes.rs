@@ -11,6 +11,7 @@ use pontoon_raft::NodeId;
 
 use super::args::{NodeAction, NodeCommand};
 use crate::admin::cluster;
+use crate::certs::{CertDir, Credentials, Held, JoinToken, Keyring};
 use crate::node::Failure;
 use crate::rpc::{Identity, Network};
 
@@ -30,6 +31,33 @@ pub(super) fn run(command: &NodeCommand) -> Result<(), Failure> {
     done
 }
 
+/// The certificate that is shown; `None`: the nodes are insecure.
+fn keyring(command: &NodeCommand) -> Result<Option<Arc<Keyring>>, Failure> {
+    let directory = match (&command.certs, &command.data_dir) {
+        _ if command.insecure => return Ok(None),
+        (Some(certs), _) => CertDir::at(certs),
+        (None, Some(data_dir)) => CertDir::of_data_dir(data_dir),
+        (None, None) => {
+            return Err(Failure::Usage(
+                "say as whom to ask: --data-dir DIR of a node on this machine (or --insecure, if \
+                 the nodes run with that)"
+                    .to_owned(),
+            ));
+        }
+    };
+    let held = directory.load().map_err(Failure::Certificates)?;
+    let held = held.ok_or_else(|| {
+        Failure::Certificates(format!(
+            "there is no certificate of a node in {}: give the --data-dir of a node on this \
+             machine that was started without --insecure",
+            directory.path().display()
+        ))
+    })?;
+    let keyring = Keyring::default();
+    keyring.install(held);
+    Ok(Some(Arc::new(keyring)))
+}
+
 /// A cluster, by one of its nodes.
 struct Asked<'a> {
     host: &'a str,
@@ -37,9 +65,17 @@ struct Asked<'a> {
 }
 
 async fn execute(command: &NodeCommand) -> Result<(), Failure> {
+    let keyring = keyring(command)?;
+    let held = keyring.as_ref().and_then(|keyring| keyring.held());
+    let credentials = keyring.map_or(Credentials::Insecure, Credentials::Member);
+    let identity = Identity::at(String::new(), credentials);
+    if let Some(held) = &held {
+        // It speaks for the node whose certificate it has.
+        identity.set(held.name.cluster, held.name.node);
+    }
     let asked = Asked {
         host: &command.host,
-        network: Network::new(Arc::new(Book::default()), Arc::new(Identity::default())),
+        network: Network::new(Arc::new(Book::default()), Arc::new(identity)),
     };
     match &command.what {
         NodeAction::Ls => {
@@ -55,6 +91,7 @@ async fn execute(command: &NodeCommand) -> Result<(), Failure> {
                 say(&format!("\nstuck: {stuck}\n"));
             }
         }
+        NodeAction::Token { ttl } => asked.token(held.as_deref(), *ttl).await?,
         NodeAction::Drain => match asked.ask(Call::Drain).await? {
             Answer::Drained(0) => say("the node leads nothing any more\n"),
             Answer::Drained(left) => say(&format!(
@@ -78,7 +115,7 @@ impl Asked<'_> {
         let failed = |reason: String| {
             Failure::Usage(format!(
                 "cannot ask the node at {}: {reason}\n\
-                 Give the --listen-rpc of a node that runs with --insecure: --host HOST:PORT",
+                 Give the --listen-rpc of a node that runs: --host HOST:PORT",
                 self.host
             ))
         };
@@ -99,6 +136,27 @@ impl Asked<'_> {
             Answer::Overview(overview) => Ok(overview),
             _ => Err(self.odd()),
         }
+    }
+
+    /// Has the cluster keep a token, and prints it. Its secret is drawn here and goes nowhere else.
+    async fn token(&self, held: Option<&Held>, ttl: Duration) -> Result<(), Failure> {
+        let held = held.ok_or_else(|| {
+            Failure::Usage(
+                "nodes that run with --insecure are joined without a token: give a new one \
+                 --insecure and --join HOST:PORT"
+                    .to_owned(),
+            )
+        })?;
+        let token = JoinToken::draw(held.authority()).map_err(Failure::Usage)?;
+        let call = Call::KeepToken {
+            hash: JoinToken::hash(token.secret()),
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+        };
+        match self.ask(call).await? {
+            Answer::Done => say(&format!("{token}\n")),
+            _ => return Err(self.odd()),
+        }
+        Ok(())
     }
 
     /// Has a node give up everything, telling how far it is.

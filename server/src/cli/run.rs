@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Arguments, Command, LogFormat};
-use super::config::NodeConfig;
+use super::config::{NodeConfig, PeerMode};
 use super::{demo, nodes};
 use crate::node::{Bound, Failure, Node};
 
@@ -63,8 +63,13 @@ async fn serve(
 ) -> Result<(), Failure> {
     let is_demo = demo_nodes.is_some();
     let nodes = demo_nodes.unwrap_or(1);
-    // They are all here, and listen on this machine only unless told otherwise.
-    config.peers |= nodes > 1;
+    if is_demo {
+        // They are all here, and listen on this machine only unless told otherwise.
+        config.peers = match nodes {
+            1 if !config.insecure => PeerMode::Alone,
+            _ => PeerMode::Insecure,
+        };
+    }
     let first = Bound::take(config.clone(), data_dir, is_demo).await?;
     let mut all = Vec::new();
     for number in 2..=nodes {

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use super::Failure;
 use super::data_dir::DataDir;
 use super::peers::Peers;
-use crate::cli::NodeConfig;
+use crate::cli::{NodeConfig, PeerMode};
 
 /// A node that has taken its directory and its ports.
 pub(crate) struct Bound {
@@ -36,13 +36,12 @@ impl Bound {
         let (rpc, rpc_by_user) = &config.listen_rpc;
         let sql = listen(sql, "--listen-sql", other_ports && !sql_by_user).await?;
         let admin = listen(admin, "--listen-admin", other_ports && !admin_by_user).await?;
-        // Other nodes would not have to say who they are, so nobody is answered unless asked for.
         let (mut peers, mut rpc_address) = (None, None);
-        if config.peers {
+        if config.peers != PeerMode::Alone {
             let rpc = listen(rpc, "--listen-rpc", other_ports && !rpc_by_user).await?;
             let own = *rpc_address.insert(address(&rpc)?);
             let addresses = [own, address(&sql)?, address(&admin)?];
-            peers = Some(Peers::new(&config, rpc, addresses));
+            peers = Some(Peers::new(&config, data_dir, rpc, addresses)?);
         }
         Ok(Self {
             config,

@@ -30,6 +30,12 @@ pub(crate) enum Failure {
         /// What to do.
         advice: String,
     },
+    /// The node has no certificate that it could show to others; a whole sentence.
+    #[error("{0}")]
+    Certificates(String),
+    /// The cluster does not let the node in.
+    #[error("cannot join the cluster: {0}")]
+    Join(String),
     /// The store does not open.
     #[error("cannot open the store in {}: {source}", path.display())]
     Store {

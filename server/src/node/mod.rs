@@ -3,6 +3,7 @@
 mod bound;
 mod data_dir;
 mod failure;
+mod joining;
 mod limits;
 mod peers;
 mod start;

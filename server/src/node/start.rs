@@ -71,15 +71,21 @@ impl Node {
         };
         warn_of_limits(config, sql_address);
 
-        let store_fail = |source| Failure::Store {
-            path: data_dir.to_path_buf(),
-            source,
+        let store_fail = |source| match source {
+            pontoon_kv::Error::NotAdmitted { message } => Failure::Join(message),
+            source => Failure::Store {
+                path: data_dir.to_path_buf(),
+                source,
+            },
         };
         let (shutdown, watched) = watch::channel(false);
         let (shutdown_peers, peers_watched) = watch::channel(false);
         let network = peers.as_ref().map(Peers::network);
         let opened = open_store(config, data_dir, peers.as_ref()).await;
         let db = opened.map_err(store_fail)?;
+        if let Some(peers) = &peers {
+            peers.certify(&db, watched.clone()).await?;
+        }
         let answering = peers.map(|peers| peers.serve(&db, peers_watched));
         let defaults = EngineConfig::default();
         let engine_config = EngineConfig {

@@ -3,17 +3,21 @@
 //!
 //! A node never takes messages that are meant for another one (an address may have passed to a node
 //! of another cluster, or to a successor with an empty store) nor such that it would read wrongly.
+//! Where nodes have certificates, a caller is believed only what its certificate says too.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pontoon_kv::cluster::Book;
 use pontoon_raft::NodeId;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
 use super::class::Class;
+use super::socket::Proof;
+use crate::certs::Credentials;
 
 /// The version of the encoding. Nodes talk to each other only when theirs are the same.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 
 const PROTOCOL_KEY: &str = "pontoon-protocol";
 const CLUSTER_KEY: &str = "pontoon-cluster";
@@ -29,15 +33,23 @@ pub(crate) struct Identity {
     node: AtomicU64,
     /// Where others reach it, empty where nobody does.
     rpc: String,
+    /// How it proves who it is.
+    credentials: Credentials,
 }
 
 impl Identity {
     /// A node that others reach at `rpc`, `host:port`; who it is is not known yet.
-    pub(crate) fn at(rpc: String) -> Self {
+    pub(crate) fn at(rpc: String, credentials: Credentials) -> Self {
         Self {
             rpc,
+            credentials,
             ..Self::default()
         }
+    }
+
+    /// How it proves who it is, and wants others to.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// A node of a cluster; both numbers are 0 as long as they are not known.
@@ -46,7 +58,7 @@ impl Identity {
         Self {
             cluster: AtomicU64::new(cluster),
             node: AtomicU64::new(node.0),
-            rpc: String::new(),
+            ..Self::default()
         }
     }
 
@@ -161,6 +173,71 @@ impl Hello {
             format!("this node is {node}, the caller wants {wanted}")
         }))
     }
+}
+
+/// Whether a caller may say what it says of itself, and to whom it may say anything.
+///
+/// Invariant: who passes with a number has proven to be the node of that number, where nodes have
+/// certificates.
+///
+/// # Errors
+/// A status that says in plain words what is wrong.
+pub(super) fn check_proof(
+    hello: &Hello,
+    proof: Proof,
+    here: &Identity,
+    book: &Book,
+) -> Result<Standing, Status> {
+    if let Credentials::Insecure = here.credentials() {
+        return Ok(Standing::Member);
+    }
+    let name = match proof {
+        Proof::Node(name) => name,
+        // It can say one thing, and says so by its number which is none.
+        Proof::Nothing if hello.from.0 == 0 => return Ok(Standing::Stranger),
+        Proof::Nothing => {
+            return Err(Status::unauthenticated(format!(
+                "the caller says that it is {}, and shows no certificate",
+                hello.from
+            )));
+        }
+        Proof::Plain => {
+            return Err(Status::failed_precondition(
+                "this node talks to others by TLS only, and the caller was started with \
+                 --insecure: start it without; a new node needs a join token, which \
+                 `pontoon node token` prints on the machine of a node that runs",
+            ));
+        }
+    };
+    if name.cluster != here.cluster() {
+        return Err(Status::permission_denied(
+            "the certificate of the caller is one of another cluster",
+        ));
+    }
+    if name.node != hello.from {
+        return Err(Status::permission_denied(format!(
+            "the caller says that it is {}, and its certificate that it is {}",
+            hello.from, name.node
+        )));
+    }
+    if book.is_gone(name.node) {
+        return Err(gone(name.node));
+    }
+    Ok(Standing::Member)
+}
+
+/// What a node is told that was decommissioned.
+pub(super) fn gone(node: NodeId) -> Status {
+    Status::permission_denied(format!("{node} has left the cluster for good"))
+}
+
+/// What a caller may ask.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Anything.
+    Member,
+    /// To be let in by a join token, and nothing else.
+    Stranger,
 }
 
 fn text<'a>(metadata: &'a MetadataMap, key: &str) -> Result<&'a str, Status> {

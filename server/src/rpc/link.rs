@@ -27,7 +27,7 @@ use super::class::{Class, Counters};
 use super::codec::{FRAME_BYTES_MAX, FrameCodec, PATH};
 use super::exchange::{Broken, Exchange, NotTaken, Ticket};
 use super::handshake::{Hello, Identity};
-use super::socket::{self, CONNECT_TIME_MAX};
+use super::socket;
 
 /// The pause after a first failure; it doubles with each.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -258,12 +258,8 @@ impl Link {
             Target::Address(address) => (NodeId(0), Some(address.clone())),
         };
         let address = address.ok_or("its address is not known")?;
-        // The limit within does not cover the resolution of names.
-        let connecting =
-            tokio::time::timeout(2 * CONNECT_TIME_MAX, socket::connect(&address)).await;
-        let channel = connecting
-            .map_err(|_| "it does not answer".to_owned())?
-            .map_err(|error| chain(error.source().unwrap_or(&error)))?;
+        let credentials = self.here.identity.credentials();
+        let channel = socket::connect(&address, node, credentials).await?;
         let mut client = Grpc::new(channel).max_decoding_message_size(FRAME_BYTES_MAX);
         let mut request = Request::new(exchange.frames());
         Hello::new(&self.here.identity, node, self.class).write(request.metadata_mut());
@@ -284,15 +280,20 @@ impl Link {
 /// makes up tell little without what they come from.
 fn explain(status: &Status) -> String {
     match (status.code(), status.source()) {
-        (Code::FailedPrecondition | Code::InvalidArgument, _) | (_, None) => {
-            status.message().to_owned()
-        }
+        (
+            Code::FailedPrecondition
+            | Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::Unauthenticated,
+            _,
+        )
+        | (_, None) => status.message().to_owned(),
         (_, Some(source)) => chain(source),
     }
 }
 
 /// An error with what it comes from.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {

@@ -19,7 +19,11 @@
 //! limited and refuse at once when they are full, and both ends look after each other by HTTP/2
 //! pings, so that silence is noticed in about three seconds.
 //!
-//! This module knows nothing of what the messages mean, beyond their class.
+//! Connections are made in `socket`, by TLS with certificates on both sides unless nodes run with
+//! `--insecure`; `handshake` decides who is heard.
+//!
+//! This module knows nothing of what the messages mean, beyond their class, and which one may be
+//! asked without a certificate.
 
 mod class;
 mod codec;
@@ -29,6 +33,8 @@ mod link;
 mod message;
 mod network;
 mod outbox;
+#[cfg(test)]
+mod secure_tests;
 mod server;
 mod socket;
 #[cfg(test)]

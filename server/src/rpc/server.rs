@@ -23,19 +23,25 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
+use tonic::metadata::MetadataMap;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{FRAME_BYTES_MAX, Frame, FrameCodec, PATH};
-use super::handshake::{Hello, Identity};
+use super::handshake::{self, Hello, Identity, Standing};
 use super::message::{self, Answer, Question};
 use super::outbox::{Batches, Outbox, Refused};
-use super::socket;
+use super::socket::{self, Caller, Proof};
+use crate::certs::Credentials;
 
 /// Questions of one stream in work.
 const IN_WORK_MAX: u32 = 1_024;
 /// Bytes of the questions of one stream in work; a longer one is in work alone.
 const IN_WORK_BYTES_MAX: u32 = 128 << 20;
+/// No frame of a caller without a certificate is longer: all it can say is short.
+const STRANGERS_FRAME_BYTES_MAX: usize = 16 << 10;
+/// How often it is looked whether a caller has left the cluster.
+const LEFT_CHECK_EVERY: Duration = Duration::from_secs(1);
 /// When the node shuts down, what is in work has so long to end.
 const LAST_WORK_TIME_MAX: Duration = Duration::from_secs(1);
 /// And so long to be sent.
@@ -75,13 +81,13 @@ pub(crate) async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let service = NodeService(Arc::new(Front {
         handler,
-        identity,
+        identity: Arc::clone(&identity),
         book,
         shutdown: shutdown.clone(),
     }));
     let serving = socket::server().serve_with_incoming_shutdown(
         service,
-        socket::accept(listener),
+        socket::accept(listener, identity),
         wait_for(shutdown.clone()),
     );
     let too_late = async {
@@ -119,8 +125,15 @@ impl Service<http::Request<Body>> for NodeService {
             return future::ready(Ok(status.into_http())).boxed();
         }
         let accept = Accept(Arc::clone(&self.0));
+        let caller = request.extensions().get::<Caller>();
+        let proven = caller.is_some_and(|caller| matches!(caller.proof, Proof::Node(_)));
+        let bytes_max = match self.0.identity.credentials() {
+            Credentials::Insecure => FRAME_BYTES_MAX,
+            _ if proven => FRAME_BYTES_MAX,
+            _ => STRANGERS_FRAME_BYTES_MAX,
+        };
         async move {
-            let mut grpc = Grpc::new(FrameCodec).max_decoding_message_size(FRAME_BYTES_MAX);
+            let mut grpc = Grpc::new(FrameCodec).max_decoding_message_size(bytes_max);
             Ok(grpc.streaming(accept, request).await)
         }
         .boxed()
@@ -130,18 +143,34 @@ impl Service<http::Request<Body>> for NodeService {
 /// Accepts a stream, or says why not.
 struct Accept(Arc<Front>);
 
+impl Accept {
+    /// Whether the caller is heard, and what it may ask.
+    fn check(
+        &self,
+        metadata: &MetadataMap,
+        caller: Option<Caller>,
+    ) -> Result<(Hello, Standing), Status> {
+        let Front { identity, book, .. } = &*self.0;
+        let hello = Hello::read(metadata)?;
+        // First, as the rest tells who is here.
+        let proof = caller.map_or(Proof::Plain, |caller| caller.proof);
+        let standing = handshake::check_proof(&hello, proof, identity, book)?;
+        hello.check(identity)?;
+        Ok((hello, standing))
+    }
+}
+
 impl StreamingService<Bytes> for Accept {
     type Response = Frame;
     type ResponseStream = BoxStream<'static, Result<Frame, Status>>;
     type Future = future::Ready<Result<Response<Self::ResponseStream>, Status>>;
 
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Self::Future {
-        let hello = Hello::read(request.metadata());
-        let checked = hello.and_then(|hello| hello.check(&self.0.identity).map(|()| hello));
-        let hello = match checked {
-            Ok(hello) => hello,
+        let caller = request.extensions().get::<Caller>().copied();
+        let (hello, standing) = match self.check(request.metadata(), caller) {
+            Ok(checked) => checked,
             Err(status) => {
-                let from = request.remote_addr();
+                let from = caller.and_then(|caller| caller.address);
                 tracing::warn!(?from, reason = status.message(), "refused another node");
                 return future::ready(Err(status));
             }
@@ -160,6 +189,7 @@ impl StreamingService<Bytes> for Accept {
         let conversation = Conversation {
             front: Arc::clone(&self.0),
             hello,
+            standing,
             outbox,
             in_work: Arc::new(Semaphore::new(IN_WORK_MAX as usize)),
             bytes_in_work: Arc::new(Semaphore::new(IN_WORK_BYTES_MAX as usize)),
@@ -181,6 +211,7 @@ struct InWork {
 struct Conversation {
     front: Arc<Front>,
     hello: Hello,
+    standing: Standing,
     outbox: Answers,
     in_work: Arc<Semaphore>,
     bytes_in_work: Arc<Semaphore>,
@@ -190,12 +221,23 @@ impl Conversation {
     async fn run(self, mut questions: Streaming<Bytes>) {
         let status = tokio::select! {
             status = self.listen(&mut questions) => status,
+            () = self.left() => Some(handshake::gone(self.hello.from)),
             () = wait_for(self.front.shutdown.clone()) => {
                 self.finish().await;
                 Some(Status::unavailable("the node shuts down"))
             }
         };
         self.outbox.end(status);
+    }
+
+    /// Waits until the caller has left the cluster for good, where that can be told.
+    async fn left(&self) {
+        if let Credentials::Insecure = self.front.identity.credentials() {
+            return future::pending().await;
+        }
+        while !self.front.book.is_gone(self.hello.from) {
+            tokio::time::sleep(LEFT_CHECK_EVERY).await;
+        }
     }
 
     /// Reads questions until there are no more.
@@ -221,6 +263,12 @@ impl Conversation {
                         return Some(Status::invalid_argument(error.to_string()));
                     }
                 };
+                let joins = matches!(&question, Question::Call(Call::JoinByToken { .. }));
+                if self.standing == Standing::Stranger && !joins {
+                    return Some(Status::unauthenticated(
+                        "the caller shows no certificate of this cluster",
+                    ));
+                }
                 self.outbox.room().await;
                 let bytes = before.saturating_sub(frame.len());
                 self.answer(id, question, self.begin(bytes).await?);

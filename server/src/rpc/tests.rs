@@ -35,14 +35,15 @@ use super::outbox::{
     Batches, FRAME_BYTES, FRAME_MESSAGES, Outbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, Refused,
 };
 use super::{Handler, Network, serve, socket};
+use crate::certs::Credentials;
 
-const CLUSTER: u64 = 7;
-const ME: NodeId = NodeId(1);
-const PEER: NodeId = NodeId(2);
+pub(super) const CLUSTER: u64 = 7;
+pub(super) const ME: NodeId = NodeId(1);
+pub(super) const PEER: NodeId = NodeId(2);
 /// Longer than anything here should take.
-const LONG: Duration = Duration::from_secs(60);
+pub(super) const LONG: Duration = Duration::from_secs(60);
 /// A silent node is noticed by then, far earlier than [`LONG`]: three seconds, and a busy machine.
-const NOTICED: Duration = Duration::from_secs(20);
+pub(super) const NOTICED: Duration = Duration::from_secs(20);
 
 /// Answers everything, except what it is told to leave alone.
 struct Echo;
@@ -93,9 +94,9 @@ const fn close(range: u64) -> Call {
 }
 
 /// A node with a runtime of its own, so that it can die like a process.
-struct Served {
-    address: String,
-    book: Arc<Book>,
+pub(super) struct Served {
+    pub(super) address: String,
+    pub(super) book: Arc<Book>,
     runtime: Option<Runtime>,
     shutdown: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
@@ -103,6 +104,11 @@ struct Served {
 
 impl Served {
     fn start(address: &str, cluster: u64, node: NodeId) -> Self {
+        Self::showing(address, Identity::new(cluster, node))
+    }
+
+    /// A node with certificates, perhaps.
+    pub(super) fn showing(address: &str, identity: Identity) -> Self {
         let mut builder = Builder::new_multi_thread();
         let runtime = builder.enable_all().worker_threads(2).build().unwrap();
         let listener = std::net::TcpListener::bind(address).unwrap();
@@ -114,8 +120,7 @@ impl Served {
         let known = Arc::clone(&book);
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            let identity = Arc::new(Identity::new(cluster, node));
-            serve(listener, Arc::new(Echo), identity, known, down)
+            serve(listener, Arc::new(Echo), Arc::new(identity), known, down)
                 .await
                 .unwrap();
             end.send(()).unwrap();
@@ -158,6 +163,13 @@ fn network(peer: &str) -> Network {
     Network::new(Arc::new(book), Arc::new(Identity::new(CLUSTER, ME)))
 }
 
+/// [`network`] of a node that is somebody else.
+pub(super) fn network_of(peer: &str, identity: Identity) -> Network {
+    let book = Book::default();
+    book.note(PEER, peer.into());
+    Network::new(Arc::new(book), Arc::new(identity))
+}
+
 fn envelope(body: RaftRequest) -> Envelope {
     let at = |node| Peer {
         replica: ReplicaId(1),
@@ -197,11 +209,11 @@ fn heartbeat() -> Call {
     })
 }
 
-async fn now(network: &Network) -> Result<CallAnswer, PeerError> {
+pub(super) async fn now(network: &Network) -> Result<CallAnswer, PeerError> {
     network.call(Whom::Node(PEER), Call::Now { count: 1 }).await
 }
 
-fn reason(error: PeerError) -> String {
+pub(super) fn reason(error: PeerError) -> String {
     match error {
         PeerError::Unreachable { reason } => reason,
         other => panic!("{other:?}"),
@@ -209,7 +221,7 @@ fn reason(error: PeerError) -> String {
 }
 
 /// Asks until there is an answer.
-async fn now_at_last(network: &Network) {
+pub(super) async fn now_at_last(network: &Network) {
     let asking = async {
         while now(network).await.is_err() {
             tokio::task::yield_now().await;
@@ -290,7 +302,19 @@ async fn raw(
     hello: Hello,
     frames: Vec<Bytes>,
 ) -> Result<tonic::Streaming<Bytes>, Status> {
-    let channel = socket::connect(address).await.unwrap();
+    raw_with(address, &Credentials::Insecure, hello, frames).await
+}
+
+/// [`raw`] by TLS.
+pub(super) async fn raw_with(
+    address: &str,
+    credentials: &Credentials,
+    hello: Hello,
+    frames: Vec<Bytes>,
+) -> Result<tonic::Streaming<Bytes>, Status> {
+    let channel = socket::connect(address, NodeId(0), credentials)
+        .await
+        .unwrap();
     let frames = stream::iter([Frame(frames)]).chain(stream::pending());
     let mut request = Request::new(frames);
     hello.write(request.metadata_mut());
@@ -374,7 +398,7 @@ async fn who_calls_says_where_it_is() {
     book.note(PEER, peer.address.clone());
     // Before it has joined it has no number, and nobody has to call it.
     for (cluster, told) in [(0, None), (CLUSTER, Some("elsewhere:7".to_owned()))] {
-        let identity = Identity::at("elsewhere:7".to_owned());
+        let identity = Identity::at("elsewhere:7".to_owned(), Credentials::Insecure);
         identity.set(cluster, ME);
         let network = Network::new(Arc::clone(&book), Arc::new(identity));
         now(&network).await.unwrap();

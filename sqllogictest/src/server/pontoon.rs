@@ -92,6 +92,14 @@ impl PontoonNode {
     /// # Errors
     /// As [`PontoonNode::start_fresh`].
     pub fn start_with(data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
+        Self::start_secure(data_dir, &[&["--insecure"], flags].concat())
+    }
+
+    /// Starts a node that talks to others by certificates: without `--insecure`.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_secure(data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
         let log = data_dir.with_extension("log");
         let ports = Ports::free()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
@@ -114,9 +122,21 @@ impl PontoonNode {
     /// # Errors
     /// When the binary is missing, or the node starts after all.
     pub fn expect_refusal(data_dir: &Path) -> Result<(Option<i32>, String), ServerFailure> {
+        Self::expect_refusal_with(data_dir, &["--insecure"])
+    }
+
+    /// [`PontoonNode::expect_refusal`] with other flags than `--insecure`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn expect_refusal_with(
+        data_dir: &Path,
+        flags: &[&str],
+    ) -> Result<(Option<i32>, String), ServerFailure> {
         let log = data_dir.with_extension("refusal.log");
         let ports = Ports::free()?;
-        let mut child = spawn(data_dir, &log, ports, &[])?;
+        let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut child = spawn(data_dir, &log, ports, &flags)?;
         let address = Address::local(ports.sql);
         match wait_until_ready(&mut child, &address, || tail(&log)) {
             Err(ServerFailure::Ended { .. }) => {
@@ -191,6 +211,11 @@ impl PontoonNode {
     pub fn start_again(&mut self) -> Result<(), ServerFailure> {
         self.child = spawn(&self.data_dir, &self.log, self.ports, &self.flags)?;
         self.wait()
+    }
+
+    /// Uses these flags from the next start on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     }
 
     /// Starts the node again on the same directory and other ports.
@@ -292,7 +317,6 @@ fn spawn(
         .args(["--listen-sql", &format!("127.0.0.1:{}", ports.sql)])
         .args(["--listen-rpc", &format!("127.0.0.1:{}", ports.rpc)])
         .args(["--listen-admin", &format!("127.0.0.1:{}", ports.admin)])
-        .arg("--insecure")
         .args(flags)
         .stdin(Stdio::null())
         .stdout(output)

@@ -7,13 +7,18 @@ use bytes::Bytes;
 use pontoon_raft::{NodeId, Place, StoreId};
 
 use crate::cluster::{
-    Answer, Candidate, NodeRow, NodeState, NodeStatus, View, decode_row, encode_row,
+    Answer, Candidate, Denial, Joined, NodeRow, NodeState, NodeStatus, TokenHash, View, decode_row,
+    encode_row,
 };
+use crate::db::cluster::token::use_token;
 use crate::db::node::Node;
 use crate::error::Error;
 use crate::keys;
 use crate::range::Refusal;
 use crate::txn::{ScanOptions, Span, Txn, TxnOptions};
+
+/// How often it is tried to let a node in while others are let in as well.
+const ADMISSIONS_MAX: usize = 16;
 
 impl Node {
     /// A transaction of the node itself; `None` when it is going down.
@@ -66,33 +71,75 @@ impl Node {
         txn.commit().await.map(|_| ())
     }
 
-    /// Takes a new node into the cluster, or tells one that asks again its number.
-    pub(super) async fn admit(&self, candidate: Candidate) -> Result<Answer, Refusal> {
-        let known = self.node_rows().await?;
-        let born = known.iter().find(|row| row.birth == candidate.row.birth);
-        let row = match born {
-            Some(row) if row.state == NodeState::Gone => {
-                let message = format!("{} has left the cluster for good", row.place.node);
-                return Err(Error::Unavailable { message }.into());
+    /// Takes a new node into the cluster, or tells one that asks again its number. Where a token is
+    /// needed, it is used up by the very transaction that writes the node down.
+    pub(super) async fn admit(
+        &self,
+        candidate: Candidate,
+        token: Option<&TokenHash>,
+    ) -> Result<Answer, Refusal> {
+        let mut number = None;
+        for _ in 0..ADMISSIONS_MAX {
+            let txn = self.own_txn(TxnOptions::default()).await?;
+            let txn = txn.ok_or_else(going_down)?;
+            if let Some(token) = token
+                && !use_token(&txn, token, candidate.row.birth).await?
+            {
+                txn.rollback().await;
+                return Ok(Answer::Denied(Denial::Token));
             }
-            Some(row) => row.clone(),
-            None => {
-                let highest = known.iter().map(|row| row.place.node.0).max();
-                let first = highest.unwrap_or_default().max(self.me.place.node.0) + 1;
-                let number = self.next_number(keys::next_node_key(), first).await?;
-                let place = Place {
-                    node: NodeId(number),
-                    store: StoreId(number),
-                };
-                let row = NodeRow {
-                    place,
-                    ..candidate.row
-                };
-                self.write_rows(std::slice::from_ref(&row)).await?;
-                tracing::info!(node = %place.node, address = row.rpc, "a new node has joined");
-                row
+            let known = rows(&txn, keys::node_span()).await?;
+            let row = match recognise(&candidate, &known) {
+                Ok(Some(row)) => row,
+                Ok(None) => {
+                    let number = match number {
+                        Some(number) => number,
+                        None => *number.insert(self.new_number(&known).await?),
+                    };
+                    let place = Place {
+                        node: NodeId(number),
+                        store: StoreId(number),
+                    };
+                    let row = candidate.row.clone();
+                    NodeRow { place, ..row }
+                }
+                Err(denial) => {
+                    txn.rollback().await;
+                    return Ok(Answer::Denied(denial));
+                }
+            };
+            let is_new = known.iter().all(|known| known.place != row.place);
+            if is_new {
+                let key = keys::node_key(row.place.node.0);
+                txn.put(key.into(), encode_row(&row)?)?;
             }
-        };
+            if txn.has_writes() {
+                match txn.commit().await {
+                    Ok(_) => {}
+                    Err(error) if error.is_retryable() => continue,
+                    Err(error) => return Err(error.into()),
+                }
+            } else {
+                txn.rollback().await;
+            }
+            if is_new {
+                tracing::info!(node = %row.place.node, address = row.rpc, "a new node has joined");
+            }
+            return self.welcome(row).map(Answer::Joined);
+        }
+        let message = "too many nodes join at this moment".into();
+        Err(Error::Unavailable { message }.into())
+    }
+
+    /// A number for a new node.
+    async fn new_number(&self, known: &[NodeRow]) -> Result<u64, Error> {
+        let highest = known.iter().map(|row| row.place.node.0).max();
+        let first = highest.unwrap_or_default().max(self.me.place.node.0) + 1;
+        self.next_number(keys::next_node_key(), first).await
+    }
+
+    /// What a node is told that was let in.
+    fn welcome(&self, row: NodeRow) -> Result<Joined, Refusal> {
         let node = row.place.node;
         let mut view = self.book.view();
         if view.system.is_empty() {
@@ -115,7 +162,7 @@ impl Node {
                 });
             }
         }
-        Ok(Answer::Joined {
+        Ok(Joined {
             cluster: self.cluster.load(Ordering::Relaxed),
             node,
             view,
@@ -138,6 +185,17 @@ impl Node {
             system_position: membership.position,
             ..view
         }
+    }
+}
+
+/// The row of a node that was let in before; `None` if it is new.
+fn recognise(candidate: &Candidate, known: &[NodeRow]) -> Result<Option<NodeRow>, Denial> {
+    let mut born = known.iter();
+    match born.find(|row| row.birth == candidate.row.birth) {
+        Some(row) if row.state == NodeState::Gone => Err(Denial::Gone(row.place.node)),
+        Some(row) => Ok(Some(row.clone())),
+        None if candidate.row.place == Place::default() => Ok(None),
+        None => Err(Denial::Foreign),
     }
 }
 

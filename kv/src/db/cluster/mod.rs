@@ -6,6 +6,7 @@ mod coordinate;
 mod drain;
 mod join;
 mod roll;
+mod token;
 mod touch;
 
 pub(super) use coordinate::coordinate;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use crate::cluster::{Answer, Call};
 use crate::db::node::Node;
+use crate::error::Error;
 use crate::range::Refusal;
 
 /// How often a node that has nobody to tell does what others do several times a second.
@@ -33,7 +35,15 @@ impl Node {
                 self.coordinates()?;
                 Ok(Answer::Now(self.oracle.block(count).await?))
             }
-            Call::Join(candidate) => self.admit(candidate).await,
+            Call::Join(candidate) => self.admit(candidate, None).await,
+            // Whoever signs certificates takes it for himself, and calls `admit_by_token`.
+            Call::JoinByToken { .. } => Err(Refusal::Error(Error::Unavailable {
+                message: "the nodes of this cluster have no certificates".into(),
+            })),
+            Call::KeepToken { hash, ttl_ms } => {
+                self.keep_token(&hash, ttl_ms).await?;
+                Ok(Answer::Done)
+            }
             Call::Heartbeat(report) => self.hear_or_pass_on(report).await,
             Call::PassedOn(report) => self.hear_report(report).map(Answer::View),
             Call::Open(opening) => {

@@ -76,14 +76,24 @@ impl Roll {
     /// The cluster as it is seen.
     pub(super) fn view(&self, me: NodeId, system: Vec<Peer>, now: Duration) -> View {
         let heard = self.heard.lock();
+        let statuses = heard.statuses(now).into_iter().map(|(status, _)| status);
+        // Everybody has to know whom to refuse.
+        let gone = heard.rows.values();
+        let gone = gone.filter(|row| row.state == NodeState::Gone);
+        let gone = gone.map(|row| NodeStatus {
+            row: row.clone(),
+            alive: false,
+            stopping: false,
+            usage: Default::default(),
+            replicas: 0,
+            leads: 0,
+        });
+        let mut nodes: Vec<_> = statuses.chain(gone).collect();
+        nodes.sort_by_key(|status| status.row.place.node);
         View {
             coordinator: me,
             revision: (heard.term, heard.changes),
-            nodes: heard
-                .statuses(now)
-                .into_iter()
-                .map(|(status, _)| status)
-                .collect(),
+            nodes,
             system,
             system_position: None,
         }
