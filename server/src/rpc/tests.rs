@@ -366,7 +366,7 @@ async fn strangers_are_refused_in_plain_words() {
     assert!(
         status
             .message()
-            .starts_with("this node speaks protocol 1, the caller 2: ")
+            .starts_with("this node speaks protocol 2, the caller 3: ")
     );
 }
 
