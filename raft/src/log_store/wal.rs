@@ -452,5 +452,7 @@ impl LogEngine for RaftLog {
 impl Drop for RaftLog {
     fn drop(&mut self) {
         self.shutdown();
+        // They know the log, and it knows them: neither would ever go.
+        self.shared.groups.write().clear();
     }
 }
