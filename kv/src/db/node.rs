@@ -195,12 +195,17 @@ impl Node {
             Stored::Placed(descriptor) => Beginning::Empty(descriptor),
             Stored::Waits(descriptor) => Beginning::Awaits(descriptor),
         });
+        // Before anything is opened: what is opened may replay a split or a merge at once.
+        let mut left = replicas::logs_left(&*parts.engine, &*parts.log)?;
         for beginning in stored.chain(founding.into_iter().map(Beginning::Empty)) {
             let (Beginning::Empty(of) | Beginning::Awaits(of)) = &beginning;
-            if ranges.of(of.range).is_none()
-                && let Some(replica) = replicas::open(&opening, beginning).await?
-            {
-                ranges.insert(replica);
+            let range = of.range;
+            if ranges.of(range).is_some() {
+                continue;
+            }
+            match replicas::open(&opening, beginning).await? {
+                Some(replica) => ranges.insert(replica),
+                None => left.push(range),
             }
         }
         let search = Arc::new(Search::default());
@@ -267,7 +272,7 @@ impl Node {
             runtime.spawn(cluster::keep_in_touch(Arc::downgrade(&node))),
             runtime.spawn(cluster::coordinate(Arc::downgrade(&node))),
         ];
-        node.clear_closed().await?;
+        node.clear_closed(&left).await?;
         if let Some((volume, _)) = parts.disk {
             node.look_at_disk(&volume).await;
             let watch = disk::watch(Arc::downgrade(&node), volume);

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use pontoon_raft::{
-    GroupId, Host, LogPosition, Membership, MembershipError, Peer, ReplicaId, StateMachine,
-    StorageError,
+    GroupId, Host, LogEngine, LogPosition, Membership, MembershipError, Peer, ReplicaId,
+    StateMachine, StorageError,
 };
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -85,6 +85,17 @@ fn closed(engine: &dyn Engine, range: u64) -> Result<Option<ReplicaId>, Error> {
     let stored = engine.get(Space::Meta, &meta::closed(range))?;
     let number = stored.map(|mut stored| stored.try_get_u64().map_err(|_| Malformed));
     Ok(number.transpose()?.map(ReplicaId))
+}
+
+/// The ranges that were absorbed and have left a log: the store knows nothing of them any more.
+pub(super) fn logs_left(engine: &dyn Engine, log: &dyn LogEngine) -> Result<Vec<u64>, Error> {
+    let mut left = Vec::new();
+    for (group, _) in log.groups() {
+        if closed(engine, group.0)? == Some(ReplicaId(NONE_EVER)) {
+            left.push(group.0);
+        }
+    }
+    Ok(left)
 }
 
 fn members_of(stored: &Bytes) -> Result<Vec<Peer>, Error> {
@@ -378,20 +389,14 @@ impl Node {
         self.engine.write(batch)
     }
 
-    /// Closes what was being closed when the node stopped.
-    pub(super) async fn clear_closed(&self) -> Result<(), Error> {
-        for stored in stored(&*self.engine)? {
-            let (Stored::Placed(descriptor) | Stored::Waits(descriptor)) = stored;
-            if self.ranges.of(descriptor.range).is_none() {
-                self.destroy_log(descriptor.range).await?;
-                self.clear_store(descriptor.range).await?;
-            }
-        }
-        // Of a range that was absorbed the store knows nothing any more.
-        for (group, _) in self.log.groups() {
-            if self.ranges.of(group.0).is_none() && self.is_absorbed(group.0)? {
-                self.destroy_log(group.0).await?;
-            }
+    /// Closes what was being closed when the node stopped: the ranges that were not opened.
+    ///
+    /// Invariant: they were in the store before any other was opened. What a range that replays its
+    /// log has split off since is not among them, though it is not open yet.
+    pub(super) async fn clear_closed(&self, left: &[u64]) -> Result<(), Error> {
+        for range in left {
+            self.destroy_log(*range).await?;
+            self.clear_store(*range).await?;
         }
         Ok(())
     }

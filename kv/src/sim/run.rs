@@ -280,11 +280,12 @@ fn dump(cluster: &Cluster) -> String {
             let status = replica.group().status();
             let state = replica.state();
             text.push_str(&format!(
-                "n{} range {} {} term {} leads {} ({:?}) leader {:?} voters {:?} learners {:?} \
+                "n{} range {} {} {:?} term {} leads {} ({:?}) leader {:?} voters {:?} learners {:?} \
                  placed {} applied {:?} last {:?} purged {:?} intents {} failure {:?} matched {:?}\n",
                 node + 1,
                 state.range,
                 replica.group().replica(),
+                state.descriptor(),
                 status.term,
                 status.leads,
                 replica.leadership(),

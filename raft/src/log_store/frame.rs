@@ -74,7 +74,7 @@ pub(super) fn begin(buffer: &mut Vec<u8>) -> usize {
 
 /// Completes a frame whose body follows the header reserved at `start`; its blocks are still to be
 /// filled.
-pub(super) fn finish(buffer: &mut Vec<u8>, start: usize, seal: Seal, lsn: u64, count: u64) {
+pub(super) fn finish(buffer: &mut [u8], start: usize, seal: Seal, lsn: u64, count: u64) {
     finish_kind(buffer, start, seal, lsn, count, BATCH);
 }
 
@@ -84,7 +84,7 @@ pub(super) fn mark(buffer: &mut Vec<u8>, seal: Seal, lsn: u64) {
     finish_kind(buffer, start, seal, lsn, 0, MARK);
 }
 
-fn finish_kind(buffer: &mut Vec<u8>, start: usize, seal: Seal, lsn: u64, count: u64, kind: u8) {
+fn finish_kind(buffer: &mut [u8], start: usize, seal: Seal, lsn: u64, count: u64, kind: u8) {
     let body_length = buffer.len() - start - HEADER;
     let mut tail = Vec::with_capacity(HEADER - 12);
     tail.put_u8(kind);
