@@ -288,6 +288,21 @@ impl SimFile {
         with(&self.state, self.epoch, body)
     }
 
+    /// Makes something durable, unless a planted fault leaves that out.
+    fn synced(&self, body: impl FnOnce(&mut FileState)) -> io::Result<()> {
+        self.with(|state| {
+            state.syncs += 1;
+            if let PlantedBug::SkipSync(share) = state.bug
+                && state.rng.random_bool(share)
+            {
+                return Ok(());
+            }
+            let file = state.files.get_mut(&self.name);
+            body(file.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?);
+            Ok(())
+        })
+    }
+
     fn with_file<T>(&self, body: impl FnOnce(&mut FileState) -> io::Result<T>) -> io::Result<T> {
         self.with(|state| {
             let file = state.files.get_mut(&self.name);
@@ -330,47 +345,23 @@ impl DiskFile for SimFile {
 
     fn write_durably_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)?;
-        self.with(|state| {
-            state.syncs += 1;
-            if let PlantedBug::SkipSync(share) = state.bug
-                && state.rng.random_bool(share)
-            {
-                return Ok(());
-            }
-            let file = state
-                .files
-                .get_mut(&self.name)
-                .ok_or(io::ErrorKind::NotFound)?;
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        self.synced(|file| {
             file.pending.pop();
-            let from = usize::try_from(offset).map_err(io::Error::other)?;
             // What was written there before cannot come back over it, and what was written beside
             // it can still be lost.
             for (earlier, pending) in &mut file.pending {
                 put_over(pending, *earlier, bytes, from);
             }
             put_over(&mut file.durable, 0, bytes, from);
-            Ok(())
         })
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|state| {
-            state.syncs += 1;
-            if let PlantedBug::SkipSync(share) = state.bug
-                && state.rng.random_bool(share)
-            {
-                return Ok(());
-            }
-            let file = state
-                .files
-                .get_mut(&self.name)
-                .ok_or(io::ErrorKind::NotFound)?;
+        self.synced(|file| {
             for (offset, bytes) in std::mem::take(&mut file.pending) {
-                if let Some(target) = file.durable.get_mut(offset..offset + bytes.len()) {
-                    target.copy_from_slice(&bytes);
-                }
+                put_over(&mut file.durable, 0, &bytes, offset);
             }
-            Ok(())
         })
     }
 }
