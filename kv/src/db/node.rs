@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::oracle::TimestampSource;
 use crate::range::{Beginning, HeldRanges, Replica};
 use crate::routing::{AwayRanges, Peers};
-use crate::shell::{DataDirectory, Runtime};
+use crate::shell::Runtime;
 use crate::storage::{Engine, Reserve, Room, Volume};
 use crate::timestamp::Timestamp;
 
@@ -79,7 +79,6 @@ pub struct Node {
     pub(crate) myself: Weak<Node>,
     pub(super) search: Arc<Search>,
     pub(crate) config: DbConfig,
-    pub(crate) engine: Arc<dyn Engine>,
     pub(crate) host: Host,
     pub(crate) me: Peer,
     pub(crate) peers: Option<Arc<dyn Peers>>,
@@ -117,8 +116,8 @@ pub struct Node {
     #[cfg(test)]
     pub(crate) closes_late_ms: AtomicU64,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// The directory this process has to itself, until shutdown.
-    pub(crate) directory: Mutex<Option<DataDirectory>>,
+    /// The last: the directory is locked until it is closed, and the log lies in there too.
+    pub(crate) engine: Arc<dyn Engine>,
 }
 
 /// Figures for monitoring.
@@ -259,7 +258,6 @@ impl Node {
             #[cfg(test)]
             closes_late_ms: AtomicU64::default(),
             tasks: Mutex::default(),
-            directory: Mutex::new(None),
         });
         let mut tasks = vec![
             runtime.spawn(oracle.keep_filled()),
@@ -383,7 +381,6 @@ impl Node {
                 tracing::warn!(%error, "the store was not flushed, the next start takes longer");
             }
         }
-        self.directory.lock().take();
         persisted
     }
 }

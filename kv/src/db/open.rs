@@ -184,7 +184,7 @@ impl Identity {
 
 /// A directory with its engine open.
 struct Store {
-    directory: DataDirectory,
+    directory: Arc<DataDirectory>,
     engine: Arc<FjallEngine>,
     volume: Arc<DirectoryVolume>,
     /// What there is of the file system; zero when that is not known.
@@ -196,13 +196,16 @@ struct Store {
 
 /// Opens the directory and the engine. Blocks on the disk.
 fn open_store(path: &Path, mut config: DbConfig) -> Result<Store, Error> {
-    let directory = DataDirectory::open(path)?;
+    let directory = Arc::new(DataDirectory::open(path)?);
     let volume = Arc::new(DirectoryVolume::open(path));
     let volume_bytes = volume.total_bytes().unwrap_or_default();
     if volume_bytes > 0 {
         config.fit(volume_bytes);
     }
-    let engine = Arc::new(FjallEngine::open(&directory.join("data"), config.engine)?);
+    let engine = Arc::new(FjallEngine::open_within(
+        Arc::clone(&directory),
+        config.engine,
+    )?);
     let identity = Identity::of(&*engine)?;
     Ok(Store {
         directory,
@@ -335,10 +338,10 @@ pub(super) async fn open(
     let place = identity.place;
     let log = {
         let engine = Arc::clone(&engine);
-        let opened = move || open_log(&directory, &*engine, place).map(|log| (directory, log));
-        runtime.blocking(opened).await.ok_or_else(stopping)?
+        let within = Arc::clone(&directory);
+        let opened = move || open_log(&within, &*engine, place);
+        runtime.blocking(opened).await.ok_or_else(stopping)??
     };
-    let (directory, log) = log?;
     let me = Peer {
         replica: ReplicaId(1),
         place,
@@ -353,7 +356,7 @@ pub(super) async fn open(
             NodeRow::default(),
         ),
     };
-    let node = Node::start(NodeParts {
+    Node::start(NodeParts {
         config,
         engine,
         log,
@@ -376,7 +379,5 @@ pub(super) async fn open(
         peers,
         disk: Some((volume, reserve)),
     })
-    .await?;
-    *node.directory.lock() = Some(directory);
-    Ok(node)
+    .await
 }

@@ -110,10 +110,26 @@ async fn reopen(path: &Path) -> Db {
     loop {
         match Db::open(path, config.clone()).await {
             Err(Error::Storage { message }) if message.contains("in use") => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             other => return other.unwrap(),
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_is_locked_until_all_of_it_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut db = reopen(directory.path()).await;
+    for round in 0..30 {
+        let value = format!("{round}");
+        put(&db, "k", Some(&value)).await;
+        db.shutdown().await.unwrap();
+        let path = directory.path().to_path_buf();
+        let next = tokio::spawn(async move { reopen(&path).await });
+        drop(db);
+        db = next.await.unwrap();
+        assert_eq!(get(&db, "k").await, Some(value));
     }
 }
 

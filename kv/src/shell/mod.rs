@@ -152,6 +152,20 @@ pub(crate) fn random_id() -> u64 {
 }
 
 /// Ends the process: the disk has failed, and nobody knows what it holds.
+/// Waits on a thread that may block until something is so, and says whether it is in time.
+pub(crate) fn wait_for(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
+    const STEP: Duration = Duration::from_millis(1);
+    let mut left = at_most;
+    while !is_so() {
+        if left < STEP {
+            return false;
+        }
+        std::thread::sleep(STEP);
+        left -= STEP;
+    }
+    true
+}
+
 pub(crate) fn abort(message: &str) -> ! {
     tracing::error!(message, "the disk has failed; the process ends");
     std::process::abort()

@@ -11,7 +11,9 @@
 //! and few sealed ones (fjall slows writers down at four).
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use fjall::Readable;
@@ -23,6 +25,7 @@ use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::shell::disk::{JournalRoom, begin_journal_anew, is_full};
+use crate::shell::{DataDirectory, wait_for};
 use crate::storage::engine::{Cursor, DiskNeeds, Engine, EngineSnapshot, Space, WriteBatch};
 
 /// How much memory and how many threads the database may use.
@@ -56,8 +59,10 @@ pub struct FjallEngine {
     path: PathBuf,
     journal: JournalRoom,
     memtable_bytes: u64,
-    /// The last: what it does when it is dropped is done to a database that is closed.
+    /// After the database: what it does when it is dropped is done to one that is closed.
     leftover: Leftover,
+    /// The last: nobody else opens the directory before the leftover is cleared away.
+    _within: Option<Arc<DataDirectory>>,
 }
 
 /// The journal that a closed database leaves behind.
@@ -81,6 +86,8 @@ impl Drop for Leftover {
     }
 }
 
+/// When what a flush has written is counted off, at the latest.
+const COUNTED_OFF: Duration = Duration::from_millis(500);
 /// What a merge writes, at most, in memtables: the newest level and what it overlaps in the next.
 const MERGE_MEMTABLES: u64 = 16;
 /// Bytes of journal that a change takes besides its key and value, generously.
@@ -120,6 +127,16 @@ fn rows_options(memtable_bytes: u64) -> KeyspaceCreateOptions {
 }
 
 impl FjallEngine {
+    /// Opens the database of a data directory, which stays locked as long as the engine is open.
+    pub(crate) fn open_within(
+        directory: Arc<DataDirectory>,
+        config: FjallConfig,
+    ) -> Result<Self, Error> {
+        let mut engine = Self::open(&directory.join("data"), config)?;
+        engine._within = Some(directory);
+        Ok(engine)
+    }
+
     /// Opens the database in a directory, creating it when there is none.
     pub fn open(path: &Path, config: FjallConfig) -> Result<Self, Error> {
         let fail = |error| storage_error(path, "open", &error);
@@ -151,6 +168,7 @@ impl FjallEngine {
                 path: path.to_path_buf(),
                 is_needless: AtomicBool::new(false),
             },
+            _within: None,
         })
     }
 }
@@ -236,7 +254,8 @@ impl Engine for FjallEngine {
                 .rotate_memtable_and_wait()
                 .map_err(|error| storage_error(&self.path, "flush", &error))?;
         }
-        let nothing_left = self.database.write_buffer_size() == 0;
+        // A flush is over before what it has written is counted off.
+        let nothing_left = wait_for(COUNTED_OFF, || self.database.write_buffer_size() == 0);
         self.leftover
             .is_needless
             .store(nothing_left, Ordering::Release);
