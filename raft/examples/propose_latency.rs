@@ -26,7 +26,8 @@ use pontoon_raft::shell::{SystemClock, entropy_seed};
 use pontoon_raft::transport::MemoryNetwork;
 use pontoon_raft::{
     AppliedState, Entry, EntryPayload, Group, GroupId, Host, HostConfig, HostEvents, LogEngine,
-    LogPosition, Peer, Place, ReplicaId, StateMachine, StorageError, StoreId,
+    LogPosition, MemorySpool, Peer, Place, ReplicaId, SpooledSnapshot, StateMachine, StorageError,
+    StoreId,
 };
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl StateMachine for Count {
     fn install_snapshot(
         &mut self,
         _: AppliedState,
-        _: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        _: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError> {
         Err(StorageError::new("not needed"))
     }
@@ -156,6 +157,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let host = Host::open(
         HostConfig::new(place),
         Arc::clone(&log) as Arc<dyn LogEngine>,
+        Arc::new(MemorySpool::default()),
         MemoryNetwork::new(1),
         SystemClock::new(),
         Arc::new(Silent),

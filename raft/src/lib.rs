@@ -36,6 +36,7 @@ pub use host::{Host, HostConfig, HostEvents, Timing};
 pub use ids::{GroupId, LogPosition, NodeId, ReplicaId, StoreId};
 pub use log_store::LogEngine;
 pub use membership::{Membership, Peer, Place};
+pub use snapshot::{MemorySpool, SnapshotSpool, SpooledSnapshot};
 pub use state_machine::{
     AppliedState, Entry, EntryPayload, SnapshotSource, StateMachine, StorageError,
 };

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::LogPosition;
+use crate::snapshot::SpooledSnapshot;
 
 /// A failure of the disk below a state machine or a log. It stops the replica: there is no
 /// retry, since after a failed write nobody knows what the disk holds.
@@ -93,12 +94,12 @@ pub trait StateMachine: Send + 'static {
         Ok(Box::new(CopiedSnapshot { state, chunks }))
     }
 
-    /// Replaces the whole state by a snapshot, durably and atomically: after a crash either the
-    /// old or the new state is there.
+    /// Replaces the whole state by a snapshot, durably and atomically: after a crash the state
+    /// machine opens with either the old or the new state.
     fn install_snapshot(
         &mut self,
         state: AppliedState,
-        source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        pieces: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError>;
 }
 

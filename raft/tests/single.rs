@@ -10,7 +10,8 @@ use pontoon_raft::log_store::{LogOptions, RaftLog};
 use pontoon_raft::shell::SystemClock;
 use pontoon_raft::transport::MemoryNetwork;
 use pontoon_raft::{
-    Committed, GroupId, Host, HostConfig, LogEngine, OpenError, ProposeError, ReplicaId, StoreId,
+    Committed, GroupId, Host, HostConfig, LogEngine, MemorySpool, OpenError, ProposeError,
+    ReplicaId, StoreId,
 };
 use support::{Cluster, Data, Events, peer, simulate};
 
@@ -22,6 +23,7 @@ async fn open(directory: &std::path::Path, data: &Data) -> (Host, Arc<RaftLog>) 
     let host = Host::open(
         HostConfig::new(peer(1).place),
         Arc::clone(&log) as Arc<dyn LogEngine>,
+        Arc::new(MemorySpool::default()),
         MemoryNetwork::new(1),
         SystemClock::new(),
         Arc::new(Events::default()),

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use pontoon_raft::log_store::{LogOptions, RaftLog, SimDisk};
 use pontoon_raft::shell::SystemClock;
-use pontoon_raft::{HostEvents, NodeId, Peer, Place, ReplicaId, StorageError, StoreId};
+use pontoon_raft::{
+    HostEvents, MemorySpool, NodeId, Peer, Place, ReplicaId, StorageError, StoreId,
+};
 
 use crate::cluster::NodeRow;
 use crate::db::config::DbConfig;
@@ -56,6 +58,7 @@ pub(crate) async fn start_in_memory(
         config,
         engine: Arc::new(MemoryEngine::new()),
         log,
+        spool: Arc::new(MemorySpool::default()),
         transport: Arc::new(NoTransport),
         clock: SystemClock::new(),
         events: Arc::new(LogFailure),

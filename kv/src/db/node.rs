@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pontoon_raft::{
     Clock, Host, HostConfig, HostEvents, LogEngine, LogPosition, NodeId, OpenError, Peer,
-    StorageError, Transport,
+    SnapshotSpool, StorageError, Transport,
 };
 use tokio::task::JoinHandle;
 
@@ -21,7 +21,7 @@ use crate::db::replicas::{self, Opening, Stored};
 use crate::db::{disk, gc, intents, merges, sizes, splits};
 use crate::error::Error;
 use crate::oracle::TimestampSource;
-use crate::range::{Beginning, HeldRanges, Replica};
+use crate::range::{Beginning, HeldRanges, Replica, finish_installing};
 use crate::routing::{AwayRanges, Peers};
 use crate::shell::Runtime;
 use crate::storage::{Engine, Reserve, Room, Volume};
@@ -49,6 +49,8 @@ pub struct NodeParts {
     pub engine: Arc<dyn Engine>,
     /// Where Raft logs are kept.
     pub log: Arc<dyn LogEngine>,
+    /// Where snapshots that are received wait.
+    pub spool: Arc<dyn SnapshotSpool>,
     /// How other nodes are reached.
     pub transport: Arc<dyn Transport>,
     /// Time.
@@ -157,6 +159,7 @@ impl Node {
         let host = Host::open(
             host_config,
             Arc::clone(&parts.log),
+            Arc::clone(&parts.spool),
             Arc::clone(&parts.transport),
             Arc::clone(&parts.clock),
             Arc::clone(&parts.events),
@@ -165,8 +168,13 @@ impl Node {
         let host = host.map_err(|error| open_error(&error))?;
         // What a killed process wrote may not be on disk yet, and is about to be relied on.
         let engine = Arc::clone(&parts.engine);
-        let synced = runtime.blocking(move || engine.persist()).await;
-        synced.unwrap_or(Ok(()))?;
+        let spool = Arc::clone(&parts.spool);
+        let settle = move || {
+            engine
+                .persist()
+                .and_then(|()| finish_installing(&*engine, &*spool))
+        };
+        runtime.blocking(settle).await.unwrap_or(Ok(()))?;
         let reserve = parts.disk.as_ref().map(|(_, reserve)| *reserve);
         let room = Arc::new(Room::new(reserve.unwrap_or_default()));
         let ranges = HeldRanges::default();

@@ -5,6 +5,7 @@
 //! D/VERSION    the format of the directory
 //! D/raftlog/   the Raft log, synced by its own thread
 //! D/data/      the engine, synced now and then
+//! D/incoming/  snapshots that are being received
 //! D/ballast    room for a full disk (crate::storage::Room)
 //! ```
 //!
@@ -32,6 +33,7 @@ use crate::error::Error;
 use crate::keys::meta;
 use crate::routing::Peers;
 use crate::shell::disk::DirectoryVolume;
+use crate::shell::spool::FileSpool;
 use crate::shell::{DataDirectory, Runtime, abort, random_id};
 use crate::storage::{Engine, FjallEngine, Reserve, Space, Volume, WriteBatch};
 
@@ -217,6 +219,14 @@ fn open_store(path: &Path, mut config: DbConfig) -> Result<Store, Error> {
     })
 }
 
+/// Opens the place for snapshots that are received.
+fn open_spool(directory: &DataDirectory, reserve: Reserve) -> Result<FileSpool, Error> {
+    let path = directory.join("incoming");
+    FileSpool::open(&path, reserve.bytes).map_err(|error| Error::Storage {
+        message: format!("could not open {}: {error}", path.display()),
+    })
+}
+
 /// Opens the log of a store. Blocks on the disk.
 fn open_log(
     directory: &DataDirectory,
@@ -347,6 +357,7 @@ pub(super) async fn open(
         place,
     };
     let reserve = Reserve::new(volume_bytes, config.disk_reserve_bytes);
+    let spool = Arc::new(open_spool(&directory, reserve)?);
     let (transport, peers, book, row): (Arc<dyn Transport>, _, _, _) = match belonging {
         Some(with) => (with.transport, Some(with.peers), with.book, with.row),
         None => (
@@ -360,6 +371,7 @@ pub(super) async fn open(
         config,
         engine,
         log,
+        spool,
         transport,
         clock: SystemClock::new(),
         events: Arc::new(EndProcess),

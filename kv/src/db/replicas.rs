@@ -5,6 +5,7 @@
 //! it is durable before anything of the replica is removed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -20,14 +21,11 @@ use crate::error::Error;
 use crate::keys::{Malformed, meta};
 use crate::range::{
     Beginning, Descriptor, NONE_EVER, News, RangeMachine, RangeState, Refusal, Replica,
-    snapshot_bounds, snapshot_spaces,
+    remove_rows, snapshot_bounds,
 };
 use crate::shell::Runtime;
 use crate::storage::{Engine, Room, Space, WriteBatch};
 use crate::txn::Span;
-
-/// Rows that are removed in one batch.
-const REMOVED_AT_ONCE: usize = 4_096;
 
 /// What it takes to open a replica.
 #[derive(Clone)]
@@ -289,9 +287,7 @@ impl Node {
     pub(super) async fn close_absorbed(&self, range: u64) -> Result<(), Error> {
         #[cfg(test)]
         {
-            let late = self
-                .closes_late_ms
-                .load(std::sync::atomic::Ordering::Relaxed);
+            let late = self.closes_late_ms.load(Ordering::Relaxed);
             self.runtime.sleep(Duration::from_millis(late)).await;
         }
         let _one = self.changing.lock().await;
@@ -362,6 +358,10 @@ impl Node {
             self.engine.write(batch)?;
             self.sync_engine().await?;
         }
+        if let Some(held) = self.ranges.of(range) {
+            // Whoever reads there yet must not take what is left for what there was.
+            held.state().replaced.fetch_add(1, Ordering::SeqCst);
+        }
         self.ranges.remove(range);
         self.destroy_log(range).await?;
         self.clear_store(range).await?;
@@ -377,7 +377,7 @@ impl Node {
             let engine = Arc::clone(&self.engine);
             let remove = move || {
                 let gone = unclaimed(&*engine, range, span)?;
-                gone.iter().try_for_each(|span| remove(&*engine, span))
+                gone.iter().try_for_each(|span| remove_rows(&*engine, span))
             };
             let removed = self.runtime.blocking(remove).await;
             removed.unwrap_or(Ok(()))?;
@@ -419,24 +419,4 @@ fn unclaimed(engine: &dyn Engine, range: u64, span: Span) -> Result<Vec<Span>, E
         let parts = left.iter().flat_map(|span| span.without(&other.span));
         parts.collect()
     }))
-}
-
-/// Removes all keys of a span with everything that hangs on them.
-fn remove(engine: &dyn Engine, span: &Span) -> Result<(), Error> {
-    for (space, _, from, to) in snapshot_spaces(span) {
-        let snapshot = engine.snapshot();
-        let mut rows = snapshot.scan(space, &from, &to, false);
-        loop {
-            let mut batch = WriteBatch::default();
-            let more = rows.for_each(&mut |key, _| {
-                batch.remove(space, key.to_vec());
-                batch.len() < REMOVED_AT_ONCE
-            })?;
-            engine.write(batch)?;
-            if !more {
-                break;
-            }
-        }
-    }
-    Ok(())
 }

@@ -12,6 +12,7 @@
 //! r ‖ range id (8) ‖ d  descriptor of the range as applied
 //! r ‖ range id (8) ‖ f  members that the range was founded with, if it was split off here
 //! r ‖ range id (8) ‖ i  number of the replica, and the bounds it waits for, if it has joined
+//! r ‖ range id (8) ‖ p  the snapshot that the replica is being replaced by
 //! r ‖ range id (8) ‖ z  the highest number of a replica that was closed here for good
 //! r ‖ range id (8) ‖ g  safe point of garbage collection
 //! r ‖ range id (8) ‖ w  bound of the timestamps that may be handed out
@@ -100,6 +101,8 @@ pub const BOOK: &[u8] = b"n";
 pub const APPLIED: u8 = b'a';
 /// Kind of the key of a descriptor.
 pub const DESCRIPTOR: u8 = b'd';
+/// Kind of the key of a snapshot that is being installed.
+pub const INSTALLING: u8 = b'p';
 /// Kind of the key of a replica that has joined.
 pub const JOINED: u8 = b'i';
 
@@ -131,14 +134,19 @@ pub fn joined(range_id: u64) -> Vec<u8> {
     range(range_id, b'i')
 }
 
+/// The snapshot that a replica is being replaced by.
+pub fn installing(range_id: u64) -> Vec<u8> {
+    range(range_id, INSTALLING)
+}
+
 /// The highest number of a replica that was closed here for good.
 pub fn closed(range_id: u64) -> Vec<u8> {
     range(range_id, b'z')
 }
 
 /// All that is remembered of a replica and its range, but that it was closed.
-pub fn of_replica(range_id: u64) -> [Vec<u8>; 6] {
-    [b'a', DESCRIPTOR, b'f', JOINED, b'g', b'w'].map(|what| range(range_id, what))
+pub fn of_replica(range_id: u64) -> [Vec<u8>; 7] {
+    [b'a', DESCRIPTOR, b'f', JOINED, b'g', INSTALLING, b'w'].map(|what| range(range_id, what))
 }
 
 /// What kind of key of a range it is, and of which range.

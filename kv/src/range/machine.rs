@@ -10,8 +10,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use pontoon_raft::{
-    AppliedState, Entry, EntryPayload, LogPosition, Membership, SnapshotSource, StateMachine,
-    StorageError,
+    AppliedState, Entry, EntryPayload, LogPosition, Membership, SnapshotSource, SpooledSnapshot,
+    StateMachine, StorageError,
 };
 
 use crate::error::Error;
@@ -19,8 +19,8 @@ use crate::keys::meta;
 use crate::mvcc::{self, Header, Intent};
 use crate::range::command::{Absorb, Body, Command, Outcome, RecordChange, Split};
 use crate::range::descriptor::Descriptor;
-use crate::range::snapshot;
 use crate::range::state::{News, RangeState, encode_applied, read_applied};
+use crate::range::{install, snapshot};
 use crate::storage::{Space, WriteBatch};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
@@ -62,7 +62,17 @@ pub(crate) fn storage_error(error: Error) -> StorageError {
 
 impl RangeMachine {
     /// The state machine over a state. Reads again from the engine what is applied.
+    ///
+    /// # Errors
+    /// Also when the replica was being replaced by a snapshot, and a failure of the disk has left it
+    /// half done: that is finished when the store is opened.
     pub fn new(state: Arc<RangeState>) -> Result<Self, StorageError> {
+        if install::is_half_done(&*state.engine, state.range).map_err(storage_error)? {
+            return Err(StorageError::new(format!(
+                "range {} is half replaced by a snapshot: restart the node",
+                state.range
+            )));
+        }
         let applied = read_applied(&*state.engine, state.range).map_err(storage_error)?;
         *state.applied.lock() = applied;
         Ok(Self { state })
@@ -283,7 +293,7 @@ impl RangeMachine {
             bounds.span.end = right.span.end.clone();
         });
         effects.batch.put(Space::Meta, fate, ABSORBED);
-        snapshot::stage_absorbed(right.range, &mut effects.batch);
+        install::stage_absorbed(right.range, &mut effects.batch);
         effects.safe_point = effects.safe_point.max(absorb.safe_point.0);
         self.state.bytes.fetch_add(absorb.bytes, Ordering::Relaxed);
         effects.absorbed.push(right.clone());
@@ -493,8 +503,8 @@ impl StateMachine for RangeMachine {
     fn install_snapshot(
         &mut self,
         applied: AppliedState,
-        source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        pieces: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError> {
-        snapshot::install(&self.state, applied, source)
+        install::install(&self.state, applied, pieces)
     }
 }

@@ -11,24 +11,25 @@ use crate::keys::meta;
 use crate::mvcc::{self, Write, encode_version};
 use crate::range::command::{Absorb, Body, Command, Outcome, Prewrite};
 use crate::range::descriptor::{Descriptor, Frozen};
+use crate::range::tests::pieces;
 use crate::range::{Beginning, News, RangeMachine, RangeState};
 use crate::storage::{Engine, MemoryEngine, Space};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
 
 /// A replica, and what it tells its node.
-struct Held {
-    state: Arc<RangeState>,
-    machine: RangeMachine,
+pub(super) struct Held {
+    pub(super) state: Arc<RangeState>,
+    pub(super) machine: RangeMachine,
     news: UnboundedReceiver<News>,
     applied: u64,
 }
 
-const MEMBERS_AT: LogPosition = LogPosition { term: 1, index: 1 };
+pub(super) const MEMBERS_AT: LogPosition = LogPosition { term: 1, index: 1 };
 
 impl Held {
-    fn open(
-        engine: &Arc<MemoryEngine>,
+    pub(super) fn open(
+        engine: &Arc<impl Engine>,
         range: u64,
         start: &'static str,
         end: &'static str,
@@ -69,7 +70,7 @@ impl Held {
     }
 
     /// Applies commands in one batch, all evaluated for the generation that is named.
-    fn apply(&mut self, bodies: Vec<(u64, Body)>) -> Vec<Outcome> {
+    pub(super) fn apply(&mut self, bodies: Vec<(u64, Body)>) -> Vec<Outcome> {
         let command = |(generation, body)| {
             let command = Command {
                 term: 1,
@@ -121,7 +122,7 @@ fn freeze() -> Body {
     })
 }
 
-fn absorb(right: &Held, membership: LogPosition) -> Body {
+pub(super) fn absorb(right: &Held, membership: LogPosition) -> Body {
     Body::Absorb(Absorb {
         right: right.state.descriptor(),
         safe_point: Timestamp(7),
@@ -131,7 +132,7 @@ fn absorb(right: &Held, membership: LogPosition) -> Body {
 }
 
 /// A range with members, and one behind it that has rows, an intent, and is frozen.
-fn two(engine: &Arc<MemoryEngine>) -> (Held, Held) {
+pub(super) fn two(engine: &Arc<MemoryEngine>) -> (Held, Held) {
     let mut left = Held::open(engine, 2, "a", "m");
     let mut right = Held::open(engine, 3, "m", "z");
     left.members();
@@ -240,9 +241,7 @@ fn send(from: &Held, to: &mut Held) -> Result<(), pontoon_raft::StorageError> {
         chunks.push(chunk);
         Ok(())
     });
-    let mut chunks = chunks.into_iter();
-    to.machine
-        .install_snapshot(applied?, &mut || Ok(chunks.next()))
+    to.machine.install_snapshot(applied?, &mut *pieces(chunks))
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod descriptor;
 mod evaluate;
 mod heard;
 mod held;
+mod install;
 mod intents;
 mod load;
 mod machine;
@@ -40,15 +41,18 @@ pub use descriptor::{Descriptor, Frozen};
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
 pub(crate) use heard::SAYS_SO;
 pub use held::HeldRanges;
+pub(crate) use install::{NONE_EVER, finish as finish_installing, remove_rows};
 pub use intents::Foreign;
 pub use machine::RangeMachine;
 pub use replica::{Refusal, Replica};
 pub use reshape::{Absorbable, Fate};
 pub use several::{PrewriteRequest, Status};
-pub(crate) use snapshot::{NONE_EVER, bounds as snapshot_bounds, spaces as snapshot_spaces};
+pub(crate) use snapshot::bounds as snapshot_bounds;
 pub use state::{Beginning, News, RangeState};
 pub use watch::Watch;
 
+#[cfg(test)]
+mod install_tests;
 #[cfg(test)]
 mod merge_tests;
 #[cfg(test)]

@@ -194,6 +194,7 @@ impl Replica {
     /// The value of `key` as of `at`, if that needs no waiting: this replica leads and nobody
     /// commits there.
     pub fn try_get(&self, key: &[u8], at: Timestamp) -> Option<Result<Option<Bytes>, Error>> {
+        let replaced = self.replaced();
         self.leadership()?;
         if !self.state.contains(key) {
             return None;
@@ -207,19 +208,39 @@ impl Replica {
                 return None;
             }
         }
-        Some(
-            self.check_history(at)
-                .and_then(|()| mvcc::get(&*self.state.engine, key, at)),
-        )
+        let value = self
+            .check_history(at)
+            .and_then(|()| mvcc::get(&*self.state.engine, key, at));
+        (replaced == self.replaced()).then_some(value)
+    }
+
+    /// Compared from before the leadership was looked at to after the read.
+    ///
+    /// Invariant: as long as it stays the same, the rows are those that the leader had, or later
+    /// ones: a snapshot is only given to a replica that does not lead.
+    pub(super) fn replaced(&self) -> u64 {
+        self.state.replaced.load(Ordering::SeqCst)
+    }
+
+    /// Refuses what was read when [`Self::replaced`] has changed since it was `before`.
+    fn not_replaced(&self, before: u64) -> Result<(), Refusal> {
+        if self.replaced() == before {
+            Ok(())
+        } else {
+            Err(Refusal::Moved)
+        }
     }
 
     /// The value of `key` as of `at`.
     pub async fn get(&self, key: &[u8], at: Timestamp) -> Result<Option<Bytes>, Refusal> {
         let span = ReadSpan::Point(Bytes::copy_from_slice(key));
+        let replaced = self.replaced();
         self.settle(&span, NOBODY, at).await?;
         self.state.load.note(key);
         self.check_history(at)?;
-        Ok(mvcc::get(&*self.state.engine, key, at)?)
+        let value = mvcc::get(&*self.state.engine, key, at)?;
+        self.not_replaced(replaced)?;
+        Ok(value)
     }
 
     /// An intent in `span` of another transaction than `own` that may have committed below `at`.
@@ -285,10 +306,12 @@ impl Replica {
         at: Timestamp,
     ) -> Result<VersionScan, Refusal> {
         let read = ReadSpan::Range(span.clone());
+        let replaced = self.replaced();
         self.settle(&read, NOBODY, at).await?;
         self.state.load.note(&span.start);
         self.check_history(at)?;
         let snapshot = self.state.engine.snapshot();
+        self.not_replaced(replaced)?;
         Ok(VersionScan::new(
             snapshot,
             &span.start,
@@ -355,6 +378,7 @@ impl Replica {
         upto: Timestamp,
         timestamps: &dyn TimestampSource,
     ) -> Result<(), Refusal> {
+        let replaced = self.replaced();
         for read in reads {
             self.settle(&read.span, own, upto).await?;
             // What was deleted since may be gone without a trace: its transaction may be one of
@@ -365,7 +389,8 @@ impl Replica {
         if self.skip_validation.load(Ordering::Relaxed) {
             return Ok(());
         }
-        Ok(evaluate::validate(&self.state, reads, timestamps)?)
+        evaluate::validate(&self.state, reads, timestamps)?;
+        self.not_replaced(replaced)
     }
 
     /// When `key` was last written, once every commit at or below `upto` is applied.
@@ -374,14 +399,17 @@ impl Replica {
         key: &Bytes,
         upto: Timestamp,
     ) -> Result<Option<Timestamp>, Refusal> {
+        let replaced = self.replaced();
         self.settle(&ReadSpan::Point(key.clone()), NOBODY, upto)
             .await?;
         let newest = mvcc::newest(&*self.state.engine, key)?;
+        self.not_replaced(replaced)?;
         Ok(newest.map(|newest| newest.commit))
     }
 
     /// [`Self::last_written`], if that needs no waiting.
     pub fn try_last_written(&self, key: &Bytes) -> Option<Result<Option<Timestamp>, Error>> {
+        let replaced = self.replaced();
         self.leadership()?;
         if !self.state.contains(key) {
             return None;
@@ -395,7 +423,8 @@ impl Replica {
             }
         }
         let newest = mvcc::newest(&*self.state.engine, key);
-        Some(newest.map(|newest| newest.map(|newest| newest.commit)))
+        let written = newest.map(|newest| newest.map(|newest| newest.commit));
+        (replaced == self.replaced()).then_some(written)
     }
 
     /// Takes a row lock. Returns whether the transaction did not have it before; `None` when it

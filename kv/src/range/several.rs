@@ -113,11 +113,16 @@ impl Replica {
             reads: Vec::new(),
         };
         let guard = self.latched(latches).await;
+        let replaced = self.replaced();
         // Leadership now: the state that is read below is that of this term or later.
         let (Some(guard), Some(leadership)) = (guard, self.leadership()) else {
             return Ok((Sent::Refused, None));
         };
-        match evaluate()? {
+        let evaluated = evaluate();
+        if replaced != self.replaced() {
+            return Ok((Sent::Refused, None));
+        }
+        match evaluated? {
             Evaluated::Done(result) => Ok((Sent::Done, Some(result))),
             Evaluated::Replicate(body, from, result) => {
                 guard.set_commit(from);

@@ -1,12 +1,9 @@
 //! A replica's whole state as bytes, for a peer that is too far behind.
 //!
 //! ```text
-//! descriptor ‖ window (8) ‖ safe point (8)        the first chunk
+//! window (8) ‖ safe point (8) ‖ descriptor        the first chunk
 //! { space (1) ‖ key length (4) ‖ value length (4) ‖ key ‖ value }   the others
 //! ```
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pontoon_raft::{AppliedState, SnapshotSource, StorageError};
@@ -16,7 +13,7 @@ use crate::keys::meta;
 use crate::mvcc::history_bound;
 use crate::range::descriptor::Descriptor;
 use crate::range::machine::storage_error;
-use crate::range::state::{News, RangeState, count_records, decode_applied, encode_applied};
+use crate::range::state::{RangeState, decode_applied};
 use crate::storage::{EngineSnapshot, Space, WriteBatch};
 use crate::txn::Span;
 
@@ -96,51 +93,6 @@ pub(crate) fn spaces(span: &Span) -> [(Space, u8, Vec<u8>, Vec<u8>); 5] {
     ]
 }
 
-/// No replica of this number or a lower one is opened again: none of a range that was absorbed.
-pub(crate) const NONE_EVER: u64 = u64::MAX;
-
-/// Has the store forget a range that has become a part of another, and remember that it has. Its
-/// rows are those of the other now, and stay.
-pub(super) fn stage_absorbed(range: u64, batch: &mut WriteBatch) {
-    for key in meta::of_replica(range) {
-        batch.remove(Space::Meta, key);
-    }
-    let none = Bytes::copy_from_slice(&NONE_EVER.to_be_bytes());
-    batch.put(Space::Meta, meta::closed(range), none);
-}
-
-/// The ranges in the store that a snapshot of `range` with these bounds shows to have become a part
-/// of it: they are frozen for that, and begin within the bounds.
-///
-/// # Errors
-/// When another range has keys within the bounds.
-fn absorbed_by(
-    snapshot: &dyn EngineSnapshot,
-    of: &Descriptor,
-) -> Result<Vec<Descriptor>, StorageError> {
-    let (from, to) = meta::ranges();
-    let mut rows = snapshot.scan(Space::Meta, from, to, false);
-    let mut found = Vec::new();
-    while let Some((key, stored)) = rows.next().map_err(storage_error)? {
-        if !matches!(meta::of_range(&key), Some((range, meta::DESCRIPTOR)) if range != of.range) {
-            continue;
-        }
-        let other = Descriptor::decode(&stored).map_err(storage_error)?;
-        let frozen = other.frozen.as_ref();
-        if frozen.is_some_and(|frozen| frozen.into == of.range)
-            && of.span.contains(&other.span.start)
-        {
-            found.push(other);
-        } else if other.span.common(&of.span).is_some() {
-            return Err(StorageError::new(format!(
-                "range {} was given keys that are held for range {} yet",
-                of.range, other.range
-            )));
-        }
-    }
-    Ok(found)
-}
-
 impl SnapshotSource for View {
     fn state(&self) -> AppliedState {
         self.applied.clone()
@@ -186,126 +138,29 @@ pub(crate) fn bounds(first: &Bytes) -> Option<Descriptor> {
     Descriptor::decode(first.get(16..)?).ok()
 }
 
-fn malformed() -> StorageError {
+/// What somebody sent is no snapshot.
+pub(super) fn malformed() -> StorageError {
     StorageError::new("a snapshot received from a peer is malformed")
 }
 
-/// Replaces the state of a replica, in one batch and durably.
-pub(super) fn install(
-    state: &Arc<RangeState>,
-    applied: AppliedState,
-    source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
-) -> Result<(), StorageError> {
-    let mut head = source()?.ok_or_else(malformed)?;
-    let (window, safe_point) = match (head.try_get_u64(), head.try_get_u64()) {
-        (Ok(window), Ok(safe_point)) => (window, safe_point),
-        _ => return Err(malformed()),
-    };
-    let descriptor = Descriptor::decode(&head).map_err(|_| malformed())?;
-    let _gate = state.writes.lock();
-    let mut batch = WriteBatch::default();
-    let old = state.engine.snapshot();
-    let current = state.descriptor();
-    if current.frozen.is_some() && current == descriptor {
-        // Nothing was written to it since, and its rows may be another range's by now.
-        while source()?.is_some() {}
-        return install_position(state, batch, applied);
-    }
-    let absorbed = absorbed_by(&*old, &descriptor)?;
-    // What a replica before this one may have left is cleared away too, and what it had before.
-    let mut cleared = vec![descriptor.span.clone()];
-    if state.is_placed() {
-        cleared.extend(current.span.without(&descriptor.span));
-    }
-    cleared.extend(
-        absorbed
-            .iter()
-            .flat_map(|other| other.span.without(&descriptor.span)),
-    );
-    for (space, _, start, end) in cleared.iter().flat_map(spaces) {
-        let mut rows = old.scan(space, &start, &end, false);
-        rows.for_each(&mut |key, _| {
-            batch.remove(space, key.to_vec());
-            true
-        })
-        .map_err(storage_error)?;
-    }
-    drop(old);
-    for other in &absorbed {
-        stage_absorbed(other.range, &mut batch);
-    }
-    while let Some(mut chunk) = source()? {
-        while !chunk.is_empty() {
-            if chunk.len() < 9 {
-                return Err(malformed());
-            }
-            let space = match chunk.get_u8() {
-                KV => Space::Kv,
-                HISTORY => Space::History,
-                INTENT | RECORD | FATE => Space::Meta,
-                _ => return Err(malformed()),
-            };
-            let (key, value) = (chunk.get_u32() as usize, chunk.get_u32() as usize);
-            if chunk.len() < key.saturating_add(value) {
-                return Err(malformed());
-            }
-            let key = chunk.split_to(key);
-            batch.put(space, key, chunk.split_to(value));
+/// Adds the rows of a chunk to a batch.
+pub(super) fn read_rows(mut chunk: Bytes, batch: &mut WriteBatch) -> Result<(), StorageError> {
+    while !chunk.is_empty() {
+        if chunk.len() < 9 {
+            return Err(malformed());
         }
+        let space = match chunk.get_u8() {
+            KV => Space::Kv,
+            HISTORY => Space::History,
+            INTENT | RECORD | FATE => Space::Meta,
+            _ => return Err(malformed()),
+        };
+        let (key, value) = (chunk.get_u32() as usize, chunk.get_u32() as usize);
+        if chunk.len() < key.saturating_add(value) {
+            return Err(malformed());
+        }
+        let key = chunk.split_to(key);
+        batch.put(space, key, chunk.split_to(value));
     }
-    let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
-    batch.put(Space::Meta, meta::window(state.range), number(window));
-    batch.put(
-        Space::Meta,
-        meta::safe_point(state.range),
-        number(safe_point),
-    );
-    batch.put(
-        Space::Meta,
-        meta::descriptor(state.range),
-        descriptor.encode(),
-    );
-    batch.put(
-        Space::Meta,
-        meta::applied(state.range),
-        encode_applied(&applied),
-    );
-    state.engine.write(batch).map_err(storage_error)?;
-    state.engine.persist().map_err(storage_error)?;
-    state.set_durable(applied.position);
-    for other in absorbed {
-        state.tell(News::Absorbed(other.range));
-    }
-    state.window.store(window, Ordering::Release);
-    state.safe_point.store(safe_point, Ordering::Release);
-    state.recent.lock().forget();
-    state.watches.forget();
-    let loaded = state.intents.load(&*state.engine, &descriptor.span);
-    loaded.map_err(storage_error)?;
-    let records = count_records(&*state.engine, &descriptor.span).map_err(storage_error)?;
-    state.records.store(records, Ordering::Release);
-    *state.descriptor.write() = descriptor;
-    state.changes.fetch_add(1, Ordering::AcqRel);
-    let term = applied.position.map_or(0, |position| position.term);
-    *state.applied.lock() = applied;
-    state.latches.complete_before(term);
-    state.tell(News::Placed(state.range));
-    Ok(())
-}
-
-/// Notes that more is applied, where that has changed nothing else.
-fn install_position(
-    state: &RangeState,
-    mut batch: WriteBatch,
-    applied: AppliedState,
-) -> Result<(), StorageError> {
-    let key = meta::applied(state.range);
-    batch.put(Space::Meta, key, encode_applied(&applied));
-    state.engine.write(batch).map_err(storage_error)?;
-    state.engine.persist().map_err(storage_error)?;
-    state.set_durable(applied.position);
-    let term = applied.position.map_or(0, |position| position.term);
-    *state.applied.lock() = applied;
-    state.latches.complete_before(term);
     Ok(())
 }

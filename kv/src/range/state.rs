@@ -83,6 +83,9 @@ pub struct RangeState {
     pub(crate) load: Load,
     /// Counts applied batches and installed snapshots: caches compare it.
     pub(crate) changes: AtomicU64,
+    /// Counts how often rows were taken away or replaced by no entry of the log: by a snapshot, or
+    /// when the replica was closed.
+    pub(crate) replaced: AtomicU64,
 }
 
 /// What a node is told of its replicas.
@@ -182,6 +185,7 @@ impl RangeState {
             bytes: AtomicU64::new(0),
             load: Load::default(),
             changes: AtomicU64::new(0),
+            replaced: AtomicU64::new(0),
         }))
     }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pontoon_raft::{AppliedState, Entry, EntryPayload, LogPosition, StateMachine};
+use pontoon_raft::{
+    AppliedState, Entry, EntryPayload, GroupId, LogPosition, MemorySpool, SnapshotSpool,
+    SpooledSnapshot, StateMachine,
+};
 use proptest::prelude::*;
 
 use super::command::{Absorb, Prewrite, RecordChange, Resolve, Split};
@@ -207,9 +210,8 @@ fn a_snapshot_makes_an_equal_replica() {
             &commit(1, vec![write("old", Some("x"), 5, true)]),
         )])
         .unwrap();
-    let mut rest = chunks.into_iter();
     target
-        .install_snapshot(state.clone(), &mut || Ok(rest.next()))
+        .install_snapshot(state.clone(), &mut *pieces(chunks))
         .unwrap();
     other.crash();
     for space in [Space::Kv, Space::History] {
@@ -221,13 +223,21 @@ fn a_snapshot_makes_an_equal_replica() {
     }
     let (_, target) = open(&other);
     assert_eq!(target.applied().unwrap().position, state.position);
-    let mut broken = Some(Bytes::from("xx"));
     let (_, mut target) = open(&other);
     assert!(
         target
-            .install_snapshot(AppliedState::default(), &mut || Ok(broken.take()))
+            .install_snapshot(AppliedState::default(), &mut *pieces([Bytes::from("xx")]))
             .is_err()
     );
+}
+
+/// A snapshot that has been received.
+pub(super) fn pieces(of: impl IntoIterator<Item = Bytes>) -> Box<dyn SpooledSnapshot> {
+    let mut spooled = MemorySpool::default().begin(GroupId(2)).unwrap();
+    for piece in of {
+        spooled.append(piece).unwrap();
+    }
+    spooled
 }
 
 fn command(body: Body) -> Command {
@@ -292,9 +302,8 @@ fn intents_and_records_survive_restarts_and_travel_in_snapshots() {
         })
         .unwrap();
     let (other, mut target) = open(&Arc::new(MemoryEngine::new()));
-    let mut rest = chunks.into_iter();
     target
-        .install_snapshot(applied, &mut || Ok(rest.next()))
+        .install_snapshot(applied, &mut *pieces(chunks))
         .unwrap();
     holds(&other);
 

@@ -8,6 +8,7 @@
 )]
 
 pub(crate) mod disk;
+pub(crate) mod spool;
 
 use std::fs::{self, File, OpenOptions};
 use std::future::Future;
@@ -151,7 +152,6 @@ pub(crate) fn random_id() -> u64 {
     rand::random::<u64>() >> 1 | 1
 }
 
-/// Ends the process: the disk has failed, and nobody knows what it holds.
 /// Waits on a thread that may block until something is so, and says whether it is in time.
 pub(crate) fn wait_for(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
     const STEP: Duration = Duration::from_millis(1);
@@ -166,6 +166,7 @@ pub(crate) fn wait_for(at_most: Duration, is_so: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Ends the process: the disk has failed, and nobody knows what it holds.
 pub(crate) fn abort(message: &str) -> ! {
     tracing::error!(message, "the disk has failed; the process ends");
     std::process::abort()

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use pontoon_raft::log_store::{LogOptions, PlantedBug, RaftLog, SimDisk};
 use pontoon_raft::transport::{Link, MemoryNetwork};
 use pontoon_raft::{
-    Group, GroupId, HostEvents, NodeId, Peer, Place, ReplicaId, SimClock, StorageError, StoreId,
-    Timing,
+    Group, GroupId, HostEvents, MemorySpool, NodeId, Peer, Place, ReplicaId, SimClock,
+    StorageError, StoreId, Timing,
 };
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -537,6 +537,8 @@ impl Cluster {
             config,
             engine,
             log,
+            // A snapshot is installed in one step here: no crash comes between.
+            spool: Arc::new(MemorySpool::default()),
             transport: Arc::clone(&self.inner.network) as Arc<_>,
             clock: SimClock::new(1_700_000_000_000 + life * 7_000 + self.draw(0..2_000)),
             events: Arc::new(events),

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::leadership::LeaderCell;
 use crate::ids::LogPosition;
 use crate::membership::Membership;
+use crate::snapshot::SpooledSnapshot;
 use crate::state_machine::{AppliedState, Entry, EntryPayload, StateMachine, StorageError};
 
 /// Opens the state machine of a replica, at first and again after its group has died.
@@ -166,7 +167,7 @@ impl Applier {
         &self,
         position: Option<LogPosition>,
         membership: Membership,
-        mut chunks: VecDeque<Bytes>,
+        mut pieces: Box<dyn SpooledSnapshot>,
     ) -> Result<(), io::Error> {
         let state = AppliedState {
             position,
@@ -176,9 +177,7 @@ impl Applier {
         let memberships = VecDeque::from([membership.clone()]);
         let install = move || {
             let mut inner = inner.lock();
-            inner
-                .machine
-                .install_snapshot(state, &mut || Ok(chunks.pop_front()))?;
+            inner.machine.install_snapshot(state, &mut *pieces)?;
             inner.applied = position;
             inner.memberships = memberships;
             Ok::<_, StorageError>(())

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::alone::Alone;
 use super::applier::MachineFactory;
@@ -21,6 +21,7 @@ use crate::host::HostConfig;
 use crate::ids::{GroupId, LogPosition, ReplicaId};
 use crate::log_store::LogEngine;
 use crate::membership::{Membership, Peer};
+use crate::snapshot::SnapshotSpool;
 use crate::transport::Transport;
 
 /// A command that has been applied.
@@ -96,6 +97,9 @@ pub(crate) struct Wiring {
     pub(crate) seed: u64,
     pub(crate) draws: AtomicU64,
     pub(crate) transfers: Arc<AtomicU64>,
+    /// One permit for each snapshot that is being sent.
+    pub(crate) sends: Arc<Semaphore>,
+    pub(crate) spool: Arc<dyn SnapshotSpool>,
 }
 
 impl Wiring {

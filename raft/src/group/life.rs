@@ -251,6 +251,7 @@ impl GroupInner {
             from: self.me,
             transport: Arc::clone(&self.wiring.transport),
             transfers: Arc::clone(&self.wiring.transfers),
+            sends: Arc::clone(&self.wiring.sends),
         };
         let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&self.cell), unsynced);
         let raft_config = Arc::clone(&self.wiring.raft_config);

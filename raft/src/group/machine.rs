@@ -6,7 +6,6 @@
 //! state machine keeps its data; data is read when a peer needs it. That is what allows the log
 //! to be purged, and never above what is durable.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +18,10 @@ use super::applier::{Applier, BATCH_BYTES_MAX, BATCH_ENTRIES_MAX};
 use super::convert;
 use super::types::{CommandReply, LogId, StoredMembership, Types};
 use super::unsynced::Unsynced;
-use crate::ids::LogPosition;
+use crate::ids::{GroupId, LogPosition};
 use crate::log_store::GroupLog;
 use crate::membership::Membership;
-use crate::snapshot::{SnapshotData, Staged};
+use crate::snapshot::{MemorySpool, SnapshotData, SnapshotSpool};
 use crate::state_machine::{AppliedState, Entry, EntryPayload};
 
 type Meta = openraft::type_config::alias::SnapshotMetaOf<Types>;
@@ -146,15 +145,13 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> Result<(), io::Error> {
-        let chunks = match data {
-            SnapshotData::Staged(Staged { chunks, .. }) => chunks,
+        let pieces = match data {
+            SnapshotData::Staged(pieces) => pieces,
+            // Not from a peer: openraft's own suite does that.
             SnapshotData::Live(source) => {
-                let mut chunks = VecDeque::new();
-                source.write(&mut |chunk| {
-                    chunks.push_back(chunk);
-                    Ok(())
-                })?;
-                chunks
+                let mut pieces = MemorySpool::default().begin(GroupId(0))?;
+                source.write(&mut |piece| pieces.append(piece))?;
+                pieces
             }
             SnapshotData::Metadata => {
                 return Err(io::Error::other(
@@ -167,7 +164,7 @@ impl RaftStateMachine<Types> for Machine {
         if let Some(position) = position {
             self.expect_snapshot(position).await?;
         }
-        self.applier.install(position, membership, chunks).await
+        self.applier.install(position, membership, pieces).await
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {

@@ -19,7 +19,7 @@ use openraft::raft::{
     VoteRequest as RaftVoteRequest, VoteResponse,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::convert;
 use super::types::{RaftVote, Types};
@@ -47,6 +47,7 @@ pub(crate) struct Network {
     pub(crate) from: Peer,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transfers: Arc<AtomicU64>,
+    pub(crate) sends: Arc<Semaphore>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -62,6 +63,7 @@ impl RaftNetworkFactory<Types> for Network {
             },
             transport: Arc::clone(&self.transport),
             transfers: Arc::clone(&self.transfers),
+            sends: Arc::clone(&self.sends),
         }
     }
 }
@@ -73,6 +75,7 @@ pub(crate) struct Connection {
     to: Peer,
     transport: Arc<dyn Transport>,
     transfers: Arc<AtomicU64>,
+    sends: Arc<Semaphore>,
 }
 
 impl Connection {
@@ -175,6 +178,10 @@ impl Connection {
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let SnapshotData::Live(source) = snapshot.snapshot else {
             let error = NetworkError::from_string("a snapshot without data cannot be sent");
+            return Err(StreamingError::Network(error));
+        };
+        let Ok(_permit) = self.sends.acquire().await else {
+            let error = NetworkError::from_string("the host has stopped");
             return Err(StreamingError::Network(error));
         };
         let AppliedState {

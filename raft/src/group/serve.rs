@@ -4,6 +4,7 @@
 //! acknowledged a leader, whose lease counts on this replica's refusal, and openraft does not
 //! remember that over a restart.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::errors::{Fatal, RaftError};
@@ -17,7 +18,8 @@ use super::core::Core;
 use super::handle::{GroupInner, Running};
 use super::types::seeded;
 use crate::membership::{Membership, Peer};
-use crate::snapshot::{Install, Received, SnapshotData};
+use crate::snapshot::{Install, Received, Slot, SnapshotData};
+use crate::state_machine::StorageError;
 use crate::transport::{
     AppendReply, AppendRequest, Envelope, Refusal, Reply, Request, SnapshotChunk, SnapshotReply,
     VoteReply, VoteRequest,
@@ -127,10 +129,19 @@ impl GroupInner {
         }
         let received = core.staging.lock().receive(from, &chunk);
         let staged = match received {
-            Received::Next => return Ok(Reply::Snapshot(SnapshotReply::Next)),
+            Received::Keep(slot) => return Ok(self.keep_piece(core, slot, &chunk).await),
+            Received::Known => return Ok(Reply::Snapshot(SnapshotReply::Next)),
             Received::Restart => return Ok(Reply::Snapshot(SnapshotReply::Restart)),
             Received::Again(install) => return see_to_the_end(core, install).await,
-            Received::Complete(staged) => staged,
+            Received::Complete(slot) => slot.lock().await.take(),
+        };
+        let staged = match staged {
+            None if chunk.sequence == 0 => self.wiring.spool.begin(self.id).ok(),
+            staged => staged,
+        };
+        // A piece that came before could not be kept.
+        let Some(staged) = staged else {
+            return Ok(Reply::Snapshot(SnapshotReply::Restart));
         };
         let membership = Membership::decode(&chunk.membership).map_err(|_| Refusal::Malformed)?;
         let last_membership =
@@ -151,6 +162,32 @@ impl GroupInner {
             installed.ok().map(|reply| convert::vote(&reply.vote))
         };
         see_to_the_end(core, Install::new(from, &chunk, Box::pin(done))).await
+    }
+
+    /// Keeps a piece of a snapshot until all of them are here.
+    async fn keep_piece(&self, core: &Core, slot: Slot, piece: &SnapshotChunk) -> Reply {
+        let mut held = Arc::clone(&slot).lock_owned().await;
+        let (spool, group) = (Arc::clone(&self.wiring.spool), self.id);
+        let (begins, data) = (piece.sequence == 0, piece.data.clone());
+        let keep = move || -> Result<(), StorageError> {
+            let mut spooled = match held.take() {
+                Some(spooled) => spooled,
+                None if begins => spool.begin(group)?,
+                // One that came before could not be kept.
+                None => return Err(StorageError::new("a piece is missing")),
+            };
+            spooled.append(data)?;
+            *held = Some(spooled);
+            Ok(())
+        };
+        let kept = crate::shell::blocking(keep).await;
+        let kept = kept.map_err(|error| StorageError::new(error.to_string()));
+        if let Err(error) = kept.flatten() {
+            tracing::warn!(group = %self.id, %error, "a snapshot that is being received is given up");
+            core.staging.lock().give_up(&slot);
+            return Reply::Snapshot(SnapshotReply::Restart);
+        }
+        Reply::Snapshot(SnapshotReply::Next)
     }
 }
 

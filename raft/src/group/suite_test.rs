@@ -15,6 +15,7 @@ use super::machine::Machine;
 use super::types::{Types, seeded};
 use crate::ids::{GroupId, LogPosition, ReplicaId, StoreId};
 use crate::log_store::{LogEngine, LogOptions, RaftLog, SimDisk};
+use crate::snapshot::SpooledSnapshot;
 use crate::state_machine::{AppliedState, Entry, EntryPayload, StateMachine, StorageError};
 
 #[derive(Default)]
@@ -51,7 +52,7 @@ impl StateMachine for Nothing {
     fn install_snapshot(
         &mut self,
         state: AppliedState,
-        _source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        _pieces: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError> {
         self.applied = state;
         Ok(())

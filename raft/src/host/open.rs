@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::config::HostConfig;
@@ -17,8 +17,13 @@ use crate::error::OpenError;
 use crate::group::{Admits, Group, GroupInner, MachineFactory, Wiring};
 use crate::ids::{GroupId, LogPosition, ReplicaId};
 use crate::log_store::LogEngine;
+use crate::snapshot::SnapshotSpool;
 use crate::state_machine::{StateMachine, StorageError};
 use crate::transport::{Envelope, Refusal, Reply, Transport};
+
+/// Snapshots that a host sends at once. Others wait: each reads a whole range, and those that take
+/// part in nothing until they have theirs are better served one after the other.
+const SNAPSHOTS_AT_ONCE: usize = 2;
 
 /// The replicas of one store. Clones are the same host.
 #[derive(Clone)]
@@ -42,6 +47,7 @@ impl Host {
     pub fn open(
         config: HostConfig,
         log: Arc<dyn LogEngine>,
+        spool: Arc<dyn SnapshotSpool>,
         transport: Arc<dyn Transport>,
         clock: Arc<dyn Clock>,
         events: Arc<dyn HostEvents>,
@@ -59,6 +65,8 @@ impl Host {
             seed,
             draws: AtomicU64::new(0),
             transfers: Arc::new(AtomicU64::new(seed)),
+            sends: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
+            spool,
         });
         let inner = Arc::new(HostInner {
             wiring,

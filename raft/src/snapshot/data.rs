@@ -1,10 +1,8 @@
 //! The three shapes of a snapshot within a process.
 
-use std::collections::VecDeque;
 use std::fmt;
 
-use bytes::Bytes;
-
+use super::spool::SpooledSnapshot;
 use crate::state_machine::SnapshotSource;
 
 /// A snapshot on its way through openraft.
@@ -14,7 +12,7 @@ pub(crate) enum SnapshotData {
     /// A view of the state machine, to be read and sent to a peer.
     Live(Box<dyn SnapshotSource>),
     /// Received from a peer, to be installed.
-    Staged(Staged),
+    Staged(Box<dyn SpooledSnapshot>),
 }
 
 impl fmt::Debug for SnapshotData {
@@ -22,19 +20,7 @@ impl fmt::Debug for SnapshotData {
         match self {
             Self::Metadata => f.write_str("metadata"),
             Self::Live(_) => f.write_str("live"),
-            Self::Staged(staged) => write!(f, "staged in {} chunks", staged.chunks.len()),
+            Self::Staged(_) => f.write_str("staged"),
         }
     }
-}
-
-/// A received snapshot. It is held in memory, bounded by [`Staged::BYTES_MAX`].
-#[derive(Default)]
-pub(crate) struct Staged {
-    pub(crate) chunks: VecDeque<Bytes>,
-    pub(crate) bytes: usize,
-}
-
-impl Staged {
-    /// The largest snapshot accepted: eight ranges of the default size.
-    pub(crate) const BYTES_MAX: usize = 1 << 30;
 }

@@ -2,6 +2,8 @@
 
 mod data;
 mod receive;
+mod spool;
 
-pub(crate) use data::{SnapshotData, Staged};
-pub(crate) use receive::{Install, Received, Staging};
+pub(crate) use data::SnapshotData;
+pub(crate) use receive::{Install, Received, Slot, Staging};
+pub use spool::{MemorySpool, SnapshotSpool, SpooledSnapshot};

@@ -5,6 +5,7 @@
 //! once more, since its answer was lost or late, changes nothing. While a snapshot is being installed
 //! its sender asks after it with the last piece.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -12,14 +13,19 @@ use futures::future::BoxFuture;
 use crate::membership::Peer;
 use crate::transport::{SnapshotChunk, Vote};
 
-use super::data::Staged;
+use super::spool::SpooledSnapshot;
+
+/// Where the pieces of a transfer are kept, from the first one on.
+pub(crate) type Slot = Arc<tokio::sync::Mutex<Option<Box<dyn SpooledSnapshot>>>>;
 
 /// What a received piece led to.
 pub(crate) enum Received {
-    /// More pieces are to come.
-    Next,
-    /// It was the last one.
-    Complete(Staged),
+    /// It is to be kept there.
+    Keep(Slot),
+    /// It has come before.
+    Known,
+    /// It was the last one, which is empty.
+    Complete(Slot),
     /// It was the last one of a snapshot that is being installed.
     Again(Install),
     /// It does not fit what came before, or is damaged.
@@ -65,7 +71,7 @@ struct Transfer {
     from: Peer,
     id: u64,
     next: u64,
-    staged: Staged,
+    slot: Slot,
 }
 
 impl Staging {
@@ -81,14 +87,14 @@ impl Staging {
             |transfer: &Transfer| (transfer.from, transfer.id) == (from, chunk.transfer);
         let known = self.current.as_ref().filter(|known| continues(known));
         if known.is_some_and(|known| chunk.sequence < known.next) {
-            return Received::Next;
+            return Received::Known;
         }
         if chunk.sequence == 0 {
             self.current = Some(Transfer {
                 from,
                 id: chunk.transfer,
                 next: 0,
-                staged: Staged::default(),
+                slot: Slot::default(),
             });
         }
         let Some(transfer) = &mut self.current else {
@@ -97,21 +103,24 @@ impl Staging {
         let fits = continues(transfer)
             && transfer.next == chunk.sequence
             && crc32c::crc32c(&chunk.data) == chunk.checksum
-            && transfer.staged.bytes.saturating_add(chunk.data.len()) <= Staged::BYTES_MAX;
+            && chunk.last == chunk.data.is_empty();
         if !fits {
             self.current = None;
             return Received::Restart;
         }
         transfer.next += 1;
-        transfer.staged.bytes += chunk.data.len();
-        transfer.staged.chunks.push_back(chunk.data.clone());
-        if !chunk.last {
-            return Received::Next;
+        let slot = Arc::clone(&transfer.slot);
+        if chunk.last {
+            self.current = None;
+            return Received::Complete(slot);
         }
-        match self.current.take() {
-            Some(transfer) => Received::Complete(transfer.staged),
-            None => Received::Restart,
-        }
+        Received::Keep(slot)
+    }
+
+    /// Gives up the transfer whose pieces were to be kept there.
+    pub(crate) fn give_up(&mut self, slot: &Slot) {
+        self.current
+            .take_if(|current| Arc::ptr_eq(&current.slot, slot));
     }
 
     /// A snapshot is being installed; its sender will ask after it.
@@ -128,7 +137,8 @@ mod tests {
     use crate::transport::Vote;
 
     fn chunk(transfer: u64, sequence: u64, last: bool) -> SnapshotChunk {
-        let data = Bytes::from(vec![u8::try_from(sequence).unwrap(); 3]);
+        let length = if last { 0 } else { 3 };
+        let data = Bytes::from(vec![u8::try_from(sequence).unwrap(); length]);
         SnapshotChunk {
             vote: Vote::default(),
             transfer,
@@ -141,41 +151,42 @@ mod tests {
         }
     }
 
+    /// A piece is to be kept.
+    fn keeps(staging: &mut Staging, piece: &SnapshotChunk) -> bool {
+        let received = staging.receive(Peer::default(), piece);
+        matches!(received, Received::Keep(_))
+    }
+
     #[test]
     fn pieces_in_order_make_a_snapshot() {
         let mut staging = Staging::default();
         let from = Peer::default();
-        assert!(matches!(
-            staging.receive(from, &chunk(7, 0, false)),
-            Received::Next
-        ));
-        assert!(matches!(
-            staging.receive(from, &chunk(7, 1, false)),
-            Received::Next
-        ));
-        let Received::Complete(staged) = staging.receive(from, &chunk(7, 2, true)) else {
+        let Received::Keep(first) = staging.receive(from, &chunk(7, 0, false)) else {
+            panic!("not kept");
+        };
+        assert!(keeps(&mut staging, &chunk(7, 1, false)));
+        let Received::Complete(slot) = staging.receive(from, &chunk(7, 2, true)) else {
             panic!("not complete");
         };
-        assert_eq!(staged.bytes, 9);
-        assert_eq!(staged.chunks.len(), 3);
+        assert!(Arc::ptr_eq(&first, &slot));
     }
 
     #[test]
     fn a_piece_that_comes_again_changes_nothing() {
         let mut staging = Staging::default();
         let from = Peer::default();
-        for sequence in [0, 1, 1, 0, 1] {
-            assert!(matches!(
-                staging.receive(from, &chunk(7, sequence, false)),
-                Received::Next
-            ));
+        for (sequence, new) in [(0, true), (1, true), (1, false), (0, false), (1, false)] {
+            let received = staging.receive(from, &chunk(7, sequence, false));
+            match received {
+                Received::Keep(_) => assert!(new),
+                Received::Known => assert!(!new),
+                _ => panic!("not taken"),
+            }
         }
-        let Received::Complete(staged) = staging.receive(from, &chunk(7, 2, true)) else {
-            panic!("not complete");
-        };
-        assert_eq!(staged.bytes, 9);
-        // Whoever asks for another one than is being installed has to begin.
         let last = chunk(7, 2, true);
+        let received = staging.receive(from, &last);
+        assert!(matches!(received, Received::Complete(_)));
+        // Whoever asks for another one than is being installed has to begin.
         let done = Box::pin(std::future::ready(Some(Vote::default())));
         staging.installing(Install::new(from, &last, done));
         assert!(matches!(
@@ -190,26 +201,28 @@ mod tests {
         let from = Peer::default();
         let begin = || {
             let mut staging = Staging::default();
-            assert!(matches!(
-                staging.receive(from, &chunk(7, 0, false)),
-                Received::Next
-            ));
+            assert!(keeps(&mut staging, &chunk(7, 0, false)));
             staging
         };
-        assert!(matches!(
-            begin().receive(from, &chunk(7, 2, false)),
-            Received::Restart
-        ));
-        assert!(matches!(
-            begin().receive(from, &chunk(8, 1, false)),
-            Received::Restart
-        ));
+        let restarts = |mut staging: Staging, piece: &SnapshotChunk| {
+            let received = staging.receive(from, piece);
+            assert!(matches!(received, Received::Restart));
+        };
+        restarts(begin(), &chunk(7, 2, false));
+        restarts(begin(), &chunk(8, 1, false));
         let mut damaged = chunk(7, 1, false);
         damaged.checksum ^= 1;
-        assert!(matches!(begin().receive(from, &damaged), Received::Restart));
-        assert!(matches!(
-            Staging::default().receive(from, &chunk(7, 1, false)),
-            Received::Restart
-        ));
+        restarts(begin(), &damaged);
+        restarts(Staging::default(), &chunk(7, 1, false));
+        // What could not be kept is given up, but not what was begun since.
+        let mut staging = Staging::default();
+        let Received::Keep(slot) = staging.receive(from, &chunk(7, 0, false)) else {
+            panic!("not kept");
+        };
+        let mut begun_anew = begin();
+        begun_anew.give_up(&slot);
+        assert!(keeps(&mut begun_anew, &chunk(7, 1, false)));
+        staging.give_up(&slot);
+        restarts(staging, &chunk(7, 1, false));
     }
 }

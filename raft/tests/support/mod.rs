@@ -17,8 +17,8 @@ use pontoon_raft::log_store::{LogOptions, RaftLog, SimDisk};
 use pontoon_raft::transport::MemoryNetwork;
 use pontoon_raft::{
     AppliedState, Entry, EntryPayload, Group, GroupId, Host, HostConfig, HostEvents, LogEngine,
-    LogPosition, NodeId, Peer, Place, ReplicaId, SimClock, StateMachine, StorageError, StoreId,
-    Timing,
+    LogPosition, MemorySpool, NodeId, Peer, Place, ReplicaId, SimClock, SpooledSnapshot,
+    StateMachine, StorageError, StoreId, Timing,
 };
 
 /// What a machine holds.
@@ -143,14 +143,14 @@ impl StateMachine for Machine {
     fn install_snapshot(
         &mut self,
         state: AppliedState,
-        source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        pieces: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError> {
         let mut contents = Contents {
             position: state.position,
             membership: state.membership,
             commands: Vec::new(),
         };
-        while let Some(chunk) = source()? {
+        while let Some(chunk) = pieces.next()? {
             if chunk.is_empty() {
                 continue;
             }
@@ -282,6 +282,7 @@ impl Cluster {
         let host = Host::open(
             config,
             Arc::clone(&log) as Arc<dyn LogEngine>,
+            Arc::new(MemorySpool::default()),
             Arc::clone(&self.network) as Arc<dyn pontoon_raft::Transport>,
             SimClock::new(0),
             Arc::clone(&node.events) as Arc<dyn HostEvents>,

@@ -14,6 +14,7 @@ use super::*;
 use crate::ids::{GroupId, NodeId, StoreId};
 use crate::log_store::{LogEngine, LogOptions, RaftLog, SimDisk};
 use crate::membership::Place;
+use crate::snapshot::SpooledSnapshot;
 use crate::state_machine::{AppliedState, StateMachine};
 
 const GROUP: GroupId = GroupId(1);
@@ -95,7 +96,7 @@ impl StateMachine for Recorder {
     fn install_snapshot(
         &mut self,
         _state: AppliedState,
-        _source: &mut dyn FnMut() -> Result<Option<Bytes>, StorageError>,
+        _pieces: &mut dyn SpooledSnapshot,
     ) -> Result<(), StorageError> {
         Err(StorageError::new("nobody sends one"))
     }
