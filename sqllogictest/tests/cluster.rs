@@ -4,7 +4,6 @@
 //! `PONTOON_KILLS=n` sets how many kills there are; the time without writes after each is printed.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use pontoon_sqllogictest::server::{PontoonNode, pontoon_binary};
 use pontoon_sqllogictest::wire::{Address, Client, WireError};
+
+#[path = "cluster/roles.rs"]
+mod roles;
 
 /// Longer than anything should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -38,9 +40,16 @@ impl Cluster {
     }
 
     fn join(&mut self, number: usize) {
+        self.join_as(number, &[]);
+    }
+
+    /// Adds a node with further flags.
+    fn join_as(&mut self, number: usize, flags: &[&str]) {
         let path = self.folder.path().join(format!("n{number}"));
-        let node = start_joining(&path, &self.nodes[0].rpc_address());
-        self.nodes.push(node);
+        let address = self.nodes[0].rpc_address();
+        let flags = [&["--join", &address], flags].concat();
+        self.nodes
+            .push(PontoonNode::start_with(&path, &flags).unwrap());
     }
 
     fn client(&self, node: usize) -> Client {
@@ -98,10 +107,6 @@ impl Cluster {
             thread::sleep(Duration::from_millis(100));
         }
     }
-}
-
-fn start_joining(path: &Path, address: &str) -> PontoonNode {
-    PontoonNode::start_with(path, &["--join", address]).unwrap()
 }
 
 fn retry<T>(mut what: impl FnMut() -> Result<T, WireError>) -> T {

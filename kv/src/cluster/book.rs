@@ -105,6 +105,14 @@ impl Book {
             .count()
     }
 
+    /// Whether a node holds replicas by its role, as far as is known.
+    pub fn holds_data(&self, node: NodeId) -> bool {
+        let view = self.view.read();
+        let mut rows = view.nodes.iter().map(|known| &known.row);
+        let row = rows.find(|row| row.place.node == node);
+        row.is_none_or(|row| row.roles.data)
+    }
+
     /// The members of range 1.
     pub fn system(&self) -> Vec<Peer> {
         self.view.read().system.clone()

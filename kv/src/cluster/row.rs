@@ -1,5 +1,7 @@
 //! What is known of a node and of the cluster.
 
+use std::fmt;
+
 use bytes::Bytes;
 use pontoon_raft::{LogPosition, NodeId, Peer, Place, ReplicaId};
 use serde::de::DeserializeOwned;
@@ -16,6 +18,18 @@ pub struct Roles {
     pub data: bool,
     /// It answers SQL.
     pub query: bool,
+}
+
+impl fmt::Display for Roles {
+    /// As they are given to a node that starts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.data, self.query) {
+            (true, true) => "data,query",
+            (true, false) => "data",
+            (false, true) => "query",
+            (false, false) => "",
+        })
+    }
 }
 
 impl Default for Roles {
@@ -143,4 +157,38 @@ pub struct View {
     pub system: Vec<Peer>,
     /// The entry that made them its members.
     pub system_position: Option<LogPosition>,
+}
+
+#[cfg(test)]
+mod tests {
+    use pontoon_raft::StoreId;
+
+    use super::*;
+
+    /// As the first version with nodes wrote it: rows have had roles from the beginning.
+    const STORED: &[u8] = &[
+        FORMAT, 7, 2, 2, 3, b'a', b':', b'1', 0, 0, 0, 1, 0, 3, b'0', b'.', b'1', 0,
+    ];
+
+    #[test]
+    fn stored_rows_are_read() {
+        let row = NodeRow {
+            birth: 7,
+            place: Place {
+                node: NodeId(2),
+                store: StoreId(2),
+            },
+            rpc: "a:1".into(),
+            roles: Roles {
+                data: true,
+                query: false,
+            },
+            version: "0.1".into(),
+            ..NodeRow::default()
+        };
+        assert_eq!(decode_row::<NodeRow>(STORED).unwrap(), row);
+        assert_eq!(encode_row(&row).unwrap(), STORED);
+        assert_eq!(row.roles.to_string(), "data");
+        assert_eq!(Roles::default().to_string(), "data,query");
+    }
 }

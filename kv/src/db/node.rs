@@ -12,7 +12,7 @@ use pontoon_raft::{
 };
 use tokio::task::JoinHandle;
 
-use crate::cluster::{Book, NodeRow, Search, View};
+use crate::cluster::{Book, NodeRow, Roles, Search, View};
 use crate::db::active::ActiveTxns;
 use crate::db::cluster::{self, Roll};
 use crate::db::config::DbConfig;
@@ -234,6 +234,7 @@ impl Node {
             place: parts.me.place,
             ..parts.row
         };
+        let holds_data = row.roles.data;
         let node = Arc::new_cyclic(|myself| Self {
             myself: Weak::clone(myself),
             search,
@@ -278,6 +279,9 @@ impl Node {
             runtime.spawn(cluster::keep_in_touch(Arc::downgrade(&node))),
             runtime.spawn(cluster::coordinate(Arc::downgrade(&node))),
         ];
+        if !holds_data {
+            tasks.push(runtime.spawn(cluster::tell_what_is_left(Arc::downgrade(&node))));
+        }
         node.clear_closed(&left).await?;
         if let Some((volume, _)) = parts.disk {
             node.look_at_disk(&volume).await;
@@ -291,6 +295,11 @@ impl Node {
     /// The number of the node.
     pub fn id(&self) -> NodeId {
         self.me.place.node
+    }
+
+    /// What this node does.
+    pub fn roles(&self) -> Roles {
+        self.row.lock().roles
     }
 
     /// The cluster as this node knows it.

@@ -293,6 +293,11 @@ async fn join(runtime: &Runtime, with: &Belonging, identity: &mut Identity) -> R
     }
 }
 
+/// Whether the node holds data by its role.
+fn with_data(belonging: &Option<Belonging>) -> bool {
+    belonging.as_ref().is_none_or(|with| with.row.roles.data)
+}
+
 /// How long a node may take to let another in.
 const JOIN_ANSWER: Duration = Duration::from_secs(5);
 /// How long to wait before the next is asked.
@@ -330,7 +335,14 @@ pub(super) async fn open(
             birth: random_id(),
             founder: false,
         },
-        None => Identity::founding(),
+        None if with_data(&belonging) => Identity::founding(),
+        None => {
+            let message = "no node of it was named (--join HOST:PORT), and a node without the \
+                           role data cannot found a cluster of its own";
+            return Err(Error::NotAdmitted {
+                message: message.to_owned(),
+            });
+        }
     };
     // Before it asks: whoever asks twice is one node.
     identity.keep(&*engine, None)?;

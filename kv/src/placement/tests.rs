@@ -290,6 +290,33 @@ fn leaders_that_are_used_much_are_spread() {
 }
 
 #[test]
+fn a_node_without_the_role_data_holds_nothing() {
+    let mut model = Model::new(4, 12);
+    model.node(4).0.row.roles.data = false;
+    model.settle();
+    assert_eq!(model.counts().get(&4), None);
+    assert_eq!(model.votes(), BTreeSet::from([3]));
+    // It is no place for what another gives up.
+    model.node(2).0.row.state = NodeState::Leaving;
+    model.settle();
+    assert_eq!(model.counts()[&2].0, 12);
+    let wishes = Wishes::default();
+    let why = stuck(&model.picture, &wishes, &model.picture.ranges[0]);
+    assert!(why.unwrap().contains("no other node"));
+    model.node(2).0.row.state = NodeState::Active;
+    model.settle();
+
+    // One that loses the role gives up what it has, as soon as there is another place.
+    model.node(3).0.row.roles.data = false;
+    model.settle();
+    assert_eq!(model.counts()[&3], (12, 0), "it leads nothing any more");
+    model.node(4).0.row.roles.data = true;
+    model.settle();
+    assert_eq!(model.counts().get(&3), None);
+    assert_eq!(model.votes(), BTreeSet::from([3]));
+}
+
+#[test]
 fn a_full_node_is_given_nothing() {
     let mut model = Model::new(4, 3);
     model.node(4).0.usage.disk_bytes = 100 << 30;

@@ -21,7 +21,7 @@ pub(crate) fn page(db: &Db) -> String {
 /// The nodes as a table.
 pub(crate) fn nodes(view: &View) -> String {
     let head = [
-        "node", "address", "sql", "state", "replicas", "leads", "data", "free", "locality",
+        "node", "address", "sql", "roles", "state", "replicas", "leads", "data", "free", "locality",
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     // Those that have left are known only in order to be refused.
@@ -30,6 +30,21 @@ pub(crate) fn nodes(view: &View) -> String {
         rows.push(row(status, view.coordinator == status.row.place.node));
     }
     table(&rows)
+}
+
+/// Whether a node is to be rid of replicas that it holds, as it does not hold data any more.
+fn gives_up(status: &NodeStatus) -> bool {
+    !status.row.roles.data && status.replicas > 0
+}
+
+/// What nodes that do not hold data any more have left of it, a line each.
+pub(crate) fn given_up(view: &View) -> String {
+    let nodes = view.nodes.iter().filter(|status| gives_up(status));
+    let lines = nodes.map(|status| {
+        let (node, left) = (status.row.place.node, status.replicas);
+        format!("\n{node} has no role data: {left} replicas are to be moved to other nodes\n")
+    });
+    lines.collect()
 }
 
 /// Ranges as a table.
@@ -68,6 +83,7 @@ fn row(status: &NodeStatus, coordinates: bool) -> Vec<String> {
         (NodeState::Gone, ..) => "gone",
         (NodeState::Active, false, _) => "silent",
         (NodeState::Active, true, true) => "stopping",
+        (NodeState::Active, true, false) if gives_up(status) => "gives up its replicas",
         (NodeState::Active, true, false) if coordinates => "alive, coordinates",
         (NodeState::Active, true, false) => "alive",
     };
@@ -79,6 +95,7 @@ fn row(status: &NodeStatus, coordinates: bool) -> Vec<String> {
         row.place.node.to_string(),
         row.rpc.clone(),
         row.sql.clone(),
+        row.roles.to_string(),
         state.to_owned(),
         status.replicas.to_string(),
         status.leads.to_string(),

@@ -1,14 +1,17 @@
 //! The few pages of a node, over a small HTTP/1.1 of our own: one request a connection.
 //!
 //! `/health` (200 while the node serves; a second line tells when it refuses writes for want of
-//! disk; with `?scope=read` or `?scope=write` 200 if it can do that, and otherwise 503 with the
+//! disk, another what a node with one role does; with `?scope=read` or `?scope=write` 200 if it can do that, and otherwise 503 with the
 //! reason), `/metrics` (Prometheus text), `/cluster` (its nodes and ranges as text), `/` (a page for
 //! people).
 //! It reads at most [`REQUEST_BYTES_MAX`] within [`REQUEST_TIME_MAX`] and answers GET and HEAD only.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pontoon_kv::cluster::Roles;
+use pontoon_kv::db::Node;
 use pontoon_kv::{Db, RoomStats};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,8 +31,8 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// What the pages show beside the counters.
 pub(crate) struct NodeFacts {
-    /// Where SQL clients connect.
-    pub(crate) sql_address: String,
+    /// Where SQL clients connect, if the node answers them.
+    pub(crate) sql_address: Option<SocketAddr>,
     /// Where the data lies.
     pub(crate) data_dir: String,
     /// The store, which knows the cluster.
@@ -190,6 +193,7 @@ async fn health(query: &str, room: RoomStats, db: &Db) -> (&'static str, String)
         .split('&')
         .find_map(|part| part.strip_prefix("scope="));
     let node = db.node();
+    let role = role(node);
     let probe = async {
         match scope {
             None | Some("node") => Ok(()),
@@ -210,7 +214,7 @@ async fn health(query: &str, room: RoomStats, db: &Db) -> (&'static str, String)
         }
     }
     match tokio::time::timeout(PROBE_TIME_MAX, probe).await {
-        Ok(Ok(())) => (OK, format!("ok\n{refuses}")),
+        Ok(Ok(())) => (OK, format!("ok\n{refuses}{role}")),
         Ok(Err(error)) => (NOT_NOW, format!("cannot {scope}: {error}\n")),
         Err(_) => {
             let limit = PROBE_TIME_MAX.as_secs();
@@ -219,6 +223,19 @@ async fn health(query: &str, room: RoomStats, db: &Db) -> (&'static str, String)
                 format!("cannot {scope}: no answer within {limit} s\n"),
             )
         }
+    }
+}
+
+/// What a node does that has one role only.
+fn role(node: &Node) -> String {
+    let held = node.replicas().len();
+    match node.roles() {
+        Roles { query: false, .. } => "role data: it answers no SQL clients\n".to_owned(),
+        Roles { data: false, .. } if held > 0 => {
+            format!("role query: {held} replicas are to be moved to other nodes\n")
+        }
+        Roles { data: false, .. } => "role query: it holds no replicas\n".to_owned(),
+        _ => String::new(),
     }
 }
 
@@ -241,9 +258,12 @@ fn page(metrics: &Metrics, room: RoomStats, facts: &NodeFacts) -> String {
             format!("{} MiB free{refuses}", free >> 20)
         },
     );
+    let sql_address = facts.sql_address;
+    let sql_address = sql_address.map_or_else(|| "none".to_owned(), |sql| sql.to_string());
     let rows = [
         ("Version", crate::cli::VERSION.to_owned()),
-        ("SQL address", facts.sql_address.clone()),
+        ("SQL address", sql_address),
+        ("Roles", facts.db.node().roles().to_string()),
         ("Data directory", facts.data_dir.clone()),
         ("Up for", format!("{} s", metrics.uptime_s())),
         ("Sessions", metrics.sessions().to_string()),

@@ -128,6 +128,16 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// A part that a node takes in its cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// It holds replicas.
+    Data,
+    /// It answers SQL clients.
+    Query,
+}
+
 /// Flags of a node. What is not given is taken from the configuration file, then from defaults.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct NodeArguments {
@@ -160,6 +170,16 @@ pub(crate) struct NodeArguments {
     /// places.
     #[arg(long, value_name = "KEY=VALUE,...", value_delimiter = ',')]
     pub(crate) locality: Vec<String>,
+    /// What the node does: it holds replicas (data), it answers SQL clients (query), or both. A node
+    /// that loses the role data has its replicas moved to others [default: data,query].
+    #[arg(
+        long,
+        value_enum,
+        value_name = "ROLE,...",
+        value_delimiter = ',',
+        hide_possible_values = true
+    )]
+    pub(crate) role: Vec<Role>,
     /// Address of the health, metrics and status pages [default: 127.0.0.1:8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) listen_admin: Option<String>,

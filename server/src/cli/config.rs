@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use pontoon_kv::cluster::Roles;
 use serde::Deserialize;
 
-use super::args::{LogFormat, NodeArguments};
+use super::args::{LogFormat, NodeArguments, Role};
 use crate::certs::JoinToken;
 
 /// The configuration file. A name that does not exist is an error, so that a typing mistake is
@@ -20,6 +21,7 @@ struct File {
     join: Option<Vec<String>>,
     join_token: Option<String>,
     locality: Option<Vec<String>>,
+    role: Option<Vec<Role>>,
     insecure: Option<bool>,
     tls_cert: Option<PathBuf>,
     tls_key: Option<PathBuf>,
@@ -45,8 +47,10 @@ pub(crate) enum PeerMode {
 pub(crate) struct NodeConfig {
     /// Where the data lies.
     pub(crate) data_dir: Option<PathBuf>,
-    /// Address for SQL clients, and whether the user chose it.
-    pub(crate) listen_sql: (String, bool),
+    /// What it does.
+    pub(crate) roles: Roles,
+    /// Address for SQL clients, and whether the user chose it; `None`: it answers none.
+    pub(crate) listen_sql: Option<(String, bool)>,
     /// Address for other nodes, and whether the user chose it.
     pub(crate) listen_rpc: (String, bool),
     /// Address by which others reach this node, where it is another one.
@@ -102,6 +106,20 @@ impl NodeConfig {
             (None, None) => None,
             _ => return Err("TLS needs both tls_cert and tls_key".to_owned()),
         };
+        let roles = match args.role.as_slice() {
+            [] => file
+                .role
+                .map_or(Ok(Roles::default()), |role| roles(&role))?,
+            role => roles(role)?,
+        };
+        let listen_sql = or(&args.listen_sql, file.listen_sql, "127.0.0.1:5432");
+        if listen_sql.1 && !roles.query {
+            return Err(
+                "a node with the role data alone answers no SQL clients: leave out --listen-sql, \
+                 or start it with --role data,query"
+                    .to_owned(),
+            );
+        }
         let or_file = |flag: &Vec<String>, file: Option<Vec<String>>| {
             if flag.is_empty() {
                 file.unwrap_or_default()
@@ -130,7 +148,8 @@ impl NodeConfig {
         let locality: Vec<_> = locality.collect::<Result<_, _>>()?;
         Ok(Self {
             data_dir: args.data_dir.clone().or(file.data_dir),
-            listen_sql: or(&args.listen_sql, file.listen_sql, "127.0.0.1:5432"),
+            roles,
+            listen_sql: roles.query.then_some(listen_sql),
             listen_rpc: or(&args.listen_rpc, file.listen_rpc, "127.0.0.1:26257"),
             advertise_rpc: args.advertise_rpc.clone().or(file.advertise_rpc),
             join,
@@ -155,6 +174,17 @@ impl NodeConfig {
     }
 }
 
+/// What a node does that was given these roles.
+fn roles(given: &[Role]) -> Result<Roles, String> {
+    if given.is_empty() {
+        return Err("a node needs a role: data, query, or both".to_owned());
+    }
+    Ok(Roles {
+        data: given.contains(&Role::Data),
+        query: given.contains(&Role::Query),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,10 +204,35 @@ mod tests {
             ..NodeArguments::default()
         };
         let config = NodeConfig::new(&args).unwrap();
-        assert_eq!(config.listen_sql, ("c:3".to_owned(), true));
+        assert_eq!(config.listen_sql, Some(("c:3".to_owned(), true)));
+        assert_eq!(config.roles, Roles::default());
         assert_eq!(config.listen_admin, ("b:2".to_owned(), true));
         assert!(config.insecure);
         std::fs::write(&path, "listen_sqll = \"a:1\"\n").unwrap();
         assert!(NodeConfig::new(&args).unwrap_err().contains("listen_sqll"));
+    }
+
+    #[test]
+    fn who_answers_no_clients_does_not_listen_for_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pontoon.toml");
+        let read = |text: &str, args: NodeArguments| {
+            std::fs::write(&path, text).unwrap();
+            let config = Some(path.clone());
+            NodeConfig::new(&NodeArguments { config, ..args })
+        };
+        let data = || NodeArguments {
+            role: vec![Role::Data],
+            ..NodeArguments::default()
+        };
+        let config = read("role = [\"query\"]", data()).unwrap();
+        assert!(config.roles.data && !config.roles.query);
+        assert_eq!(config.listen_sql, None);
+        let error = read("listen_sql = \"a:1\"", data()).unwrap_err();
+        assert!(error.contains("leave out --listen-sql"), "{error}");
+        let config = read("role = [\"query\"]", NodeArguments::default()).unwrap();
+        assert!(!config.roles.data && config.listen_sql.is_some());
+        let error = read("role = []", NodeArguments::default()).unwrap_err();
+        assert!(error.contains("needs a role"), "{error}");
     }
 }

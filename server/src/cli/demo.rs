@@ -93,7 +93,7 @@ async fn run(session: &mut Session, script: &str) -> Result<(), SqlError> {
 pub(crate) fn joining(first: &NodeConfig, address: Option<SocketAddr>) -> NodeConfig {
     let free = || "127.0.0.1:0".to_owned();
     NodeConfig {
-        listen_sql: (free(), true),
+        listen_sql: Some((free(), true)),
         listen_rpc: (free(), true),
         listen_admin: (free(), true),
         advertise_rpc: None,
@@ -104,8 +104,9 @@ pub(crate) fn joining(first: &NodeConfig, address: Option<SocketAddr>) -> NodeCo
 
 /// Prints what to type.
 pub(crate) fn greet(node: &Node, others: &[Node], data_dir: &Path, config: &NodeConfig) {
-    let address = node.sql_address();
-    let wanted = &config.listen_sql.0;
+    let (Some(address), Some((wanted, _))) = (node.sql_address(), &config.listen_sql) else {
+        return;
+    };
     let mut text = String::new();
     if address.port().to_string() != wanted.rsplit(':').next().unwrap_or("") {
         text.push_str(&format!(
@@ -128,8 +129,8 @@ pub(crate) fn greet(node: &Node, others: &[Node], data_dir: &Path, config: &Node
     ));
     if !others.is_empty() {
         text.push_str("\nThe other nodes answer as well:\n\n");
-        for other in others {
-            let port = other.sql_address().port();
+        for other in others.iter().filter_map(Node::sql_address) {
+            let port = other.port();
             text.push_str(&format!("    psql -h 127.0.0.1 -p {port} -U postgres\n"));
         }
         if let Some(host) = node.rpc_address() {

@@ -87,6 +87,7 @@ async fn execute(command: &NodeCommand) -> Result<(), Failure> {
             say(&cluster::nodes(&overview.view));
             say("\n");
             say(&cluster::ranges(&overview.ranges));
+            say(&cluster::given_up(&overview.view));
             for (_, stuck) in &overview.stuck {
                 say(&format!("\nstuck: {stuck}\n"));
             }

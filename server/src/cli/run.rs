@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use futures::future::try_join_all;
+use pontoon_kv::cluster::Roles;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Arguments, Command, LogFormat};
@@ -33,6 +34,11 @@ fn execute(command: Command) -> Result<(), Failure> {
     };
     let is_demo = demo_nodes.is_some();
     let config = NodeConfig::new(args).map_err(Failure::Usage)?;
+    if is_demo && config.roles != Roles::default() {
+        return Err(Failure::Usage(
+            "the nodes of the demo hold data and answer clients: leave out --role".to_owned(),
+        ));
+    }
     logging(config.log_format, is_demo);
     let data_dir = match (&config.data_dir, is_demo) {
         (Some(dir), _) => dir.clone(),
@@ -86,7 +92,7 @@ async fn serve(
         demo::greet(&node, &others, data_dir, &config);
     }
     tracing::info!(
-        sql = %node.sql_address(),
+        sql = node.sql_address().map(tracing::field::display),
         admin = %node.admin_address(),
         data_dir = %data_dir.display(),
         version = super::VERSION,

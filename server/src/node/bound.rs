@@ -4,19 +4,20 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use pontoon_kv::cluster::NodeRow;
 use tokio::net::TcpListener;
 
 use super::Failure;
 use super::data_dir::DataDir;
 use super::peers::Peers;
-use crate::cli::{NodeConfig, PeerMode};
+use crate::cli::{NodeConfig, PeerMode, VERSION};
 
 /// A node that has taken its directory and its ports.
 pub(crate) struct Bound {
     pub(super) config: NodeConfig,
     pub(super) data_dir: PathBuf,
     pub(super) taken: DataDir,
-    pub(super) sql: TcpListener,
+    pub(super) sql: Option<TcpListener>,
     pub(super) admin: TcpListener,
     pub(super) peers: Option<Peers>,
     pub(super) rpc_address: Option<SocketAddr>,
@@ -31,17 +32,32 @@ impl Bound {
         other_ports: bool,
     ) -> Result<Self, Failure> {
         let taken = DataDir::take(data_dir)?;
-        let (sql, sql_by_user) = &config.listen_sql;
         let (admin, admin_by_user) = &config.listen_admin;
         let (rpc, rpc_by_user) = &config.listen_rpc;
-        let sql = listen(sql, "--listen-sql", other_ports && !sql_by_user).await?;
+        let sql = match &config.listen_sql {
+            Some((sql, by_user)) => {
+                Some(listen(sql, "--listen-sql", other_ports && !by_user).await?)
+            }
+            None => None,
+        };
         let admin = listen(admin, "--listen-admin", other_ports && !admin_by_user).await?;
         let (mut peers, mut rpc_address) = (None, None);
         if config.peers != PeerMode::Alone {
             let rpc = listen(rpc, "--listen-rpc", other_ports && !rpc_by_user).await?;
             let own = *rpc_address.insert(address(&rpc)?);
-            let addresses = [own, address(&sql)?, address(&admin)?];
-            peers = Some(Peers::new(&config, data_dir, rpc, addresses)?);
+            let row = NodeRow {
+                rpc: config.advertise_rpc.clone().unwrap_or(own.to_string()),
+                sql: match &sql {
+                    Some(sql) => address(sql)?.to_string(),
+                    None => String::new(),
+                },
+                admin: address(&admin)?.to_string(),
+                locality: config.locality.clone(),
+                roles: config.roles,
+                version: VERSION.to_owned(),
+                ..NodeRow::default()
+            };
+            peers = Some(Peers::new(&config, data_dir, rpc, row)?);
         }
         Ok(Self {
             config,

@@ -1,6 +1,7 @@
 //! A node: opening its data directory and listeners, and shutting them down in order.
 
 mod bound;
+mod clients;
 mod data_dir;
 mod failure;
 mod joining;

@@ -1,6 +1,5 @@
 //! The node among others: what it says to them, and what it answers.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pontoon_kv::cluster::{
-    Answer, Book, Call, Candidate, Denial, Joined, Joining, NodeRow, NotJoined, Roles,
+    Answer, Book, Call, Candidate, Denial, Joined, Joining, NodeRow, NotJoined,
 };
 use pontoon_kv::db::Belonging;
 use pontoon_kv::range::Refusal as CallRefusal;
@@ -22,7 +21,7 @@ use tokio::sync::watch;
 use super::Failure;
 use super::joining::{ByToken, Insecurely};
 use crate::certs::{self, Authority, CertDir, Credentials, JoinToken, Keyring, SigningRequest};
-use crate::cli::{NodeConfig, PeerMode, VERSION};
+use crate::cli::{NodeConfig, PeerMode};
 use crate::rpc::{self, Handler, Identity, Network};
 
 /// What a node has to do with others, before it knows who it is.
@@ -46,7 +45,7 @@ struct Certificates {
 }
 
 impl Peers {
-    /// Prepares a node whose addresses are known.
+    /// Prepares a node that is what `row` says; its number is not known yet.
     ///
     /// # Errors
     /// Its certificates cannot be read, or it has none and no way to get some.
@@ -54,25 +53,14 @@ impl Peers {
         config: &NodeConfig,
         data_dir: &Path,
         listener: TcpListener,
-        [rpc, sql, admin]: [SocketAddr; 3],
+        row: NodeRow,
     ) -> Result<Self, Failure> {
         let secure = config.peers == PeerMode::Secure;
         let certificates = secure.then(|| Certificates::load(data_dir)).transpose();
         let certificates = certificates.map_err(Failure::Certificates)?;
         let credentials = certificates.as_ref().map(Certificates::credentials);
-        let advertised = config.advertise_rpc.clone();
-        let rpc = advertised.unwrap_or_else(|| rpc.to_string());
-        let identity = Identity::at(rpc.clone(), credentials.unwrap_or_default());
+        let identity = Identity::at(row.rpc.clone(), credentials.unwrap_or_default());
         let (book, identity) = (Arc::default(), Arc::new(identity));
-        let row = NodeRow {
-            rpc,
-            sql: sql.to_string(),
-            admin: admin.to_string(),
-            locality: config.locality.clone(),
-            roles: Roles::default(),
-            version: VERSION.to_owned(),
-            ..NodeRow::default()
-        };
         let network = Network::new(Arc::clone(&book), Arc::clone(&identity));
         let (joining, rejoin) = match &certificates {
             Some(certificates) => certificates.joining(config)?,

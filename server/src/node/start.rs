@@ -7,7 +7,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures::future::try_join_all;
@@ -15,17 +14,16 @@ use pontoon_kv::{Db, DbConfig};
 use pontoon_sql::session::{Engine, EngineConfig};
 use pontoon_sql::{SqlError, SqlState};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::bound::{Bound, address};
+use super::clients::Clients;
 use super::data_dir::DataDir;
 use super::peers::Peers;
 use super::{Failure, limits};
 use crate::admin::http::{self, NodeFacts};
 use crate::admin::metrics::{Figures, Metrics};
 use crate::cli::NodeConfig;
-use crate::pgwire::homes::Homes;
-use crate::pgwire::listener::{self, Front};
 use crate::pgwire::tls;
 
 /// Sessions that have not ended by then are left behind, and so is a store.
@@ -35,21 +33,17 @@ const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Node {
     engine: Arc<Engine>,
     db: Db,
-    sql_address: SocketAddr,
+    /// `None`: it answers none.
+    clients: Option<Clients>,
     admin_address: SocketAddr,
     rpc_address: Option<SocketAddr>,
     shutdown: watch::Sender<bool>,
     shutdown_peers: watch::Sender<bool>,
-    sessions: mpsc::Receiver<()>,
-    front: Arc<Front>,
     _data_dir: DataDir,
 }
 
 /// Ranges that were not taken over by then are left to an election.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// How often what sessions run is cancelled while the node shuts down.
-const CANCEL_AGAIN: Duration = Duration::from_millis(100);
 
 impl Node {
     /// Starts a node on what it has taken.
@@ -64,12 +58,14 @@ impl Node {
             rpc_address,
         } = bound;
         let (config, data_dir) = (&config, data_dir.as_path());
-        let (sql_address, admin_address) = (address(&sql)?, address(&admin)?);
+        let admin_address = address(&admin)?;
         let tls = match &config.tls {
             Some((cert, key)) => Some(tls::acceptor(cert, key).map_err(Failure::Usage)?),
             None => None,
         };
-        warn_of_limits(config, sql_address);
+        if let Some(sql) = &sql {
+            warn_of_limits(config, address(sql)?);
+        }
 
         let store_fail = |source| match source {
             pontoon_kv::Error::NotAdmitted { message } => Failure::Join(message),
@@ -105,26 +101,11 @@ impl Node {
             // Set once.
             let _ = answering.set(Arc::downgrade(&engine));
         }
-        let (alive, sessions) = mpsc::channel(1);
         let metrics = Arc::new(Metrics::new());
-        let homes = Homes::start()
-            .map(Arc::new)
-            .map_err(|e| Failure::Usage(format!("cannot start threads: {e}")))?;
-        let front = Arc::new(Front {
-            engine: Arc::clone(&engine),
-            cancels: Default::default(),
-            homes,
-            metrics: Arc::clone(&metrics),
-            sessions_max: config.sessions_max,
-            insecure: config.insecure,
-            tls,
-            shutdown: watched.clone(),
-            connections: AtomicUsize::new(0),
-        });
-        listener::start(sql, Arc::clone(&front), alive)
-            .map_err(|e| Failure::Usage(format!("cannot accept connections: {e}")))?;
+        let serve = |sql| Clients::serve(sql, tls, config, &engine, &metrics, watched.clone());
+        let clients = sql.map(serve).transpose()?;
         let facts = NodeFacts {
-            sql_address: sql_address.to_string(),
+            sql_address: clients.as_ref().map(Clients::address),
             data_dir: data_dir.display().to_string(),
             db: db.clone(),
             network,
@@ -142,13 +123,11 @@ impl Node {
         Ok(Self {
             engine,
             db,
-            sql_address,
+            clients,
             admin_address,
             rpc_address,
             shutdown,
             shutdown_peers,
-            sessions,
-            front,
             _data_dir: taken,
         })
     }
@@ -158,9 +137,9 @@ impl Node {
         &self.engine
     }
 
-    /// Where SQL clients connect.
-    pub(crate) fn sql_address(&self) -> SocketAddr {
-        self.sql_address
+    /// Where SQL clients connect, if it answers them.
+    pub(crate) fn sql_address(&self) -> Option<SocketAddr> {
+        self.clients.as_ref().map(Clients::address)
     }
 
     /// Where the admin pages are.
@@ -200,25 +179,11 @@ impl Node {
     async fn stop(mut self, drain: bool) -> Result<(), Failure> {
         // Nobody may be left to hear it.
         let _ = self.shutdown.send(true);
-        let (sessions, cancels) = (&mut self.sessions, &self.front.cancels);
-        let ended = async {
-            // Sessions cancel what they run by themselves, unless it holds up its task. Again and
-            // again, as a string of statements may go on with its next.
-            loop {
-                cancels.cancel_all();
-                if tokio::time::timeout(CANCEL_AGAIN, sessions.recv())
-                    .await
-                    .is_ok()
-                {
-                    return;
-                }
+        if let Some(clients) = &mut self.clients {
+            let ended = tokio::time::timeout(SHUTDOWN_TIME_MAX, clients.end()).await;
+            if ended.is_err() {
+                tracing::warn!("some sessions did not end in time");
             }
-        };
-        if tokio::time::timeout(SHUTDOWN_TIME_MAX, ended)
-            .await
-            .is_err()
-        {
-            tracing::warn!("some sessions did not end in time");
         }
         if drain {
             let left = self.db.node().drain(DRAIN_TIME_MAX).await;

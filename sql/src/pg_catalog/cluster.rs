@@ -54,8 +54,6 @@ fn nodes(overview: &Overview, _: &CatalogSnapshot, _: &dyn EvalContext) -> Rows 
             (NodeState::Active, true) => "stopping",
             (NodeState::Active, false) => "active",
         };
-        let roles = [(row.roles.data, "data"), (row.roles.query, "query")];
-        let roles = roles.iter().filter(|(has, _)| *has).map(|(_, role)| *role);
         let locality = row.locality.iter().map(|(k, v)| format!("{k}={v}"));
         // Where the size of the disk is not known, neither is what is free.
         let disk = usage.disk_bytes > 0;
@@ -64,7 +62,7 @@ fn nodes(overview: &Overview, _: &CatalogSnapshot, _: &dyn EvalContext) -> Rows 
             number(row.place.node.0),
             b(status.alive),
             t(state),
-            told(&roles.collect::<Vec<_>>().join(",")),
+            told(&row.roles.to_string()),
             told(&locality.collect::<Vec<_>>().join(",")),
             told(&row.rpc),
             told(&row.sql),

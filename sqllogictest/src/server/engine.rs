@@ -168,9 +168,18 @@ pub(super) fn wait_until_ready(
     address: &Address,
     log_tail: impl Fn() -> String,
 ) -> Result<(), ServerFailure> {
+    wait_until(child, || Client::connect(address).is_ok(), log_tail)
+}
+
+/// Waits until something is so, or the process ends.
+pub(super) fn wait_until(
+    child: &mut Child,
+    is_so: impl Fn() -> bool,
+    log_tail: impl Fn() -> String,
+) -> Result<(), ServerFailure> {
     let started = Instant::now();
     loop {
-        if Client::connect(address).is_ok() {
+        if is_so() {
             return Ok(());
         }
         if let Some(status) = child

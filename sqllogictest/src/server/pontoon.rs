@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::engine::{ServerFailure, free_port, tail, wait_until_ready};
-use crate::wire::Address;
+use super::engine::{ServerFailure, free_port, tail, wait_until, wait_until_ready};
+use crate::wire::{Address, Client};
 
 /// The binary under test: `PONTOON_BIN`, else beside this program, else in `CARGO_TARGET_DIR`.
 pub fn pontoon_binary() -> PathBuf {
@@ -62,6 +62,22 @@ impl Ports {
             admin: free_port()?,
         })
     }
+
+    /// The body of an admin page.
+    fn admin_page(self, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        Ok(body.unwrap_or_default().to_owned())
+    }
+}
+
+/// Whether a node with these flags answers no SQL clients.
+fn is_data_only(flags: &[String]) -> bool {
+    flags.windows(2).any(|pair| pair == ["--role", "data"])
 }
 
 impl PontoonNode {
@@ -242,17 +258,8 @@ impl PontoonNode {
     /// # Errors
     /// When nobody answers.
     pub fn admin_page(&self, path: &str) -> Result<String, ServerFailure> {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.ports.admin))?;
-            stream.set_read_timeout(Some(ANSWER_MAX))?;
-            write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        let answer = ask().map_err(ServerFailure::io("read an admin page"))?;
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-        Ok(body.unwrap_or_default().to_owned())
+        let page = self.ports.admin_page(path);
+        page.map_err(ServerFailure::io("read an admin page"))
     }
 
     /// The data directory.
@@ -276,9 +283,14 @@ impl PontoonNode {
     }
 
     fn wait(&mut self) -> Result<(), ServerFailure> {
-        let address = self.address();
-        let log = self.log.clone();
-        let ready = wait_until_ready(&mut self.child, &address, || tail(&log));
+        let (ports, log) = (self.ports, self.log.clone());
+        let holds_data_only = is_data_only(&self.flags);
+        // Its pages are there when others answer clients.
+        let is_ready = || match holds_data_only {
+            true => ports.admin_page("/health").is_ok(),
+            false => Client::connect(&Address::local(ports.sql)).is_ok(),
+        };
+        let ready = wait_until(&mut self.child, is_ready, || tail(&log));
         if ready.is_err() {
             // Reported by the caller; the process must not outlive the failure.
             let _ = self.child.kill();
@@ -314,7 +326,13 @@ fn spawn(
         .arg("start")
         .arg("--data-dir")
         .arg(data_dir)
-        .args(["--listen-sql", &format!("127.0.0.1:{}", ports.sql)])
+        .args(match is_data_only(flags) {
+            true => Vec::new(),
+            false => vec![
+                "--listen-sql".to_owned(),
+                format!("127.0.0.1:{}", ports.sql),
+            ],
+        })
         .args(["--listen-rpc", &format!("127.0.0.1:{}", ports.rpc)])
         .args(["--listen-admin", &format!("127.0.0.1:{}", ports.admin)])
         .args(flags)

@@ -108,6 +108,9 @@ impl Node {
             .book
             .place(node)
             .ok_or_else(|| refuse(format!("nobody knows where {node} is")))?;
+        if !self.book.holds_data(node) {
+            return Err(refuse(format!("{node} does not have the role data")));
+        }
         // Founders have the first numbers, of nodes that are all known.
         let first = 1 + self.book.highest_node().0.max(FOUNDERS_MAX);
         let number = self.next_number(keys::next_replica_key(), first).await?;

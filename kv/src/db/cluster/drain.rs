@@ -55,6 +55,11 @@ impl Node {
             let place = status.membership.members.get(voter);
             place.is_some_and(|place| self.book.is_alive(place.node))
         });
-        alive.max_by_key(|voter| status.matched.get(voter).copied().flatten())
+        alive.max_by_key(|voter| {
+            let place = status.membership.members.get(voter);
+            // Whoever is to be rid of it would have to hand it over again.
+            let stays = place.is_some_and(|place| self.book.holds_data(place.node));
+            (stays, status.matched.get(voter).copied().flatten())
+        })
     }
 }

@@ -8,10 +8,12 @@ mod join;
 mod roll;
 mod token;
 mod touch;
+mod vacate;
 
 pub(super) use coordinate::coordinate;
 pub(super) use roll::Roll;
 pub(super) use touch::keep_in_touch;
+pub(super) use vacate::tell_what_is_left;
 
 use std::time::Duration;
 
