@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use pontoon_sqllogictest::server::{PontoonNode, pontoon_binary};
 use pontoon_sqllogictest::wire::{Address, Client, WireError};
 
+#[path = "cluster/ranges.rs"]
+mod ranges;
 #[path = "cluster/roles.rs"]
 mod roles;
 

@@ -82,6 +82,9 @@ pub enum Call {
         /// For so long.
         ttl_ms: u64,
     },
+    /// What an operator wants of a range; the coordinator sees to it. A move has only begun when
+    /// it is answered.
+    WantRange(RangeWish),
 }
 
 /// SHA-256 of the secret of a join token.
@@ -173,6 +176,33 @@ pub enum Alteration {
     Remove(ReplicaId),
     /// Another member leads.
     Lead(ReplicaId),
+    /// The range behind it becomes a part of it.
+    Absorb(u64),
+}
+
+/// What an operator wants of a range.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct RangeWish {
+    /// The range.
+    pub range: u64,
+    /// The entry that set the members which the operator has seen.
+    pub membership: Option<LogPosition>,
+    /// What is wanted.
+    pub what: Wanted,
+}
+
+/// What is wanted of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Wanted {
+    /// A replica on one node in place of that on another.
+    Move {
+        /// Where it is.
+        from: NodeId,
+        /// Where it shall be.
+        to: NodeId,
+    },
+    /// The replica on that node leads.
+    Lead(NodeId),
     /// The range behind it becomes a part of it.
     Absorb(u64),
 }

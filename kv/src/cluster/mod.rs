@@ -19,7 +19,7 @@ mod search;
 pub use book::Book;
 pub use message::{
     Alteration, Answer, Call, Candidate, Change, Denial, Joined, Joining, Move, NotJoined, Opening,
-    Overview, RangeReport, Secret, TokenHash,
+    Overview, RangeReport, RangeWish, Secret, TokenHash, Wanted,
 };
 pub use row::{NodeRow, NodeState, NodeStatus, Report, Roles, Usage, View};
 pub(crate) use row::{decode_row, encode_row};

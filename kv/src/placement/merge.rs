@@ -38,7 +38,8 @@ pub(super) fn next<'a>(
         .min_by_key(together)
 }
 
-fn nodes(range: &RangeReport) -> BTreeSet<NodeId> {
+/// Where a range has its members.
+pub(super) fn nodes(range: &RangeReport) -> BTreeSet<NodeId> {
     let members = range.membership.members.values();
     members.map(|place| place.node).collect()
 }

@@ -14,5 +14,9 @@ mod merge;
 mod plan;
 #[cfg(test)]
 mod tests;
+mod wish;
+#[cfg(test)]
+mod wish_tests;
 
 pub use plan::{Picture, Step, Wishes, plan, stuck};
+pub use wish::{is_fulfilled, objection};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
 use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
-use crate::placement::merge;
+use crate::placement::{merge, wish};
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;
@@ -63,6 +63,10 @@ pub struct Picture {
     pub wanted_splits: BTreeSet<Bytes>,
     /// How long the bounds of ranges have been as they are.
     pub steady: BTreeMap<u64, Duration>,
+    /// Replicas that an operator wants elsewhere, by range: from where, and to where.
+    pub wanted_moves: BTreeMap<u64, (NodeId, NodeId)>,
+    /// Ranges that are where an operator wanted them lately; balance leaves them alone.
+    pub held: BTreeSet<u64>,
 }
 
 /// A change that somebody should make.
@@ -77,14 +81,14 @@ pub struct Step {
 }
 
 /// A node with what the planner counts of it.
-struct Spot<'a> {
-    status: &'a NodeStatus,
+pub(super) struct Spot<'a> {
+    pub(super) status: &'a NodeStatus,
     /// It may be given replicas.
-    takes: bool,
+    pub(super) takes: bool,
     /// It is to be rid of its replicas.
     bad: bool,
     /// It may lead.
-    leads: bool,
+    pub(super) leads: bool,
     replicas: usize,
     leaders: usize,
     /// Requests a second to the ranges that it leads.
@@ -92,10 +96,10 @@ struct Spot<'a> {
 }
 
 /// The state of planning.
-struct Plan<'a> {
+pub(super) struct Plan<'a> {
     wishes: &'a Wishes,
     lost: &'a BTreeSet<(u64, ReplicaId)>,
-    spots: BTreeMap<NodeId, Spot<'a>>,
+    pub(super) spots: BTreeMap<NodeId, Spot<'a>>,
 }
 
 /// The next steps, the most urgent first.
@@ -111,11 +115,17 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             steps.extend(half_done(range));
             continue;
         }
-        match plan.mend(range) {
+        let wanted = picture.wanted_moves.get(&range.descriptor.range);
+        let next = match wanted {
+            Some(wanted) => wish::next(&plan, range, *wanted),
+            None => plan.mend(range),
+        };
+        match next {
             Some((what, why)) => {
                 plan.note(&what, range);
                 steps.push(step(range, what, why));
             }
+            None if wanted.is_some() || picture.held.contains(&range.descriptor.range) => {}
             None => calm.push(range),
         }
     }
@@ -233,7 +243,7 @@ fn odd(n: usize) -> usize {
 }
 
 impl<'a> Plan<'a> {
-    fn new(picture: &'a Picture, wishes: &'a Wishes) -> Self {
+    pub(super) fn new(picture: &'a Picture, wishes: &'a Wishes) -> Self {
         let spot = |(status, silent): &'a (NodeStatus, Duration)| {
             let dead = *silent >= wishes.dead_after;
             let active = status.row.state == NodeState::Active;
@@ -316,7 +326,7 @@ impl<'a> Plan<'a> {
     }
 
     /// What is wrong with a range, and should be changed next.
-    fn mend(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
+    pub(super) fn mend(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
         let members = Members::of(self, range);
         let leader = range.leader.replica;
         let leaves = self.spots.get(&range.leader.place.node);
@@ -347,10 +357,7 @@ impl<'a> Plan<'a> {
             };
             return Some((Alteration::Add(node), why));
         }
-        let ready = |learner: &ReplicaId| {
-            let behind = range.behind.iter().find(|(replica, _)| replica == learner);
-            behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
-        };
+        let ready = |learner: &ReplicaId| has_caught_up(range, *learner);
         if !members.learners.iter().all(ready) {
             return None;
         }
@@ -384,7 +391,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Who should lead instead of the leader: whoever leads least.
-    fn successor(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Option<ReplicaId> {
+    pub(super) fn successor(
+        &self,
+        range: &RangeReport,
+        among: &BTreeSet<ReplicaId>,
+    ) -> Option<ReplicaId> {
         let successors = self.successors(range, among).into_iter();
         successors.min_by_key(|replica| {
             let spot = self.spot(range, *replica);
@@ -394,15 +405,11 @@ impl<'a> Plan<'a> {
 
     /// Who could lead instead of the leader.
     fn successors(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Vec<ReplicaId> {
-        let near = |replica: &&ReplicaId| {
-            let behind = range.behind.iter().find(|(member, _)| member == *replica);
-            behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
-        };
         among
             .iter()
             .filter(|replica| **replica != range.leader.replica)
             .filter(|replica| self.spot(range, **replica).is_some_and(|spot| spot.leads))
-            .filter(near)
+            .filter(|replica| has_caught_up(range, **replica))
             .copied()
             .collect()
     }
@@ -527,6 +534,12 @@ impl<'a> Plan<'a> {
         };
         near(new) <= near(old)
     }
+}
+
+/// Whether the log of a member is near that of the leader.
+pub(super) fn has_caught_up(range: &RangeReport, replica: ReplicaId) -> bool {
+    let behind = range.behind.iter().find(|(member, _)| *member == replica);
+    behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
 }
 
 /// How many of the wider places two nodes have in common.

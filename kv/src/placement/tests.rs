@@ -11,8 +11,8 @@ use crate::placement::{Picture, Wishes, plan, stuck};
 use crate::range::Descriptor;
 use crate::txn::Span;
 
-struct Model {
-    picture: Picture,
+pub(super) struct Model {
+    pub(super) picture: Picture,
     next: u64,
 }
 
@@ -40,7 +40,7 @@ fn node(number: u64) -> (NodeStatus, Duration) {
 
 impl Model {
     /// Nodes, and ranges with one replica each, on the first.
-    fn new(nodes: u64, ranges: u64) -> Self {
+    pub(super) fn new(nodes: u64, ranges: u64) -> Self {
         let range = |number| RangeReport {
             descriptor: Descriptor {
                 frozen: None,
@@ -69,17 +69,14 @@ impl Model {
             picture: Picture {
                 nodes: (1..=nodes).map(node).collect(),
                 ranges: (1..=ranges).map(range).collect(),
-                changing: BTreeSet::new(),
-                lost: BTreeSet::new(),
-                steady: BTreeMap::new(),
-                wanted_splits: BTreeSet::new(),
+                ..Picture::default()
             },
             next: 100,
         }
     }
 
     /// Does what is planned until nothing is; returns the number of steps.
-    fn settle(&mut self) -> usize {
+    pub(super) fn settle(&mut self) -> usize {
         let mut count = 0;
         for _ in 0..10_000 {
             let steps = plan(&self.picture, &Wishes::default());
@@ -134,7 +131,7 @@ impl Model {
         panic!("the plan never comes to an end");
     }
 
-    fn node(&mut self, number: u64) -> &mut (NodeStatus, Duration) {
+    pub(super) fn node(&mut self, number: u64) -> &mut (NodeStatus, Duration) {
         let mut nodes = self.picture.nodes.iter_mut();
         nodes
             .find(|(status, _)| status.row.place.node == NodeId(number))
@@ -142,7 +139,7 @@ impl Model {
     }
 
     /// Replicas and leaders of each node.
-    fn counts(&self) -> BTreeMap<u64, (usize, usize)> {
+    pub(super) fn counts(&self) -> BTreeMap<u64, (usize, usize)> {
         let mut counts: BTreeMap<u64, (usize, usize)> = BTreeMap::new();
         for range in &self.picture.ranges {
             for place in range.membership.members.values() {

@@ -157,7 +157,7 @@ pub(crate) fn metrics(db: &Db, network: Option<&Network>, to: &mut String) {
 }
 
 /// A key in hexadecimal, at most its first bytes.
-fn key(key: &[u8]) -> String {
+pub(crate) fn key(key: &[u8]) -> String {
     const SHOWN: usize = 24;
     let mut text = String::new();
     for byte in key.iter().take(SHOWN) {
@@ -174,7 +174,7 @@ fn key(key: &[u8]) -> String {
 }
 
 /// Columns side by side.
-fn table(rows: &[Vec<String>]) -> String {
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));

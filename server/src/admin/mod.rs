@@ -3,3 +3,4 @@
 pub(crate) mod cluster;
 pub(crate) mod http;
 pub(crate) mod metrics;
+pub(crate) mod ranges;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::range_args::RangeCommand;
+
 /// A PostgreSQL-compatible distributed SQL database.
 #[derive(Parser, Debug)]
 #[command(name = "pontoon", version)]
@@ -23,6 +25,8 @@ pub(crate) enum Command {
     Demo(DemoArguments),
     /// Look at the nodes of a cluster, and tell them what to do.
     Node(NodeCommand),
+    /// Look at the ranges of a cluster, and change them.
+    Range(RangeCommand),
 }
 
 /// Flags of the demo.
@@ -36,9 +40,9 @@ pub(crate) struct DemoArguments {
     pub(crate) node: NodeArguments,
 }
 
-/// What to do with the nodes of a cluster.
-#[derive(Args, Debug)]
-pub(crate) struct NodeCommand {
+/// How a cluster is asked.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ContactArguments {
     /// Any node of the cluster, by its --listen-rpc.
     #[arg(
         long,
@@ -62,6 +66,14 @@ pub(crate) struct NodeCommand {
     /// The nodes run with --insecure.
     #[arg(long, global = true)]
     pub(crate) insecure: bool,
+}
+
+/// What to do with the nodes of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct NodeCommand {
+    /// How it is asked.
+    #[command(flatten)]
+    pub(crate) contact: ContactArguments,
     /// What to do.
     #[command(subcommand)]
     pub(crate) what: NodeAction,

@@ -1,9 +1,13 @@
-//! The command line: `pontoon start`, `pontoon demo`, `pontoon node`, `pontoon --version`.
+//! The command line: `pontoon start`, `pontoon demo`, `pontoon node`, `pontoon range`, `pontoon
+//! --version`.
 
 mod args;
 mod config;
+mod contact;
 mod demo;
 mod nodes;
+mod range_args;
+mod ranges;
 mod run;
 
 pub(crate) use config::{NodeConfig, PeerMode};

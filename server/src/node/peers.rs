@@ -22,7 +22,7 @@ use super::Failure;
 use super::joining::{ByToken, Insecurely};
 use crate::certs::{self, Authority, CertDir, Credentials, JoinToken, Keyring, SigningRequest};
 use crate::cli::{NodeConfig, PeerMode};
-use crate::rpc::{self, Handler, Identity, Network};
+use crate::rpc::{self, Handler, Identity, Network, Operated, Operation};
 
 /// What a node has to do with others, before it knows who it is.
 pub(super) struct Peers {
@@ -264,6 +264,20 @@ impl Handler for Answers {
                 // Nobody is let in without one, a friend of a member neither.
                 Call::Join(_) if secure => Ok(Answer::Denied(Denial::Token)),
                 call => db.node().answer(call).await,
+            }
+        }
+        .boxed()
+    }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'static, Result<Operated, String>> {
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        async move {
+            let engine = engine.ok_or("it does not run statements at this moment")?;
+            match operation {
+                Operation::Name(spans) => engine.name_spans(&spans).await.map(Operated::Named),
+                Operation::Reshape(statement) => {
+                    engine.reshape(&statement).await.map(Operated::Reshaped)
+                }
             }
         }
         .boxed()

@@ -9,10 +9,12 @@
 //! [`super::handshake::PROTOCOL`].
 
 use bytes::{Buf, Bytes};
+use pontoon_kv::Span;
 use pontoon_kv::cluster::{Answer as CallAnswer, Call};
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_raft::EntryPayload;
 use pontoon_raft::transport::{Envelope, Refusal, Reply, Request};
+use pontoon_sql::pg_catalog::NamedSpan;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,26 @@ pub(super) enum Question {
     Call(Call),
     /// A question of the SQL layer, in its encoding.
     Sql(Bytes),
+    /// What an operator asks of the SQL layer.
+    Operate(Operation),
+}
+
+/// What an operator asks of the SQL layer of any node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Operation {
+    /// How people read spans of keys.
+    Name(Vec<Span>),
+    /// To run ALTER TABLE | INDEX ... SPLIT AT or UNSPLIT.
+    Reshape(String),
+}
+
+/// The answer to an [`Operation`].
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Operated {
+    /// To [`Operation::Name`], in the same order.
+    Named(Vec<NamedSpan>),
+    /// To [`Operation::Reshape`]: what the statement had to tell.
+    Reshaped(Vec<String>),
 }
 
 /// What is answered.
@@ -48,6 +70,8 @@ pub(super) enum Answer {
     Failed,
     /// To [`Question::Sql`]; the error says in plain words why there is no answer.
     Sql(Result<Bytes, String>),
+    /// To [`Question::Operate`]; the error says in plain words what is wrong.
+    Operate(Result<Operated, String>),
 }
 
 /// A message that cannot be written.
@@ -77,6 +101,7 @@ impl Question {
             Self::Raft(envelope) => envelope,
             Self::Call(_) => return SMALL_BYTES,
             Self::Sql(question) => return SMALL_BYTES + question.len(),
+            Self::Operate(_) => return SMALL_BYTES,
         };
         SMALL_BYTES
             + match &envelope.body {

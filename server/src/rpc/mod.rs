@@ -42,5 +42,6 @@ mod tests;
 
 pub(crate) use class::ClassStats;
 pub(crate) use handshake::Identity;
+pub(crate) use message::{Operated, Operation};
 pub(crate) use network::Network;
 pub(crate) use server::{Handler, serve};

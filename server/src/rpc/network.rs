@@ -19,7 +19,7 @@ use super::class::{Class, ClassStats, Counters};
 use super::exchange::Broken;
 use super::handshake::Identity;
 use super::link::{Here, Link, Target};
-use super::message::{Answer, Question};
+use super::message::{Answer, Operated, Operation, Question};
 
 /// A connection that was not used for so long is closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(600);
@@ -63,6 +63,26 @@ impl Network {
                 counters: Class::ALL.map(|class| (class, Arc::default())),
             }),
         }
+    }
+
+    /// Has a node do what an operator asks of its SQL layer.
+    ///
+    /// # Errors
+    /// What is wrong, or why there is no answer, in plain words.
+    pub(crate) async fn operate(
+        &self,
+        address: String,
+        operation: Operation,
+    ) -> Result<Operated, String> {
+        let class = Class::Data;
+        let link = self.inner.link(Target::Address(address), class);
+        let reason = match self.inner.ask(&link, Question::Operate(operation)).await {
+            Ok(Answer::Operate(answer)) => return answer,
+            Ok(_) => "it could not answer".to_owned(),
+            Err(Broken::Unsent(reason) | Broken::Lost(reason)) => reason.to_string(),
+        };
+        self.inner.counters(class).failed();
+        Err(reason)
     }
 
     /// What was sent and answered since the start, class by class.

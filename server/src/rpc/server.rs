@@ -29,7 +29,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{FRAME_BYTES_MAX, Frame, FrameCodec, PATH};
 use super::handshake::{self, Hello, Identity, Standing};
-use super::message::{self, Answer, Question};
+use super::message::{self, Answer, Operated, Operation, Question};
 use super::outbox::{Batches, Outbox, Refused};
 use super::socket::{self, Caller, Proof};
 use crate::certs::Credentials;
@@ -57,6 +57,9 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Answers a question of the SQL layer.
     fn sql(&self, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
+
+    /// Does what an operator asks of the SQL layer.
+    fn operate(&self, operation: Operation) -> BoxFuture<'static, Result<Operated, String>>;
 }
 
 /// What the streams of a node share.
@@ -302,6 +305,7 @@ impl Conversation {
                 Question::Raft(envelope) => Answer::Raft(handler.raft(envelope).await),
                 Question::Call(call) => Answer::Call(handler.call(call).await),
                 Question::Sql(question) => Answer::Sql(handler.sql(question).await),
+                Question::Operate(operation) => Answer::Operate(handler.operate(operation).await),
             });
         });
     }

@@ -34,7 +34,7 @@ use super::message::{self, Answer, Malformed, Question};
 use super::outbox::{
     Batches, FRAME_BYTES, FRAME_MESSAGES, Outbox, QUEUE_BYTES_MAX, QUEUE_MESSAGES_MAX, Refused,
 };
-use super::{Handler, Network, serve, socket};
+use super::{Handler, Network, Operated, Operation, serve, socket};
 use crate::certs::Credentials;
 
 pub(super) const CLUSTER: u64 = 7;
@@ -63,6 +63,16 @@ impl Handler for Echo {
 
     fn sql(&self, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
         async move { Ok(question) }.boxed()
+    }
+
+    fn operate(&self, operation: Operation) -> BoxFuture<'static, Result<Operated, String>> {
+        async move {
+            match operation {
+                Operation::Name(_) => Ok(Operated::Named(Vec::new())),
+                Operation::Reshape(statement) => Err(statement),
+            }
+        }
+        .boxed()
     }
 
     fn call(&self, call: Call) -> BoxFuture<'static, Result<CallAnswer, CallRefusal>> {

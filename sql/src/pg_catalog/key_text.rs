@@ -7,15 +7,42 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use pontoon_kv::keys;
+use pontoon_kv::{Span, keys};
+use serde::{Deserialize, Serialize};
 
-use crate::catalog::desc::{CatalogSnapshot, RelationKind, TableDesc};
-use crate::table::key::PRIMARY;
+use crate::catalog::desc::{CatalogSnapshot, PUBLIC, RelationKind, TableDesc};
+use crate::table::key::{PRIMARY, index_span};
 use crate::types::registry::EvalContext;
 use crate::types::{Datum, Oid, PgType, io};
 
 /// Tables by the numbers under which their rows are stored.
 pub(super) struct Storages<'a>(HashMap<u32, &'a Arc<TableDesc>>);
+
+/// A span of keys as people read it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NamedSpan {
+    /// Its first key.
+    pub start: String,
+    /// The first key after it.
+    pub end: String,
+    /// The tables with keys in it; with their schemas, but for those in `public`.
+    pub tables: Vec<String>,
+}
+
+/// Spans by the names of tables and indexes, where these are known.
+pub(crate) fn name_spans(
+    spans: &[Span],
+    catalog: &CatalogSnapshot,
+    eval: &dyn EvalContext,
+) -> Vec<NamedSpan> {
+    let storages = Storages::of(catalog);
+    let named = spans.iter().map(|span| NamedSpan {
+        start: storages.named(&span.start, eval),
+        end: storages.named(&span.end, eval),
+        tables: storages.within(span),
+    });
+    named.collect()
+}
 
 /// What a key begins with.
 struct Place {
@@ -45,7 +72,7 @@ impl<'a> Storages<'a> {
         if key == keys::END {
             return "end".to_owned();
         }
-        let Some((place, mut rest)) = place(key) else {
+        let Some((place, rest)) = place(key) else {
             return hex(key);
         };
         let mut text = format!("table {}", place.storage);
@@ -53,22 +80,84 @@ impl<'a> Storages<'a> {
             return text;
         };
         let _ = write!(text, ", index {index}");
-        if let Some(table) = self.0.get(&place.storage) {
-            for column in columns(table, index) {
-                let mut left = rest;
-                let Some(value) = column.read(&mut left).filter(|_| !rest.is_empty()) else {
-                    break;
-                };
-                rest = left;
-                text.push_str(", ");
-                shown(&value, column.ty, eval, &mut text);
-            }
-        }
-        if !rest.is_empty() {
-            let _ = write!(text, ", {}", hex(rest));
+        for value in values(self.0.get(&place.storage).copied(), index, rest, eval) {
+            let _ = write!(text, ", {value}");
         }
         text
     }
+
+    /// [`Self::text`] with the name of the table or index, where that is known: `inventory (17)`.
+    pub(super) fn named(&self, key: &[u8], eval: &dyn EvalContext) -> String {
+        let known = place(key).and_then(|(place, rest)| {
+            let table = self.0.get(&place.storage).copied()?;
+            let index = place.index.unwrap_or(PRIMARY);
+            Some((table, index, relation_name(table, index)?, rest))
+        });
+        let Some((table, index, name, rest)) = known else {
+            return self.text(key, eval);
+        };
+        match values(Some(table), index, rest, eval) {
+            values if values.is_empty() => name,
+            values => format!("{name} ({})", values.join(", ")),
+        }
+    }
+
+    /// The names of the tables with keys in a span, in the order of their keys.
+    pub(super) fn within(&self, span: &Span) -> Vec<String> {
+        let tables = self.0.values().filter(|table| {
+            let indexes = table.indexes.iter().map(|index| index.id);
+            let mut indexes = indexes.chain([PRIMARY]);
+            indexes.any(|index| index_span(table.storage, index).common(span).is_some())
+        });
+        let mut tables: Vec<_> = tables.collect();
+        tables.sort_by_key(|table| table.storage);
+        let names = tables
+            .into_iter()
+            .map(|table| qualified(table, &table.name));
+        names.collect()
+    }
+}
+
+/// The name of a table, or of one of its secondary indexes.
+fn relation_name(table: &TableDesc, index: u32) -> Option<String> {
+    if index == PRIMARY {
+        return Some(qualified(table, &table.name));
+    }
+    let found = table.indexes.iter().find(|found| found.id == index);
+    found.map(|index| qualified(table, &index.name))
+}
+
+/// The name of what lies in the schema of a table, with the schema unless that is public.
+fn qualified(table: &TableDesc, name: &str) -> String {
+    match table.schema {
+        PUBLIC => name.to_owned(),
+        _ => format!("{}.{name}", table.schema_name),
+    }
+}
+
+/// What follows the number of the index in a key: values of its columns, as far as they can be
+/// read, and what is left.
+fn values(
+    table: Option<&Arc<TableDesc>>,
+    index: u32,
+    mut rest: &[u8],
+    eval: &dyn EvalContext,
+) -> Vec<String> {
+    let mut values = Vec::new();
+    for column in table.into_iter().flat_map(|table| columns(table, index)) {
+        let mut left = rest;
+        let Some(value) = column.read(&mut left).filter(|_| !rest.is_empty()) else {
+            break;
+        };
+        rest = left;
+        let mut text = String::new();
+        shown(&value, column.ty, eval, &mut text);
+        values.push(text);
+    }
+    if !rest.is_empty() {
+        values.push(hex(rest));
+    }
+    values
 }
 
 /// Where a key of a table belongs, and what follows.
@@ -198,8 +287,10 @@ fn bytes(from: &mut &[u8], desc: bool) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::catalog::desc::{ColumnDesc, IndexColumn, IndexDesc, IndexKind, PUBLIC};
+    use crate::catalog::desc::{ColumnDesc, IndexColumn, IndexDesc, IndexKind};
     use crate::table::key;
     use crate::types::testing::Fixed;
 
@@ -282,6 +373,21 @@ mod tests {
             "table 99, index 1, \\x01"
         );
         assert!(storages.table(&gone).is_none());
+        let named = |key: &[u8]| storages.named(key, &Fixed::UTC);
+        assert_eq!(named(&whole), "t (17, 'it''s\0')");
+        assert_eq!(named(&part[..9]), "t");
+        assert_eq!(named(&part[..5]), "t");
+        assert!(named(&entry).starts_with("i ('b', NULL, \\x01"));
+        assert_eq!(named(&gone), "table 99, index 1");
+        assert_eq!(named(keys::END), "end");
         assert_eq!(storages.table(&whole).map(|t| t.name.as_str()), Some("t"));
+        let within = |start: &[u8], end: &[u8]| {
+            let [start, end] = [start, end].map(Bytes::copy_from_slice);
+            storages.within(&Span { start, end })
+        };
+        assert_eq!(within(&whole, keys::END), ["t"]);
+        assert_eq!(within(keys::SYSTEM_MIN, &part), ["t"]);
+        assert!(within(keys::SYSTEM_MIN, &part[..9]).is_empty());
+        assert!(within(&key::prefix(105, 3), keys::END).is_empty());
     }
 }

@@ -27,4 +27,6 @@ mod tables;
 mod tests;
 
 pub use describe::describe;
+pub use key_text::NamedSpan;
+pub(crate) use key_text::name_spans;
 pub use tables::{TABLES, find};

@@ -8,6 +8,7 @@ pub(crate) mod engine;
 pub(crate) mod eval;
 mod extended;
 pub mod known;
+mod operator;
 mod parts;
 pub mod place;
 mod prepared;

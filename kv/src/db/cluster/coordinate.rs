@@ -86,6 +86,7 @@ impl Node {
         }
         let mut picture = self.roll.picture(now);
         picture.wanted_splits = self.wanted_splits().await?;
+        self.heed_operators(&mut picture, now);
         for (node, range, replica) in self.roll.strays(&picture, now) {
             tracing::info!(%node, range, %replica, "closing a replica that has left its range");
             let known = picture
@@ -165,7 +166,7 @@ impl Node {
     }
 
     /// The keys with which ranges shall begin because somebody wants it.
-    async fn wanted_splits(&self) -> Result<BTreeSet<Bytes>, Error> {
+    pub(super) async fn wanted_splits(&self) -> Result<BTreeSet<Bytes>, Error> {
         let Some(txn) = self.own_txn(TxnOptions::default()).await? else {
             return Ok(BTreeSet::new());
         };

@@ -9,6 +9,7 @@ mod roll;
 mod token;
 mod touch;
 mod vacate;
+mod wish;
 
 pub(super) use coordinate::coordinate;
 pub(super) use roll::Roll;
@@ -69,6 +70,10 @@ impl Node {
             Call::Look => self.overview().await.map(Answer::Overview),
             Call::Want { node, state } => {
                 self.want(node, state).await?;
+                Ok(Answer::Done)
+            }
+            Call::WantRange(wish) => {
+                self.want_range(wish).await?;
                 Ok(Answer::Done)
             }
             Call::Drain => {

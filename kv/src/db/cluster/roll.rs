@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use pontoon_raft::{NodeId, Peer, ReplicaId};
 
 use crate::cluster::{Move, NodeRow, NodeState, NodeStatus, Opening, RangeReport, Report, View};
+use crate::db::cluster::wish::Wanting;
 use crate::placement;
 
 /// What one leadership of range 1 has heard.
@@ -35,6 +36,8 @@ struct Heard {
     lost: BTreeSet<(u64, ReplicaId)>,
     /// The generation of each range's bounds, and since when it is that.
     bounds: BTreeMap<u64, (u64, Duration)>,
+    /// What operators want of ranges.
+    wanting: Wanting,
 }
 
 impl Roll {
@@ -140,13 +143,18 @@ impl Roll {
             steady.insert(report.descriptor.range, now.saturating_sub(since.1));
         }
         placement::Picture {
-            wanted_splits: BTreeSet::new(),
             steady,
             nodes: heard.statuses(now),
             ranges: ranges.into_values().collect(),
             changing: heard.changing.keys().copied().collect(),
             lost: heard.lost.clone(),
+            ..placement::Picture::default()
         }
+    }
+
+    /// Does something with what operators want of ranges.
+    pub(super) fn wanting<T>(&self, of: impl FnOnce(&mut Wanting) -> T) -> T {
+        of(&mut self.heard.lock().wanting)
     }
 
     /// A member was closed on its node for good.
@@ -160,10 +168,12 @@ impl Roll {
         heard.changing.insert(change.range, (change, now));
     }
 
-    /// The changes that are under way.
+    /// The changes that are under way, and what operators want to be changed.
     pub(super) fn moves(&self) -> Vec<Move> {
         let heard = self.heard.lock();
-        heard.changing.values().map(|(of, _)| of.clone()).collect()
+        let begun = heard.changing.values().map(|(of, _)| of.clone());
+        let wanted = heard.wanting.moves();
+        begun.chain(wanted).collect()
     }
 
     /// It is over.
