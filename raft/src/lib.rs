@@ -32,7 +32,7 @@ pub use clock::{Clock, SimClock};
 pub use codec::Malformed;
 pub use error::{BarrierError, LogOpenError, MembershipError, OpenError, ProposeError};
 pub use group::{Committed, Group, GroupStatus, Leadership, MemberChange, Proposed};
-pub use host::{Host, HostConfig, HostEvents, Timing};
+pub use host::{Host, HostConfig, HostCounts, HostEvents, Timing};
 pub use ids::{GroupId, LogPosition, NodeId, ReplicaId, StoreId};
 pub use log_store::LogEngine;
 pub use membership::{Membership, Peer, Place};

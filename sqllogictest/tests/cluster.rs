@@ -204,6 +204,11 @@ fn a_leader_killed_in_its_sleep_is_replaced_when_it_is_needed() {
         }
     }
     assert!(health(&cluster, "").starts_with("ok"));
+    let since = Instant::now();
+    while cluster.metric("pontoon_replicas_without_quorum") < 2 {
+        assert!(since.elapsed() < PATIENCE, "it does not miss the others");
+        thread::sleep(Duration::from_millis(50));
+    }
     assert_eq!(
         health(&cluster, "?scope=all"),
         "scope is node, read or write\n"

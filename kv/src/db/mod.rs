@@ -19,6 +19,7 @@ mod active;
 mod cluster;
 mod config;
 mod disk;
+mod figures;
 mod gc;
 mod handle;
 mod intents;
@@ -33,6 +34,7 @@ mod splits;
 
 pub use active::ActiveTxns;
 pub use config::DbConfig;
+pub use figures::RangeFigures;
 pub use handle::Db;
 #[cfg(test)]
 pub(crate) use handle::start_in_memory;

@@ -37,9 +37,7 @@ pub(super) async fn keep_small(node: Weak<Node>) {
         runtime.sleep(EVERY).await;
         let Some(strong) = node.upgrade() else { return };
         // With one node there is nowhere to go: parts would only cost.
-        if strong.book.data_nodes() < 2 {
-            continue;
-        }
+        let alone = strong.book.data_nodes() < 2;
         let now = runtime.monotonic();
         let passed = now.saturating_sub(looked);
         looked = now;
@@ -47,6 +45,9 @@ pub(super) async fn keep_small(node: Weak<Node>) {
         for replica in strong.replicas() {
             let range = replica.state().range;
             let requests = replica.state().load.look(passed);
+            if alone {
+                continue;
+            }
             let mut kept = strong.keep_range_small(&replica).await;
             if strong.is_hot(&replica, requests) {
                 let since = hot.get(&range).copied().unwrap_or(now);

@@ -18,5 +18,6 @@ mod wish;
 #[cfg(test)]
 mod wish_tests;
 
+pub(crate) use plan::has_caught_up;
 pub use plan::{Picture, Step, Wishes, plan, stuck};
 pub use wish::{is_fulfilled, objection};

@@ -537,7 +537,7 @@ impl<'a> Plan<'a> {
 }
 
 /// Whether the log of a member is near that of the leader.
-pub(super) fn has_caught_up(range: &RangeReport, replica: ReplicaId) -> bool {
+pub(crate) fn has_caught_up(range: &RangeReport, replica: ReplicaId) -> bool {
     let behind = range.behind.iter().find(|(member, _)| *member == replica);
     behind.is_some_and(|(_, behind)| behind.is_some_and(|n| n <= CAUGHT_UP))
 }

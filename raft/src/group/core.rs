@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::async_runtime::Instant as _;
@@ -40,11 +41,23 @@ pub(crate) struct Core {
     /// Until then no votes are granted to others and none is asked for.
     pub(crate) vote_guard: Option<Instant>,
     pub(crate) quiescence: Quiescence,
+    /// When a leader was heard last, or when this began to run.
+    pub(crate) heard: Mutex<Instant>,
 }
 
 impl Core {
     pub(crate) fn vote_guard_holds(&self) -> bool {
         self.vote_guard.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// A leader has been heard.
+    pub(super) fn note_leader(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Whether a leader was heard less than that ago.
+    pub(super) fn has_heard_within(&self, time: Duration) -> bool {
+        Instant::now() < *self.heard.lock() + time
     }
 
     pub(super) async fn initialize(&self, members: &[Peer]) -> Result<(), MembershipError> {

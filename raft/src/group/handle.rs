@@ -17,7 +17,7 @@ use super::applier::MachineFactory;
 use super::core::Core;
 use super::leadership::{CellView, LeaderCell, Leadership};
 use crate::error::{BarrierError, MembershipError, ProposeError};
-use crate::host::HostConfig;
+use crate::host::{Counters, HostConfig};
 use crate::ids::{GroupId, LogPosition, ReplicaId};
 use crate::log_store::LogEngine;
 use crate::membership::{Membership, Peer};
@@ -100,6 +100,7 @@ pub(crate) struct Wiring {
     /// One permit for each snapshot that is being sent.
     pub(crate) sends: Arc<Semaphore>,
     pub(crate) spool: Arc<dyn SnapshotSpool>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl Wiring {
@@ -264,6 +265,7 @@ impl Group {
                 limit,
             });
         }
+        self.inner.wiring.counters.proposals.add();
         match self.inner.running().ok_or(ProposeError::Stopped)? {
             Running::Alone(alone) => alone.submit(command, enough_in).await,
             Running::Core(core) => {
@@ -333,6 +335,19 @@ impl Group {
             None => None,
             Some(Running::Core(core)) => core.leader_hint(),
             Some(Running::Alone(_)) => Some(self.inner.me),
+        }
+    }
+
+    /// Whether this replica leads and a majority follows it, or has heard a leader lately, or rests:
+    /// for people, as it may be late by the time that followers wait before they campaign.
+    pub fn has_leader(&self) -> bool {
+        match self.inner.running() {
+            None => false,
+            Some(Running::Alone(_)) => true,
+            Some(Running::Core(core)) => {
+                let patience = self.inner.wiring.config.timing.promise();
+                core.is_quiescent() || self.leads() || core.has_heard_within(patience * 2)
+            }
         }
     }
 

@@ -98,13 +98,16 @@ impl LeaderCell {
         self.applied_index.load(Ordering::Acquire)
     }
 
-    /// A vote is about to be stored. Invariant: called before the vote can be on disk.
-    pub(crate) fn on_vote(&self, vote: &Vote) {
+    /// A vote is about to be stored; whether a leadership begins with it here. Invariant: called
+    /// before the vote can be on disk.
+    pub(crate) fn on_vote(&self, vote: &Vote) -> bool {
         let led = vote.committed && vote.candidate == self.replica;
         let term = if led { vote.term } else { 0 };
-        if self.led_term.swap(term, Ordering::AcqRel) != term {
+        let is_new = self.led_term.swap(term, Ordering::AcqRel) != term;
+        if is_new {
             self.leaving.store(false, Ordering::Release);
         }
+        led && is_new
     }
 
     /// A membership entry is about to be appended.

@@ -252,8 +252,10 @@ impl GroupInner {
             transport: Arc::clone(&self.wiring.transport),
             transfers: Arc::clone(&self.wiring.transfers),
             sends: Arc::clone(&self.wiring.sends),
+            counters: Arc::clone(&self.wiring.counters),
         };
-        let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&self.cell), unsynced);
+        let counters = Arc::clone(&self.wiring.counters);
+        let adapter = LogAdapter::new(Arc::clone(&log), Arc::clone(&self.cell), unsynced, counters);
         let raft_config = Arc::clone(&self.wiring.raft_config);
         let new = Raft::new(self.me.replica.0, raft_config, network, adapter, machine);
         let fatal = |error: String| StorageError::new(format!("group {}: {error}", self.id));
@@ -289,6 +291,7 @@ impl GroupInner {
             staging: Mutex::new(Staging::default()),
             vote_guard,
             quiescence: Quiescence::default(),
+            heard: Mutex::new(Instant::now()),
         }))
     }
 

@@ -16,6 +16,7 @@ use super::leadership::LeaderCell;
 use super::types::{LogId, RaftEntry, RaftVote, Types};
 use super::unsynced::Unsynced;
 use crate::codec::Malformed;
+use crate::host::Counters;
 use crate::log_store::GroupLog;
 use crate::membership::Membership;
 use crate::state_machine::{EntryPayload, StorageError};
@@ -29,6 +30,7 @@ pub(crate) struct LogAdapter {
     log: Arc<dyn GroupLog>,
     cell: Arc<LeaderCell>,
     unsynced: Arc<Unsynced>,
+    counters: Arc<Counters>,
 }
 
 impl LogAdapter {
@@ -36,11 +38,13 @@ impl LogAdapter {
         log: Arc<dyn GroupLog>,
         cell: Arc<LeaderCell>,
         unsynced: Arc<Unsynced>,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             log,
             cell,
             unsynced,
+            counters,
         }
     }
 
@@ -107,7 +111,9 @@ impl RaftLogStorage<Types> for LogAdapter {
 
     async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
         let vote = convert::vote(vote);
-        self.cell.on_vote(&vote);
+        if self.cell.on_vote(&vote) {
+            self.counters.elections.add();
+        }
         let (sender, receiver) = oneshot::channel();
         self.log.save_vote(
             vote,

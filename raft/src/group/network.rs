@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::convert;
 use super::types::{RaftVote, Types};
+use crate::host::Counters;
 use crate::ids::{GroupId, ReplicaId};
 use crate::membership::{Peer, Place};
 use crate::snapshot::SnapshotData;
@@ -48,6 +49,7 @@ pub(crate) struct Network {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) transfers: Arc<AtomicU64>,
     pub(crate) sends: Arc<Semaphore>,
+    pub(crate) counters: Arc<Counters>,
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -64,6 +66,7 @@ impl RaftNetworkFactory<Types> for Network {
             transport: Arc::clone(&self.transport),
             transfers: Arc::clone(&self.transfers),
             sends: Arc::clone(&self.sends),
+            counters: Arc::clone(&self.counters),
         }
     }
 }
@@ -76,6 +79,7 @@ pub(crate) struct Connection {
     transport: Arc<dyn Transport>,
     transfers: Arc<AtomicU64>,
     sends: Arc<Semaphore>,
+    counters: Arc<Counters>,
 }
 
 impl Connection {
@@ -212,7 +216,10 @@ impl Connection {
         next.checksum = crc32c::crc32c(&[]);
         next.last = true;
         match self.send_chunk(next).await? {
-            Some(vote) => Ok(SnapshotResponse::new(vote)),
+            Some(vote) => {
+                self.counters.snapshots_sent.add();
+                Ok(SnapshotResponse::new(vote))
+            }
             None => Err(odd_reply().into()),
         }
     }

@@ -95,6 +95,9 @@ impl GroupInner {
             leader_commit: request.committed.map(convert::log_id),
         };
         let reply = core.raft.append_entries(request).await.map_err(no_reply)?;
+        if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+            core.note_leader();
+        }
         Ok(Reply::Append(match reply {
             AppendEntriesResponse::Success => AppendReply::Stored,
             AppendEntriesResponse::PartialSuccess(upto) => {
@@ -124,6 +127,7 @@ impl GroupInner {
         from: Peer,
         chunk: SnapshotChunk,
     ) -> Result<Reply, Refusal> {
+        core.note_leader();
         if chunk.sequence == 0 && self.awaits_snapshot() && !self.may_begin_with(&chunk) {
             return Ok(Reply::Snapshot(SnapshotReply::Restart));
         }
@@ -156,10 +160,11 @@ impl GroupInner {
                 snapshot: SnapshotData::Staged(staged),
             };
         let vote = convert::raft_vote(&chunk.vote);
-        let raft = core.raft.clone();
+        let (raft, counters) = (core.raft.clone(), Arc::clone(&self.wiring.counters));
         let done = async move {
-            let installed = raft.install_full_snapshot(vote, snapshot).await;
-            installed.ok().map(|reply| convert::vote(&reply.vote))
+            let installed = raft.install_full_snapshot(vote, snapshot).await.ok()?;
+            counters.snapshots_received.add();
+            Some(convert::vote(&installed.vote))
         };
         see_to_the_end(core, Install::new(from, &chunk, Box::pin(done))).await
     }

@@ -74,7 +74,11 @@ impl StoreBuilder<Types, LogAdapter, Machine, Arc<RaftLog>> for Builder {
         let machine = Box::<Nothing>::default();
         let applier = Applier::new(machine, Arc::clone(&cell), Arc::default()).unwrap();
         let machine = Machine::new(applier, Arc::clone(&log), Arc::clone(&unsynced), running);
-        Ok((engine, LogAdapter::new(log, cell, unsynced), machine))
+        Ok((
+            engine,
+            LogAdapter::new(log, cell, unsynced, Arc::default()),
+            machine,
+        ))
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use super::config::HostConfig;
+use super::counts::HostCounts;
 use super::supervise::{HostEvents, supervise};
 use crate::clock::Clock;
 use crate::error::OpenError;
@@ -67,6 +68,7 @@ impl Host {
             transfers: Arc::new(AtomicU64::new(seed)),
             sends: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
             spool,
+            counters: Arc::default(),
         });
         let inner = Arc::new(HostInner {
             wiring,
@@ -171,6 +173,11 @@ impl Host {
                 inner: Arc::clone(inner),
             })
             .collect()
+    }
+
+    /// What its groups have done since it was opened.
+    pub fn counts(&self) -> HostCounts {
+        self.inner.wiring.counters.read()
     }
 
     /// The clock the host was opened with.

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use pontoon_kv::Db;
 use pontoon_kv::cluster::{NodeState, NodeStatus, RangeReport, View};
+use pontoon_kv::db::Node;
 
 use crate::rpc::{ClassStats, Network};
 
@@ -105,26 +106,87 @@ fn row(status: &NodeStatus, coordinates: bool) -> Vec<String> {
     ]
 }
 
-/// Figures of the cluster in Prometheus' text format.
-pub(crate) fn metrics(db: &Db, network: Option<&Network>, to: &mut String) {
-    let report = db.node().report();
-    let counts = [
-        ("replicas", "Replicas on this node.", report.replicas.len()),
+/// Name, kind, help and value of the figures of a node's ranges, all of them together.
+fn figures(node: &Node) -> [(&'static str, &'static str, &'static str, u64); 11] {
+    let (now, ever) = (node.range_figures(), node.host().counts());
+    let count = |count: usize| count as u64;
+    [
+        (
+            "replicas",
+            "gauge",
+            "Replicas on this node.",
+            count(now.replicas),
+        ),
         (
             "leaders",
+            "gauge",
             "Ranges that this node leads.",
-            report.leads.len(),
+            count(now.leaders),
         ),
         (
             "replicas_quiescent",
+            "gauge",
             "Replicas of ranges that nobody uses, which send nothing.",
-            db.node().quiescent(),
+            count(now.quiescent),
         ),
-    ];
-    for (name, help, value) in counts {
+        (
+            "replicas_without_quorum",
+            "gauge",
+            "Replicas on this node that neither lead a majority nor have heard a leader lately.",
+            count(now.without_quorum),
+        ),
+        (
+            "replicas_behind",
+            "gauge",
+            "Replicas, here and elsewhere, that are far behind the leader of their range, which is \
+             on this node.",
+            count(now.behind),
+        ),
+        (
+            "range_requests_per_second",
+            "gauge",
+            "Requests a second to the ranges that this node leads.",
+            now.requests,
+        ),
+        (
+            "range_bytes",
+            "gauge",
+            "Bytes of the ranges that this node leads, roughly.",
+            now.bytes,
+        ),
+        (
+            "raft_proposals_total",
+            "counter",
+            "Commands that this node has proposed to its ranges.",
+            ever.proposals,
+        ),
+        (
+            "raft_elections_total",
+            "counter",
+            "Elections that replicas on this node have won.",
+            ever.elections,
+        ),
+        (
+            "raft_snapshots_sent_total",
+            "counter",
+            "Snapshots that other nodes have taken from this one.",
+            ever.snapshots_sent,
+        ),
+        (
+            "raft_snapshots_received_total",
+            "counter",
+            "Snapshots that this node was given.",
+            ever.snapshots_received,
+        ),
+    ]
+}
+
+/// Figures of the cluster in Prometheus' text format.
+pub(crate) fn metrics(db: &Db, network: Option<&Network>, to: &mut String) {
+    for (name, kind, help, value) in figures(db.node()) {
         let _ = write!(
             to,
-            "# HELP pontoon_{name} {help}\n# TYPE pontoon_{name} gauge\npontoon_{name} {value}\n"
+            "# HELP pontoon_{name} {help}\n# TYPE pontoon_{name} {kind}\npontoon_{name} {value}\n"
         );
     }
     let Some(network) = network else { return };

@@ -144,6 +144,7 @@ fn operators_see_and_change_ranges() {
         thread::sleep(Duration::from_millis(100));
     }
     ranges_are_merged(&cluster);
+    ranges_are_counted(&cluster);
     let count = Client::connect(&cluster.nodes[0].address())
         .unwrap()
         .scalar("SELECT count(*) FROM inventory");
@@ -182,6 +183,31 @@ fn what_is_refused(cluster: &Cluster) {
     ];
     refused(&odd, "not one statement");
     refused(&["split", "--at", "1"], "--table");
+}
+
+/// All ranges of a node together, as Prometheus reads them.
+fn ranges_are_counted(cluster: &Cluster) {
+    let sum = |name: &str| cluster.metric(&format!("pontoon_{name}"));
+    let since = Instant::now();
+    while sum("leaders") * 3 != sum("replicas") || sum("replicas_behind") > 0 {
+        let page = cluster.nodes[0].admin_page("/metrics").unwrap();
+        assert!(since.elapsed() < PATIENCE, "{page}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(sum("replicas_without_quorum"), 0);
+    assert!(sum("range_bytes") > 3_000);
+    for name in [
+        "proposals",
+        "elections",
+        "snapshots_sent",
+        "snapshots_received",
+    ] {
+        assert!(sum(&format!("raft_{name}_total")) > 0, "{name}");
+    }
+    let page = cluster.nodes[0].admin_page("/metrics").unwrap();
+    let head = "# HELP pontoon_raft_elections_total Elections that replicas on this node have won.\n\
+                # TYPE pontoon_raft_elections_total counter\n";
+    assert!(page.contains(head), "{page}");
 }
 
 /// Ranges become one when nobody wants them apart any more, and they are on the same nodes.

@@ -220,15 +220,6 @@ impl Node {
     }
 }
 
-impl Node {
-    /// How many replicas on this node are quiescent.
-    pub fn quiescent(&self) -> usize {
-        let replicas = self.replicas();
-        let rest = replicas.iter().filter(|r| r.group().is_quiescent());
-        rest.count()
-    }
-}
-
 /// Removes the addresses of ranges that have become parts of another.
 async fn forget_absorbed(txn: &Txn, of: &Address) -> Result<(), Error> {
     let Descriptor {
