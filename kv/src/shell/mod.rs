@@ -26,6 +26,7 @@ use crate::error::Error;
 #[derive(Clone, Debug)]
 pub struct Runtime {
     handle: Handle,
+    began: tokio::time::Instant,
 }
 
 impl Runtime {
@@ -37,15 +38,16 @@ impl Runtime {
         let handle = Handle::try_current().map_err(|error| Error::Unavailable {
             message: error.to_string(),
         })?;
-        Ok(Self { handle })
+        Ok(Self {
+            handle,
+            began: tokio::time::Instant::now(),
+        })
     }
 
-    /// Time since a fixed moment, by the clock of the timers. Never goes backwards.
+    /// Time since [`Self::current`] was called, by the clock of the timers. Never goes backwards.
     pub fn monotonic(&self) -> Duration {
-        static ORIGIN: std::sync::OnceLock<tokio::time::Instant> = std::sync::OnceLock::new();
         let _context = self.handle.enter();
-        let now = tokio::time::Instant::now();
-        now.saturating_duration_since(*ORIGIN.get_or_init(|| now))
+        tokio::time::Instant::now().saturating_duration_since(self.began)
     }
 
     /// Waits.
