@@ -154,7 +154,7 @@ pub struct Opening {
     pub replica: ReplicaId,
 }
 
-/// A change of the members of a range.
+/// A change of the members of a range, or of its bounds.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Change {
     /// The range.
@@ -165,7 +165,7 @@ pub struct Change {
     pub what: Alteration,
 }
 
-/// What changes about the members of a range.
+/// What changes about a range. New ones are appended at the end: their order is their encoding.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Alteration {
     /// A new member that receives the log and does not vote.
@@ -178,6 +178,8 @@ pub enum Alteration {
     Lead(ReplicaId),
     /// The range behind it becomes a part of it.
     Absorb(u64),
+    /// Its keys from this one on become a range of their own.
+    Split(Bytes),
 }
 
 /// What an operator wants of a range.

@@ -29,6 +29,7 @@ mod open;
 mod oracle_service;
 mod probe;
 mod replicas;
+mod rules;
 mod sizes;
 mod splits;
 

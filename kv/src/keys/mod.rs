@@ -13,6 +13,7 @@
 //!  0x08    hash of a join token (32)                  1      until when it may be used
 //!  0x09    birth of a node (8)                        1      the join token that let it in
 //!  0x0a    key                                        1      that a range shall begin there
+//!  0x0b    table id (4)                               1      what somebody wants of its replicas
 //!  0x10    chosen by the SQL layer                    2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
 //!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer
@@ -21,7 +22,7 @@
 //! ```
 //!
 //! Everything that one SQL transaction may write lies at or above [`USER_MIN`], so that a new
-//! cluster keeps it in one range. What a replica remembers for itself (applied position,
+//! cluster keeps it in one range; but for the placement rules of tables. What a replica remembers for itself (applied position,
 //! membership) is no key of this space: it lies in the store's `meta` keyspace ([`meta`]).
 //!
 //! This module is pure: bytes in, bytes out. It knows neither versions nor
@@ -42,10 +43,11 @@ pub use encode::{
 };
 pub use space::{
     ADDRESS, AUTHORITY, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, JOIN_TOKEN, LET_IN, NODE,
-    PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT, address_key,
-    address_span, authority_key, catalog_prefix, decode_table_prefix, index_span, jobs_prefix,
-    join_token_key, join_token_span, let_in_key, let_in_span, next_node_key, next_range_key,
-    next_replica_key, node_key, node_span, probe_key, setting_key, sql_state_prefix, system_span,
+    PLACEMENT_RULE, PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT,
+    address_key, address_span, authority_key, catalog_prefix, decode_placement_rule_key,
+    decode_table_prefix, index_span, jobs_prefix, join_token_key, join_token_span, let_in_key,
+    let_in_span, next_node_key, next_range_key, next_replica_key, node_key, node_span,
+    placement_rule_key, placement_rule_span, probe_key, setting_key, sql_state_prefix, system_span,
     table_prefix, table_span, user_span, wanted_split_key, wanted_split_span,
 };
 

@@ -21,6 +21,8 @@ pub const JOIN_TOKEN: u8 = 0x08;
 pub const LET_IN: u8 = 0x09;
 /// Where ranges shall begin because somebody wants it so.
 pub const WANTED_SPLIT: u8 = 0x0a;
+/// What somebody wants of the replicas of tables.
+pub const PLACEMENT_RULE: u8 = 0x0b;
 /// Catalog rows.
 pub const CATALOG: u8 = 0x10;
 /// Jobs.
@@ -70,6 +72,27 @@ pub fn wanted_split_key(start: &[u8]) -> Vec<u8> {
 /// All that [`wanted_split_key`] gives.
 pub fn wanted_split_span() -> Span {
     Span::prefix(&[WANTED_SPLIT])
+}
+
+/// What somebody wants of the replicas of a table.
+pub fn placement_rule_key(table: u32) -> Vec<u8> {
+    let mut key = Vec::with_capacity(5);
+    key.push(PLACEMENT_RULE);
+    key.extend_from_slice(&table.to_be_bytes());
+    key
+}
+
+/// Reads what [`placement_rule_key`] wrote.
+pub fn decode_placement_rule_key(key: &[u8]) -> Result<u32, Malformed> {
+    match key {
+        [PLACEMENT_RULE, a, b, c, d] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => Err(Malformed),
+    }
+}
+
+/// All that [`placement_rule_key`] gives.
+pub fn placement_rule_span() -> Span {
+    Span::prefix(&[PLACEMENT_RULE])
 }
 
 /// All nodes.

@@ -32,6 +32,7 @@ pub(super) fn next<'a>(
             let key = &right.descriptor.span.start;
             left.descriptor.span.end == *key
                 && !picture.wanted_splits.contains(key)
+                && !picture.rules.parts(key)
                 && nodes(left) == nodes(right)
         })
         .filter(|pair| together(pair) <= wishes.merge_bytes && wishes.merge_bytes > 0)

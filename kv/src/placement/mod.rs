@@ -8,16 +8,28 @@
 //! in the next picture. New members are learners first and vote when they have caught up; members are
 //! exchanged in one change, so that no range has fewer votes that count than before.
 //!
+//! Where a [`Rule`] holds for the keys of a range, the number of its replicas and the nodes that may
+//! hold and should lead it are the rule's; a replica elsewhere is exchanged as if its node were to
+//! leave.
+//!
 //! Absent on purpose: a range never gives up votes because nodes have died; it waits for new ones.
 
+mod exchange;
 mod merge;
 mod plan;
+mod rule;
+#[cfg(test)]
+mod rule_tests;
+mod ruled;
 #[cfg(test)]
 mod tests;
+mod unmet;
 mod wish;
 #[cfg(test)]
 mod wish_tests;
 
 pub(crate) use plan::has_caught_up;
 pub use plan::{Picture, Step, Wishes, plan, stuck};
+pub use rule::{Constraint, NoConstraint, Rule, Rules};
+pub use unmet::{lacking, unmet};
 pub use wish::{is_fulfilled, objection};

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
 use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
-use crate::placement::{merge, wish};
+use crate::placement::{Rules, merge, wish};
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;
@@ -67,6 +67,8 @@ pub struct Picture {
     pub wanted_moves: BTreeMap<u64, (NodeId, NodeId)>,
     /// Ranges that are where an operator wanted them lately; balance leaves them alone.
     pub held: BTreeSet<u64>,
+    /// What somebody wants of some of them.
+    pub rules: Rules,
 }
 
 /// A change that somebody should make.
@@ -97,7 +99,8 @@ pub(super) struct Spot<'a> {
 
 /// The state of planning.
 pub(super) struct Plan<'a> {
-    wishes: &'a Wishes,
+    pub(super) wishes: &'a Wishes,
+    pub(super) rules: &'a Rules,
     lost: &'a BTreeSet<(u64, ReplicaId)>,
     pub(super) spots: BTreeMap<NodeId, Spot<'a>>,
 }
@@ -115,11 +118,13 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             steps.extend(half_done(range));
             continue;
         }
+        let part = plan.part(range).map(Alteration::Split);
+        let part = part.map(|what| (what, "a placement rule holds for a part of it"));
         let wanted = picture.wanted_moves.get(&range.descriptor.range);
-        let next = match wanted {
+        let next = part.or_else(|| match wanted {
             Some(wanted) => wish::next(&plan, range, *wanted),
             None => plan.mend(range),
-        };
+        });
         match next {
             Some((what, why)) => {
                 plan.note(&what, range);
@@ -176,10 +181,14 @@ pub fn stuck(picture: &Picture, wishes: &Wishes, range: &RangeReport) -> Option<
     }
     match plan.candidate(range) {
         Some(_) => None,
-        None => Some(format!(
-            "range {} needs {needed} more replicas, and no other node can hold one",
-            range.descriptor.range
-        )),
+        None => {
+            let rule = plan.rule(range).and_then(|rule| rule.constraint.as_ref());
+            let place = rule.map_or_else(String::new, |place| format!(" of {place}"));
+            Some(format!(
+                "range {} needs {needed} more replicas, and no other node{place} can hold one",
+                range.descriptor.range
+            ))
+        }
     }
 }
 
@@ -196,13 +205,13 @@ fn step(range: &RangeReport, what: Alteration, why: &'static str) -> Step {
 }
 
 /// The members of a range by what becomes of them.
-struct Members {
+pub(super) struct Members {
     /// Voters that stay.
-    good: BTreeSet<ReplicaId>,
+    pub(super) good: BTreeSet<ReplicaId>,
     /// Voters on nodes that are to be rid of them.
-    bad: BTreeSet<ReplicaId>,
+    pub(super) bad: BTreeSet<ReplicaId>,
     /// Members that do not vote yet.
-    learners: BTreeSet<ReplicaId>,
+    pub(super) learners: BTreeSet<ReplicaId>,
 }
 
 impl Members {
@@ -219,12 +228,9 @@ impl Members {
 
     /// How many votes the range should have.
     fn target(&self, plan: &Plan<'_>, range: &RangeReport) -> usize {
-        let wanted = if range.descriptor.range == SYSTEM_RANGE {
-            plan.wishes.system_replicas
-        } else {
-            plan.wishes.replicas
-        };
-        let takers = plan.spots.values().filter(|spot| spot.takes).count();
+        let wanted = plan.wanted(range);
+        let takes = |spot: &&Spot<'_>| spot.takes && plan.admits(range, spot.status);
+        let takers = plan.spots.values().filter(takes).count();
         let possible = odd(wanted.min(takers));
         // Votes are not given up because nodes are gone.
         let now = self.good.len() + self.bad.len();
@@ -263,6 +269,7 @@ impl<'a> Plan<'a> {
         };
         let mut plan = Self {
             wishes,
+            rules: &picture.rules,
             lost: &picture.lost,
             spots: picture.nodes.iter().map(spot).collect(),
         };
@@ -282,7 +289,7 @@ impl<'a> Plan<'a> {
         plan
     }
 
-    fn spot(&self, range: &RangeReport, replica: ReplicaId) -> Option<&Spot<'a>> {
+    pub(super) fn spot(&self, range: &RangeReport, replica: ReplicaId) -> Option<&Spot<'a>> {
         let place = range.membership.members.get(&replica)?;
         self.spots.get(&place.node)
     }
@@ -290,7 +297,8 @@ impl<'a> Plan<'a> {
     /// Whether a member is to go.
     fn is_bad(&self, range: &RangeReport, replica: ReplicaId) -> bool {
         let lost = self.lost.contains(&(range.descriptor.range, replica));
-        lost || self.spot(range, replica).is_none_or(|spot| spot.bad)
+        let spot = self.spot(range, replica);
+        lost || spot.is_none_or(|spot| spot.bad || !self.admits(range, spot.status))
     }
 
     /// Counts what a step will change.
@@ -321,19 +329,24 @@ impl<'a> Plan<'a> {
                     }
                 }
             }
-            Alteration::Remove(_) | Alteration::Absorb(_) => {}
+            Alteration::Remove(_) | Alteration::Absorb(_) | Alteration::Split(_) => {}
         }
     }
 
     /// What is wrong with a range, and should be changed next.
     pub(super) fn mend(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
         let members = Members::of(self, range);
-        let leader = range.leader.replica;
         let leaves = self.spots.get(&range.leader.place.node);
-        if leaves.is_some_and(|spot| !spot.leads)
+        if leaves.is_some_and(|spot| !spot.leads || !self.admits(range, spot.status))
             && let Some(to) = self.successor(range, &members.good)
         {
-            return Some((Alteration::Lead(to), "its leader's node is to lead nothing"));
+            return Some((Alteration::Lead(to), "its leader's node is not to lead it"));
+        }
+        if let Some(to) = self.better_leader(range, &members) {
+            return Some((
+                Alteration::Lead(to),
+                "its placement rule prefers that leader",
+            ));
         }
         let lost = |learner: &&ReplicaId| {
             let spot = self.spot(range, **learner);
@@ -342,55 +355,28 @@ impl<'a> Plan<'a> {
         if let Some(learner) = members.learners.iter().find(lost) {
             return Some((
                 Alteration::Remove(*learner),
-                "the node of a learner is gone",
+                "the node of a learner is gone, or is to have none",
             ));
         }
         let target = members.target(self, range);
         let needed = target.saturating_sub(members.good.len());
-        if members.learners.len() < needed
+        let seats = usize::from(self.wants_seat(range, &members));
+        if members.learners.len() < needed.max(seats)
             && let Some(node) = self.candidate(range)
         {
-            let why = if members.bad.is_empty() {
+            let why = if needed == 0 {
+                "it has no replica where it should be led"
+            } else if members.bad.is_empty() {
                 "it has too few replicas"
             } else {
                 "a replica is to be replaced"
             };
             return Some((Alteration::Add(node), why));
         }
-        let ready = |learner: &ReplicaId| has_caught_up(range, *learner);
-        if !members.learners.iter().all(ready) {
-            return None;
-        }
-        let mut voters: BTreeSet<ReplicaId> = members.good.clone();
-        voters.extend(&members.learners);
-        // Those who are to go stay while nobody takes their place.
-        for bad in &members.bad {
-            if voters.len() < target {
-                voters.insert(*bad);
-            }
-        }
-        while voters.len() > target {
-            match self.surplus(range, &voters, &members.learners) {
-                Some(surplus) if surplus == leader => {
-                    let mut others = voters.clone();
-                    others.remove(&leader);
-                    let others = others.intersection(&members.good).copied().collect();
-                    let to = self.successor(range, &others)?;
-                    return Some((Alteration::Lead(to), "its leader is to be replaced"));
-                }
-                Some(surplus) => voters.remove(&surplus),
-                None => return None,
-            };
-        }
-        if !voters.contains(&leader) {
-            let to = self.successor(range, &members.good)?;
-            return Some((Alteration::Lead(to), "its leader is to be replaced"));
-        }
-        (voters != range.membership.voters())
-            .then_some((Alteration::Voters(voters), "its replicas are ready"))
+        self.exchange(range, &members, target)
     }
 
-    /// Who should lead instead of the leader: whoever leads least.
+    /// Who should lead instead of the leader: whoever leads least, where it should be led.
     pub(super) fn successor(
         &self,
         range: &RangeReport,
@@ -399,7 +385,8 @@ impl<'a> Plan<'a> {
         let successors = self.successors(range, among).into_iter();
         successors.min_by_key(|replica| {
             let spot = self.spot(range, *replica);
-            (spot.map_or(usize::MAX, |spot| spot.leaders), *replica)
+            let leaders = spot.map_or(usize::MAX, |spot| spot.leaders);
+            (self.rank(range, *replica), leaders, *replica)
         })
     }
 
@@ -414,30 +401,30 @@ impl<'a> Plan<'a> {
             .collect()
     }
 
-    /// Who should get a replica of a range: as far from the others as possible, then whoever has
-    /// the fewest.
+    /// Who should get a replica of a range: who could lead it, if nobody can; as far from the others
+    /// as possible; then whoever has the fewest.
     fn candidate(&self, range: &RangeReport) -> Option<NodeId> {
-        let members = &range.membership.members;
-        let holds = |node: &NodeId| members.values().any(|place| place.node == *node);
-        let others: Vec<&NodeStatus> = members
-            .values()
-            .filter_map(|place| self.spots.get(&place.node))
-            .filter(|spot| !spot.bad)
+        let members = range.membership.members.keys();
+        let stay = members.filter(|replica| !self.is_bad(range, **replica));
+        let stay: Vec<ReplicaId> = stay.copied().collect();
+        let others: Vec<&NodeStatus> = stay
+            .iter()
+            .filter_map(|replica| self.spot(range, *replica))
             .map(|spot| spot.status)
             .collect();
-        self.spots
-            .iter()
-            .filter(|(node, spot)| spot.takes && !holds(node))
+        let rule = self.rule(range).filter(|_| self.unseated(range, &stay));
+        self.candidates(range)
             .min_by_key(|(node, spot)| {
+                let seat = rule.is_none_or(|rule| rule.prefers(&spot.status.row));
                 let near: usize = others.iter().map(|o| shared(spot.status, o)).sum();
-                (near, spot.replicas, **node)
+                (!seat, near, spot.replicas, **node)
             })
             .map(|(node, _)| *node)
     }
 
     /// Which vote a range can do without: one near to others, on a node with many replicas; not one
-    /// that has just come.
-    fn surplus(
+    /// that has just come, nor the only one where the range should be led.
+    pub(super) fn surplus(
         &self,
         range: &RangeReport,
         voters: &BTreeSet<ReplicaId>,
@@ -459,7 +446,8 @@ impl<'a> Plan<'a> {
                 let bad = self.is_bad(range, **replica);
                 let many = spot.map_or(usize::MAX, |spot| spot.replicas);
                 let follows = **replica != range.leader.replica;
-                (bad, near(**replica), many, follows, **replica)
+                let seat = self.is_only_seat(range, voters, **replica);
+                (bad, !seat, near(**replica), many, follows, **replica)
             })
             .copied()
     }
@@ -470,14 +458,13 @@ impl<'a> Plan<'a> {
         if system || !range.membership.learners().is_empty() {
             return None;
         }
-        let members = &range.membership.members;
-        let takers = self.spots.iter().filter(|(_, spot)| spot.takes);
-        let least = takers
-            .filter(|(node, _)| !members.values().any(|place| place.node == **node))
-            .min_by_key(|(node, spot)| (spot.replicas, **node));
-        let full = members
-            .values()
-            .filter_map(|place| self.spots.get(&place.node));
+        let voters = range.membership.voters();
+        let candidates = self.candidates(range);
+        let least = candidates.min_by_key(|(node, spot)| (spot.replicas, **node));
+        let full = voters
+            .iter()
+            .filter(|replica| !self.is_only_seat(range, &voters, **replica))
+            .filter_map(|replica| self.spot(range, *replica));
         let most = full.max_by_key(|spot| spot.replicas);
         if let (Some((node, least)), Some(most)) = (least, most)
             && least.replicas + 2 <= most.replicas
@@ -489,7 +476,7 @@ impl<'a> Plan<'a> {
             ));
         }
         let leader = self.spots.get(&range.leader.place.node)?;
-        let to = self.successor(range, &range.membership.voters())?;
+        let to = self.successor(range, &self.equals(range))?;
         let successor = self.spot(range, to)?;
         if successor.leaders + 2 <= leader.leaders {
             return Some((Alteration::Lead(to), "nodes lead unequal numbers of ranges"));
@@ -504,7 +491,7 @@ impl<'a> Plan<'a> {
         range: &RangeReport,
         leader: &Spot<'_>,
     ) -> Option<(Alteration, &'static str)> {
-        let others = self.successors(range, &range.membership.voters());
+        let others = self.successors(range, &self.equals(range));
         let least = others
             .into_iter()
             .filter_map(|to| Some((to, self.spot(range, to)?)));

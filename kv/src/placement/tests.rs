@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pontoon_raft::{LogPosition, Membership, NodeId, Peer, Place, ReplicaId, StoreId};
 
 use crate::cluster::{Alteration, NodeRow, NodeState, NodeStatus, RangeReport};
-use crate::placement::{Picture, Wishes, plan, stuck};
+use crate::placement::{Picture, Rules, Wishes, plan, stuck};
 use crate::range::Descriptor;
 use crate::txn::Span;
 
@@ -75,6 +75,20 @@ impl Model {
         }
     }
 
+    /// The keys from `key` on become a range of their own, with the members and the leader.
+    fn split(&mut self, range: u64, key: Bytes) {
+        let mut numbers = self.picture.ranges.iter();
+        let parent = numbers.position(|known| known.descriptor.range == range);
+        let parent = &mut self.picture.ranges[parent.unwrap()];
+        assert!(parent.descriptor.span.start < key && key < parent.descriptor.span.end);
+        let mut child = parent.clone();
+        parent.descriptor.span.end = key.clone();
+        child.descriptor.span.start = key;
+        child.descriptor.range = self.next;
+        self.next += 1;
+        self.picture.ranges.push(child);
+    }
+
     /// Does what is planned until nothing is; returns the number of steps.
     pub(super) fn settle(&mut self) -> usize {
         let mut count = 0;
@@ -85,6 +99,10 @@ impl Model {
             }
             for step in steps {
                 count += 1;
+                if let Alteration::Split(key) = step.change.what {
+                    self.split(step.change.range, key);
+                    continue;
+                }
                 let range = self.picture.ranges.iter_mut();
                 let range = range
                     .filter(|range| range.descriptor.range == step.change.range)
@@ -114,7 +132,9 @@ impl Model {
                         assert!(members.learners().contains(&learner));
                         members.members.remove(&learner);
                     }
-                    Alteration::Absorb(_) => panic!("their bounds are new"),
+                    Alteration::Absorb(_) | Alteration::Split(_) => {
+                        panic!("their bounds are new")
+                    }
                     Alteration::Lead(to) => {
                         assert!(members.voters().contains(&to));
                         range.leader = Peer {
@@ -150,7 +170,7 @@ impl Model {
         counts
     }
 
-    fn votes(&self) -> BTreeSet<usize> {
+    pub(super) fn votes(&self) -> BTreeSet<usize> {
         let ranges = self.picture.ranges.iter();
         ranges
             .map(|range| range.membership.voters().len())

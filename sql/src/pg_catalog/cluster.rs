@@ -168,7 +168,8 @@ fn moves(overview: &Overview, catalog: &CatalogSnapshot, eval: &dyn EvalContext)
     };
     for begun in &overview.moves {
         let of = |range: &&RangeReport| range.descriptor.range == begun.range;
-        let what = altered(begun, overview.ranges.iter().find(of));
+        let text = |key: &[u8]| storages.text(key, eval);
+        let what = altered(begun, overview.ranges.iter().find(of), text);
         add(begun.range, what, begun.why.clone());
     }
     for range in &overview.ranges {
@@ -216,7 +217,11 @@ fn learners(range: &RangeReport) -> impl Iterator<Item = (String, Option<u64>)> 
 }
 
 /// What changes, with the nodes of the replicas that are named.
-fn altered(begun: &Move, range: Option<&RangeReport>) -> String {
+fn altered(
+    begun: &Move,
+    range: Option<&RangeReport>,
+    text: impl Fn(&[u8]) -> String,
+) -> String {
     let at = |replica| {
         let place = range.and_then(|range| range.membership.members.get(replica));
         place.map_or_else(String::new, |place| format!(" on {}", place.node))
@@ -235,6 +240,7 @@ fn altered(begun: &Move, range: Option<&RangeReport>) -> String {
         Alteration::Remove(replica) => format!("replica {}{} leaves", replica.0, at(replica)),
         Alteration::Lead(replica) => format!("replica {}{} is to lead", replica.0, at(replica)),
         Alteration::Absorb(other) => format!("range {other} becomes a part of it"),
+        Alteration::Split(key) => format!("a range is to begin with {}", text(key)),
     }
 }
 

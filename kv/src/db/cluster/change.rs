@@ -1,4 +1,4 @@
-//! Changes of the members of ranges, as their leaders carry them out.
+//! Changes of the members and bounds of ranges, as their leaders carry them out.
 //!
 //! Invariant: a change is made only to the membership that it was decided for.
 //! Invariant: the number of a new replica was never used before, by any range.
@@ -9,6 +9,7 @@ use std::time::Duration;
 use pontoon_raft::{Group, MemberChange, Membership, MembershipError, NodeId, Peer, ReplicaId};
 
 use crate::cluster::{Alteration, Answer, Call, Change, Opening};
+use crate::db::Db;
 use crate::db::node::Node;
 use crate::error::Error;
 use crate::keys;
@@ -69,6 +70,11 @@ impl Node {
             }
             Alteration::Lead(to) => group.transfer_leader(to).await,
             Alteration::Absorb(right) => return self.absorb(&replica, right, only_if).await,
+            Alteration::Split(key) => {
+                let node = self.myself.upgrade();
+                let node = node.ok_or_else(|| refuse("the node is stopping"))?;
+                return Ok(Box::pin(Db::over(node).split_at(&key)).await?);
+            }
         };
         changed.map_err(|error| refuse(error.to_string()))?;
         self.close_those_who_left(&before, group);

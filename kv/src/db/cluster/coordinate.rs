@@ -11,10 +11,10 @@ use crate::cluster::{
     Answer, Call, Change, Move, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
 };
 use crate::db::node::Node;
-use crate::db::splits;
+use crate::db::{rules, splits};
 use crate::error::Error;
 use crate::keys;
-use crate::placement::{self, Step};
+use crate::placement::{self, Rules, Step};
 use crate::range::Refusal;
 use crate::routing::{PeerError, Whom, plain};
 use crate::txn::TxnOptions;
@@ -85,7 +85,7 @@ impl Node {
             return Ok(());
         }
         let mut picture = self.roll.picture(now);
-        picture.wanted_splits = self.wanted_splits().await?;
+        (picture.wanted_splits, picture.rules) = self.wanted().await?;
         self.heed_operators(&mut picture, now);
         for (node, range, replica) in self.roll.strays(&picture, now) {
             tracing::info!(%node, range, %replica, "closing a replica that has left its range");
@@ -165,14 +165,18 @@ impl Node {
         })
     }
 
-    /// The keys with which ranges shall begin because somebody wants it.
-    pub(super) async fn wanted_splits(&self) -> Result<BTreeSet<Bytes>, Error> {
+    /// What somebody wants of ranges: the keys with which some shall begin, and placement rules.
+    pub(super) async fn wanted(&self) -> Result<(BTreeSet<Bytes>, Rules), Error> {
         let Some(txn) = self.own_txn(TxnOptions::default()).await? else {
-            return Ok(BTreeSet::new());
+            return Ok(Default::default());
         };
-        let wanted = splits::wanted_splits(&txn, &keys::user_span()).await;
+        let read = async {
+            let splits = splits::wanted_splits(&txn, &keys::user_span()).await?;
+            Ok::<_, Error>((splits.into_iter().collect(), rules::rules(&txn).await?))
+        };
+        let wanted = read.await;
         txn.rollback().await;
-        Ok(wanted?.into_iter().collect())
+        wanted
     }
 
     /// Notes what the operator wants of a node.

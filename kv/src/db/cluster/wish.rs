@@ -103,7 +103,7 @@ impl Node {
         // Of itself it need not wait to hear.
         self.roll.note(self.report(), now);
         let mut picture = self.roll.picture(now);
-        picture.wanted_splits = self.wanted_splits().await?;
+        (picture.wanted_splits, picture.rules) = self.wanted().await?;
         self.heed_operators(&mut picture, now);
         let mut ranges = picture.ranges.iter();
         let range = ranges.find(|range| range.descriptor.range == number);
