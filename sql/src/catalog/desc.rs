@@ -203,9 +203,18 @@ pub struct TableDesc {
     pub depends: Vec<Oid>,
     /// COMMENT.
     pub comment: Option<String>,
+    /// Storage parameters as pg_class shows them, `fillfactor=70`.
+    #[serde(default)]
+    pub options: Vec<String>,
 }
 
 impl TableDesc {
+    /// The value of a storage parameter.
+    pub fn option(&self, name: &str) -> Option<&str> {
+        let mut options = self.options.iter().filter_map(|o| o.split_once('='));
+        options.find(|(known, _)| *known == name).map(|(_, v)| v)
+    }
+
     /// The columns that statements see, with their positions.
     pub fn live_columns(&self) -> impl Iterator<Item = (usize, &ColumnDesc)> {
         self.columns

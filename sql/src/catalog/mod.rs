@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod desc;
 pub(crate) mod oids;
+pub(crate) mod placement;
 pub(crate) mod rows;
 pub mod virtual_tables;
 

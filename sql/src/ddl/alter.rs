@@ -87,6 +87,8 @@ impl Ddl {
             AlterAction::SetSchema(to) => return self.set_schema(&relation, to),
             AlterAction::Owner(role) => return check_owner(role),
             AlterAction::Storage => return Ok(()),
+            AlterAction::SetOptions(options) => return self.set_options(&relation, options),
+            AlterAction::ResetOptions(options) => return self.reset_options(&relation, options),
             AlterAction::RenameColumn(from, to) => {
                 return match &relation {
                     Relation::Table(table) => self.rename_column(table, from, to),

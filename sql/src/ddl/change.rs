@@ -7,13 +7,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pontoon_kv::{LockStrength, LockWait, Txn};
+use pontoon_kv::{LockStrength, LockWait, Txn, keys};
 
 use crate::catalog::cache::OWN_VERSIONS;
 use crate::catalog::desc::{
     CatalogSnapshot, PG_CATALOG, PONTOON_INTERNAL, Relation, RelationKind, SchemaDesc,
     SequenceDesc, TableDesc,
 };
+use crate::catalog::placement::rule_of;
 use crate::catalog::rows::{self, RowKind};
 use crate::error::{SqlError, SqlState};
 use crate::types::Oid;
@@ -99,7 +100,9 @@ impl Change {
         table.version += 1;
         self.txn
             .put(RowKind::Table.key(table.oid), rows::encode(&table)?)?;
-        if let Some(old) = self.snapshot.tables.get(&table.oid).map(Arc::clone) {
+        let old = self.snapshot.tables.get(&table.oid).map(Arc::clone);
+        self.put_rule(old.as_deref(), Some(&table))?;
+        if let Some(old) = old {
             self.remove_names(&old);
         }
         self.snapshot
@@ -117,6 +120,27 @@ impl Change {
         Ok(table)
     }
 
+    /// Keeps the placement rule that the store knows of a table's keys in step with the table.
+    fn put_rule(
+        &mut self,
+        old: Option<&TableDesc>,
+        new: Option<&TableDesc>,
+    ) -> Result<(), SqlError> {
+        let of = |table: &TableDesc| rule_of(table).map(|rule| (table.storage, rule));
+        let (old, new) = (old.and_then(of), new.and_then(of));
+        if old == new {
+            return Ok(());
+        }
+        if let Some((storage, _)) = old {
+            self.txn.delete(keys::placement_rule_key(storage).into())?;
+        }
+        if let Some((storage, rule)) = new {
+            let key = keys::placement_rule_key(storage);
+            self.txn.put(key.into(), rule.encode()?)?;
+        }
+        Ok(())
+    }
+
     fn remove_names(&mut self, table: &TableDesc) {
         self.snapshot
             .names
@@ -132,6 +156,7 @@ impl Change {
     pub(crate) fn remove_table(&mut self, table: &TableDesc) -> Result<(), SqlError> {
         self.touch()?;
         self.txn.delete(RowKind::Table.key(table.oid))?;
+        self.put_rule(Some(table), None)?;
         self.remove_names(table);
         self.snapshot.tables.remove(&table.oid);
         if table.kind == RelationKind::Table {

@@ -8,6 +8,7 @@ use super::create_table::row_id_column;
 use super::execute::Ddl;
 use super::index::NewIndex;
 use super::names::{self, ident_position};
+use super::options;
 use crate::catalog::desc::{CheckDesc, IndexColumn, IndexDesc, IndexKind, TableDesc};
 use crate::error::{SqlError, SqlState};
 use crate::exec;
@@ -71,6 +72,7 @@ impl Ddl {
         // PostgreSQL makes the primary key's index first.
         let (primary, others): (Vec<_>, Vec<_>) = constraints.iter().partition(is_primary);
         for constraint in primary.iter().chain(&others) {
+            options::check_index(&constraint.options)?;
             let mut used: Vec<String> = vec![table.name.clone()];
             used.extend(table.indexes.iter().map(|i| i.name.clone()));
             match &constraint.kind {
@@ -243,6 +245,7 @@ impl Ddl {
         table: &Arc<TableDesc>,
         constraint: &Constraint,
     ) -> Result<(), SqlError> {
+        options::check_index(&constraint.options)?;
         let (columns, include, kind, nulls_not_distinct) = match &constraint.kind {
             ConstraintKind::Check(expr) => {
                 let mut check = self.new_check(table, constraint, expr).await?;

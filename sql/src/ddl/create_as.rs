@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::create_table::{query_columns, row_id_column};
 use super::execute::Ddl;
-use super::names;
+use super::{names, options};
 use crate::catalog::cache::POSTGRES_ROLE;
 use crate::catalog::desc::{RelationKind, TableDesc};
 use crate::error::{SqlError, SqlState};
@@ -63,8 +63,10 @@ impl Ddl {
             view: None,
             depends: Vec::new(),
             comment: None,
+            options: options::of_new_table(&create.options)?,
         };
         let table = self.change.put_table(table)?;
+        self.warn_of_places(&table);
         if !create.with_data {
             return Ok("CREATE TABLE AS".to_owned());
         }

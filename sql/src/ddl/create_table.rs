@@ -4,7 +4,7 @@ use sqlparser::ast;
 
 use super::execute::Ddl;
 use super::expression::nextval;
-use super::names;
+use super::{names, options};
 use crate::bind::resolve_type;
 use crate::bind::tree::OutputColumn;
 use crate::catalog::cache::POSTGRES_ROLE;
@@ -154,6 +154,7 @@ impl Ddl {
             view: None,
             depends: Vec::new(),
             comment: None,
+            options: options::of_new_table(&create.options)?,
         };
         let mut constraints: Vec<Constraint> = Vec::new();
         let mut wanted = Vec::new();
@@ -191,7 +192,8 @@ impl Ddl {
         }
         self.add_sequences(&mut table, wanted).await?;
         self.add_first_constraints(&mut table, &constraints).await?;
-        self.change.put_table(table)?;
+        let table = self.change.put_table(table)?;
+        self.warn_of_places(&table);
         Ok(TAG)
     }
 
@@ -379,6 +381,7 @@ impl Ddl {
                         &check.expr,
                     )?),
                     not_valid: false,
+                    options: Vec::new(),
                 });
             }
         }
@@ -390,6 +393,7 @@ impl Ddl {
                     name: None,
                     kind,
                     not_valid: false,
+                    options: Vec::new(),
                 });
             };
             for index in &source.indexes {

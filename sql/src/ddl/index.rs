@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlparser::ast::Expr;
 
 use super::execute::Ddl;
-use super::names;
+use super::{names, options};
 use crate::catalog::desc::{ColumnDesc, IndexColumn, IndexDesc, IndexKind, TableDesc};
 use crate::error::{SqlError, SqlState};
 use crate::parse::statement::CreateIndex;
@@ -60,6 +60,7 @@ impl Ddl {
     ) -> Result<&'static str, SqlError> {
         const TAG: &str = "CREATE INDEX";
         let table = self.table(&create.table)?;
+        options::check_index(&create.options)?;
         match create.method.as_deref() {
             None | Some("btree") => {}
             Some(method @ ("hash" | "gin" | "gist" | "brin" | "spgist")) => {

@@ -16,6 +16,7 @@ mod execute;
 mod expression;
 mod index;
 pub(crate) mod names;
+mod options;
 mod rename;
 mod rewrite;
 mod schema;

@@ -81,6 +81,7 @@ impl Ddl {
             view: Some(text),
             depends,
             comment: replaced.as_ref().and_then(|v| v.comment.clone()),
+            options: Vec::new(),
         })?;
         Ok(TAG)
     }

@@ -15,6 +15,7 @@ mod schema_change;
 mod special;
 mod split;
 pub mod statement;
+mod storage;
 mod table;
 mod type_name;
 mod utility;

@@ -14,7 +14,16 @@ pub struct CreateTable {
     /// Columns, constraints and LIKE clauses in the order written.
     pub elements: Vec<TableElement>,
     /// WITH (fillfactor = ...) and so on.
-    pub options: Vec<(String, Option<String>)>,
+    pub options: Vec<StorageOption>,
+}
+
+/// A storage parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageOption {
+    /// Its name, with that of its namespace: `toast.autovacuum_enabled`.
+    pub name: String,
+    /// Its value, if there is one.
+    pub value: Option<String>,
 }
 
 /// A part of CREATE TABLE.
@@ -88,6 +97,8 @@ pub struct Constraint {
     pub kind: ConstraintKind,
     /// NOT VALID: existing rows are not checked.
     pub not_valid: bool,
+    /// WITH (...), of the index behind it.
+    pub options: Vec<StorageOption>,
 }
 
 /// What a constraint is.
@@ -144,6 +155,8 @@ pub struct CreateTableAs {
     pub with_data: bool,
     /// Came as SELECT INTO (other command tag).
     pub select_into: bool,
+    /// WITH (...).
+    pub options: Vec<StorageOption>,
 }
 
 /// What DROP drops.
@@ -286,7 +299,11 @@ pub enum AlterAction {
     SetSchema(Ident),
     /// VALIDATE CONSTRAINT.
     ValidateConstraint(Ident),
-    /// Something without effect here (storage parameters, statistics target, CLUSTER ...).
+    /// SET (parameter = value, ...).
+    SetOptions(Vec<StorageOption>),
+    /// RESET (parameter, ...).
+    ResetOptions(Vec<StorageOption>),
+    /// Something without effect here (statistics target, CLUSTER ...).
     Storage,
 }
 
@@ -311,6 +328,8 @@ pub struct CreateIndex {
     pub include: Vec<Ident>,
     /// NULLS NOT DISTINCT.
     pub nulls_not_distinct: bool,
+    /// WITH (...).
+    pub options: Vec<StorageOption>,
     /// WHERE.
     pub filter: Option<Expr>,
 }

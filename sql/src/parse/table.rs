@@ -14,10 +14,11 @@ use super::statement::{
     CreateTableAs, IdentityDef, IndexElement, LikeClause, ObjectKind, SequenceOptions, SplitAt,
     SplitPoints, Statement, TableElement,
 };
+use super::storage::{index_options, parenthesized, storage_options};
 use super::type_name::type_name;
 use crate::error::{SqlError, SqlState};
 
-fn refuse<T>(p: &Parser<'_>, what: &str) -> Parse<T> {
+pub(super) fn refuse<T>(p: &Parser<'_>, what: &str) -> Parse<T> {
     Err(raise(&SqlError::unsupported(what).at(p.position())))
 }
 
@@ -41,7 +42,7 @@ pub(crate) fn create_table(p: &mut Parser<'_>) -> Parse<Statement> {
         } else {
             Vec::new()
         };
-        storage_options(p)?;
+        let options = storage_options(p)?;
         p.need(&["as"])?;
         if p.at(&["execute"]) {
             return refuse(p, "CREATE TABLE AS EXECUTE");
@@ -60,6 +61,7 @@ pub(crate) fn create_table(p: &mut Parser<'_>) -> Parse<Statement> {
             query,
             with_data,
             select_into: false,
+            options,
         })));
     }
     let elements = p.parens(|p| {
@@ -81,54 +83,6 @@ pub(crate) fn create_table(p: &mut Parser<'_>) -> Parse<Statement> {
         elements,
         options,
     })))
-}
-
-/// `WITH (...)`, `WITHOUT OIDS`, `ON COMMIT`, `TABLESPACE`, `USING`.
-fn storage_options(p: &mut Parser<'_>) -> Parse<Vec<(String, Option<String>)>> {
-    let mut out = Vec::new();
-    loop {
-        if p.eat(&["without", "oids"]) {
-            continue;
-        }
-        if p.at(&["with"]) && matches!(p.ahead(1), Token::LParen) {
-            p.advance_token();
-            out = p.parens(|p| p.commas(storage_option))?;
-        } else if p.eat(&["using"]) {
-            let method = p.column_id()?;
-            if method.value != "heap" {
-                return Err(raise(&SqlError::new(
-                    SqlState::UNDEFINED_OBJECT,
-                    format!("access method \"{}\" does not exist", method.value),
-                )));
-            }
-        } else if p.at(&["tablespace"]) {
-            return refuse(p, "TABLESPACE");
-        } else if p.at(&["on", "commit"]) {
-            return refuse(p, "ON COMMIT");
-        } else {
-            return Ok(out);
-        }
-    }
-}
-
-fn storage_option(p: &mut Parser<'_>) -> Parse<(String, Option<String>)> {
-    let mut name = p.label()?.value;
-    if p.consume_token(&Token::Period) {
-        name = format!("{name}.{}", p.label()?.value);
-    }
-    if !p.consume_token(&Token::Eq) {
-        return Ok((name, None));
-    }
-    let token = p.next_token();
-    let value = match token.token {
-        Token::Word(w) => w.value,
-        Token::SingleQuotedString(s) | Token::Number(s, _) => s,
-        _ => {
-            p.prev_token();
-            return p.unexpected();
-        }
-    };
-    Ok((name, Some(value)))
 }
 
 fn element(p: &mut Parser<'_>) -> Parse<TableElement> {
@@ -285,11 +239,12 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             columns: columns(),
             include: Vec::new(),
         };
-        index_options(p)?;
+        let options = index_options(p)?;
         out.constraints.push(Constraint {
             name,
             kind,
             not_valid: false,
+            options,
         });
     } else if p.eat(&["unique"]) {
         let nulls_not_distinct = nulls_distinct(p)?;
@@ -298,11 +253,12 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             include: Vec::new(),
             nulls_not_distinct,
         };
-        index_options(p)?;
+        let options = index_options(p)?;
         out.constraints.push(Constraint {
             name,
             kind,
             not_valid: false,
+            options,
         });
     } else if p.eat(&["check"]) {
         let e = p.parens(expr)?;
@@ -311,6 +267,7 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             name,
             kind: ConstraintKind::Check(e),
             not_valid: false,
+            options: Vec::new(),
         });
     } else if p.eat(&["references"]) {
         let kind = references(p, columns())?;
@@ -318,6 +275,7 @@ fn column_constraint(p: &mut Parser<'_>, out: &mut ColumnDef) -> Parse<bool> {
             name,
             kind,
             not_valid: false,
+            options: Vec::new(),
         });
     } else if p.eat(&["collate"]) {
         out.collation = Some(p.qualified()?);
@@ -382,18 +340,6 @@ fn include(p: &mut Parser<'_>) -> Parse<Vec<Ident>> {
     }
 }
 
-/// Options of the index behind a constraint.
-fn index_options(p: &mut Parser<'_>) -> Parse<()> {
-    if p.at(&["with"]) && matches!(p.ahead(1), Token::LParen) {
-        p.advance_token();
-        p.parens(|p| p.commas(storage_option))?;
-    }
-    if p.at(&["using", "index", "tablespace"]) {
-        return refuse(p, "TABLESPACE");
-    }
-    Ok(())
-}
-
 fn references(p: &mut Parser<'_>, columns: Vec<Ident>) -> Parse<ConstraintKind> {
     let table = p.qualified()?;
     if matches!(p.peek_token_ref().token, Token::LParen) {
@@ -451,6 +397,7 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
         None
     };
     let primary = p.at(&["primary"]);
+    let mut options = Vec::new();
     let kind = if p.eat(&["primary", "key"]) || p.eat(&["unique"]) {
         let nulls_not_distinct = !primary && nulls_distinct(p)?;
         if p.eat(&["using", "index"]) {
@@ -461,7 +408,7 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
         } else {
             let columns = p.column_list()?;
             let include = include(p)?;
-            index_options(p)?;
+            options = index_options(p)?;
             if primary {
                 ConstraintKind::PrimaryKey { columns, include }
             } else {
@@ -497,6 +444,7 @@ pub(crate) fn table_constraint(p: &mut Parser<'_>) -> Parse<Constraint> {
         name,
         kind,
         not_valid,
+        options,
     })
 }
 
@@ -520,7 +468,7 @@ pub(crate) fn create_index(p: &mut Parser<'_>, unique: bool) -> Parse<Statement>
     let columns = p.parens(|p| p.commas(index_element))?;
     let include = include(p)?;
     let nulls_not_distinct = nulls_distinct(p)?;
-    index_options(p)?;
+    let options = index_options(p)?;
     if p.at(&["tablespace"]) {
         return refuse(p, "TABLESPACE");
     }
@@ -539,6 +487,7 @@ pub(crate) fn create_index(p: &mut Parser<'_>, unique: bool) -> Parse<Statement>
         columns,
         include,
         nulls_not_distinct,
+        options,
         filter,
     })))
 }
@@ -704,8 +653,7 @@ fn action(p: &mut Parser<'_>) -> Parse<AlterAction> {
                 return Ok(AlterAction::SetSchema(p.column_id()?));
             }
             if matches!(p.peek_token_ref().token, Token::LParen) {
-                p.parens(|p| p.commas(storage_option))?;
-                return Ok(AlterAction::Storage);
+                return Ok(AlterAction::SetOptions(parenthesized(p)?));
             }
             if p.eat(&["without", "cluster"]) || p.eat(&["without", "oids"]) || p.eat(&["logged"]) {
                 return Ok(AlterAction::Storage);
@@ -714,8 +662,7 @@ fn action(p: &mut Parser<'_>) -> Parse<AlterAction> {
         }
         Some("reset") => {
             p.advance_token();
-            p.parens(|p| p.commas(storage_option))?;
-            Ok(AlterAction::Storage)
+            Ok(AlterAction::ResetOptions(parenthesized(p)?))
         }
         Some("cluster") => {
             p.need(&["cluster", "on"])?;
@@ -784,7 +731,7 @@ fn alter_column(p: &mut Parser<'_>, name: Ident) -> Parse<AlterAction> {
     }
     if p.at(&["set"]) && matches!(p.ahead(1), Token::LParen) {
         p.advance_token();
-        p.parens(|p| p.commas(storage_option))?;
+        parenthesized(p)?;
         return Ok(AlterAction::Storage);
     }
     let mut always = None;
@@ -838,6 +785,7 @@ pub(crate) fn select_into(mut q: Box<sqlparser::ast::Query>) -> Parse<Statement>
             query: q,
             with_data: true,
             select_into: true,
+            options: Vec::new(),
         }))),
     }
 }

@@ -4,12 +4,16 @@
 //! What the coordinator has not heard of is shown as missing, never left out in silence: the ranges
 //! cover all keys or say where nobody reports one.
 
+use std::sync::Arc;
+
 use pontoon_kv::cluster::{Alteration, Move, NodeState, NodeStatus, Overview, RangeReport};
 use pontoon_kv::keys;
+use pontoon_kv::placement::{Constraint, unmet};
 
 use super::key_text::Storages;
 use super::row::*;
-use crate::catalog::desc::CatalogSnapshot;
+use crate::catalog::desc::{CatalogSnapshot, TableDesc};
+use crate::catalog::placement::rule_of;
 use crate::catalog::virtual_tables::OfCluster;
 use crate::error::SqlError;
 use crate::types::registry::EvalContext;
@@ -23,6 +27,7 @@ c nodes 15001 v\tnode_id:int8 is_live:bool state:text roles:text locality:text r
 c ranges 15002 v\trange_id:int8 start_key:text end_key:text schema_name:name table_name:name generation:int8 leader_node:int8 replicas:_int8 bytes:int8 settled:bool
 c replicas 15003 v\trange_id:int8 replica_id:int8 node_id:int8 is_voter:bool is_leader:bool entries_behind:int8
 c moves 15004 v\trange_id:int8 what:text why:text
+c placement_rules 15005 v\tschema_name:name table_name:name replicas:int4 placement:text leaders:text satisfied:bool why:text
 ";
 
 /// The function that computes a view.
@@ -32,6 +37,7 @@ pub(super) fn rows(name: &str) -> Option<OfCluster> {
         "ranges" => ranges,
         "replicas" => replicas,
         "moves" => moves,
+        "placement_rules" => placement_rules,
         _ => return None,
     })
 }
@@ -205,6 +211,25 @@ fn moves(overview: &Overview, catalog: &CatalogSnapshot, eval: &dyn EvalContext)
     Ok(rows)
 }
 
+fn placement_rules(overview: &Overview, catalog: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
+    let told =
+        |constraint: &Option<Constraint>| t_or_null(constraint.as_ref().map(|c| c.to_string()));
+    let row = |table: &Arc<TableDesc>| {
+        let rule = rule_of(table)?;
+        let why = unmet(&rule, &keys::table_span(table.storage), overview);
+        Some(vec![
+            t(table.schema_name.as_str()),
+            t(table.name.as_str()),
+            rule.replicas.map_or(NULL, |replicas| i4(replicas.into())),
+            told(&rule.constraint),
+            told(&rule.leaders),
+            b(why.is_none()),
+            t_or_null(why),
+        ])
+    };
+    Ok(catalog.tables.values().filter_map(row).collect())
+}
+
 /// Members that do not vote yet: the replica in words, and how many entries it is behind.
 fn learners(range: &RangeReport) -> impl Iterator<Item = (String, Option<u64>)> {
     let learners = range.membership.learners().into_iter();
@@ -217,11 +242,7 @@ fn learners(range: &RangeReport) -> impl Iterator<Item = (String, Option<u64>)> 
 }
 
 /// What changes, with the nodes of the replicas that are named.
-fn altered(
-    begun: &Move,
-    range: Option<&RangeReport>,
-    text: impl Fn(&[u8]) -> String,
-) -> String {
+fn altered(begun: &Move, range: Option<&RangeReport>, text: impl Fn(&[u8]) -> String) -> String {
     let at = |replica| {
         let place = range.and_then(|range| range.membership.members.get(replica));
         place.map_or_else(String::new, |place| format!(" on {}", place.node))

@@ -332,6 +332,7 @@ mod tests {
             view: None,
             comment: None,
             depends: Vec::new(),
+            options: Vec::new(),
         }
     }
 

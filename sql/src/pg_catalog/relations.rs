@@ -53,6 +53,7 @@ struct Class<'a> {
     columns: usize,
     checks: usize,
     has_rules: bool,
+    options: &'a [String],
 }
 
 fn class_row(c: &Class<'_>) -> Row {
@@ -91,7 +92,12 @@ fn class_row(c: &Class<'_>) -> Row {
         NONE,
         NONE,
         NULL,
-        NULL,
+        if c.options.is_empty() {
+            NULL
+        } else {
+            let options = c.options.iter().map(|option| t(option.as_str()));
+            array(Oid::TEXT, options.collect())
+        },
         NULL,
     ]
 }
@@ -110,6 +116,7 @@ pub(super) fn pg_class(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
             columns: v.columns.len(),
             checks: 0,
             has_rules: v.kind == 'v',
+            options: &[],
         }));
     }
     for table in s.tables.values() {
@@ -125,6 +132,7 @@ pub(super) fn pg_class(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
             columns: table.columns.iter().filter(|c| c.attnum > 0).count(),
             checks: table.checks.len(),
             has_rules: view,
+            options: &table.options,
         }));
         for index in &table.indexes {
             rows.push(class_row(&Class {
@@ -138,6 +146,7 @@ pub(super) fn pg_class(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
                 columns: index.columns.len() + index.include.len(),
                 checks: 0,
                 has_rules: false,
+                options: &[],
             }));
         }
     }
@@ -153,6 +162,7 @@ pub(super) fn pg_class(s: &CatalogSnapshot, _: &dyn EvalContext) -> Rows {
             columns: 3,
             checks: 0,
             has_rules: false,
+            options: &[],
         }));
     }
     Ok(rows)

@@ -114,6 +114,7 @@ fn sample() -> CatalogSnapshot {
         view: None,
         comment: Some("things".to_owned()),
         depends: Vec::new(),
+        options: Vec::new(),
     };
     let view = TableDesc {
         oid: Oid(20_010),

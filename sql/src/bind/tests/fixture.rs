@@ -301,6 +301,7 @@ impl Fixture {
             owner: Oid(10),
             view,
             depends: Default::default(),
+            options: Default::default(),
             comment: None,
         };
         self.catalog.tables.insert(oid, Arc::new(desc));

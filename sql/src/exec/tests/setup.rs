@@ -79,6 +79,7 @@ pub(crate) fn table() -> Arc<TableDesc> {
         checks: Vec::new(),
         owner: Oid(10),
         depends: Vec::new(),
+        options: Vec::new(),
         view: None,
         comment: None,
     })
