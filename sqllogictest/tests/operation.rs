@@ -1,7 +1,9 @@
-//! What those rely on who run a node: TLS, shutdown, limits, memory of idle sessions, the log.
+//! What those rely on who run a node: TLS, shutdown, limits, memory of idle sessions, the log, where
+//! tables are.
 
 use std::fs;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use pontoon_sqllogictest::server::PontoonNode;
@@ -268,4 +270,103 @@ fn the_log_is_quiet_and_on_request_json() {
         let of_a_library = !line["target"].as_str().unwrap().starts_with("pontoon");
         assert!(!of_a_library || line["level"] != "INFO", "{line}");
     }
+}
+
+/// Runs a query until it gives this.
+fn wait_for(client: &mut Client, sql: &str, wanted: &str) {
+    let since = Instant::now();
+    loop {
+        let found = client.query(sql).map(|outcome| {
+            let rows = outcome.rows.iter();
+            let line = |row: &Vec<Option<String>>| {
+                let cells = row.iter().map(|cell| cell.as_deref().unwrap_or("-"));
+                cells.collect::<Vec<_>>().join("|")
+            };
+            rows.map(line).collect::<Vec<_>>().join("\n")
+        });
+        if found.as_deref().is_ok_and(|found| found == wanted) {
+            return;
+        }
+        let rules = client.query("SELECT * FROM pontoon_internal.placement_rules");
+        let rules = rules.map(|outcome| outcome.rows);
+        assert!(
+            since.elapsed() < MOVING,
+            "{sql}: {found:?}, not {wanted}; {rules:?}"
+        );
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Longer than moving small ranges takes on a busy machine.
+const MOVING: Duration = Duration::from_secs(120);
+
+#[test]
+fn tables_are_where_their_placement_rules_want_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes: Vec<PontoonNode> = Vec::new();
+    let places = [
+        "region=us,zone=a",
+        "region=us,zone=b",
+        "region=eu,zone=a",
+        "region=eu,zone=b",
+    ];
+    for (number, place) in (1..).zip(places) {
+        let path = folder.path().join(format!("n{number}"));
+        let first = nodes.first().map(PontoonNode::rpc_address);
+        let join = first.iter().flat_map(|first| ["--join", first]);
+        let flags: Vec<_> = ["--locality", place].into_iter().chain(join).collect();
+        nodes.push(PontoonNode::start_with(&path, &flags).unwrap());
+    }
+    let mut client = Client::connect(&nodes[0].address()).unwrap();
+    for (table, with) in [
+        ("single", "replicas = 1, placement = 'region=eu,zone=b'"),
+        ("usual", "fillfactor = 90"),
+        ("led", "replicas = 3, leaders = 'region=eu,zone=a'"),
+    ] {
+        client
+            .query(&format!(
+                "CREATE TABLE {table} (id int PRIMARY KEY, v text) WITH ({with})"
+            ))
+            .unwrap();
+        let rows = format!("INSERT INTO {table} SELECT n, 'v' || n FROM generate_series(1, 200) n");
+        client.query(&rows).unwrap();
+    }
+    client.query("CREATE INDEX ON single (v)").unwrap();
+    let rules =
+        "SELECT table_name, satisfied, why FROM pontoon_internal.placement_rules ORDER BY 1";
+    wait_for(&mut client, rules, "led|t|-\nsingle|t|-");
+    // Other keys have three replicas; that is what the ranges between and around them show.
+    let members = "SELECT DISTINCT table_name, leader_node, cardinality(replicas), \
+                   replicas[1] FROM pontoon_internal.ranges WHERE table_name = ";
+    wait_for(&mut client, &format!("{members}'single'"), "single|4|1|4");
+    let led = "SELECT leader_node, cardinality(replicas) FROM pontoon_internal.ranges \
+               WHERE table_name = 'led'";
+    wait_for(&mut client, led, "3|3");
+    let others = "SELECT DISTINCT cardinality(replicas) FROM pontoon_internal.ranges \
+                  WHERE range_id > 1 AND table_name IS NULL";
+    wait_for(&mut client, others, "3");
+    // A rule that cannot be followed is accepted, and leaves everything where it is.
+    let changed = client.query("ALTER TABLE single SET (placement = 'region=mars')");
+    assert_eq!(changed.unwrap().tag, "ALTER TABLE");
+    let why = "SELECT satisfied, why LIKE '%on n4, which is not region=mars; there are live nodes \
+               of region=mars for 0 of 1 replicas' FROM pontoon_internal.placement_rules \
+               WHERE table_name = 'single'";
+    wait_for(&mut client, why, "f|t");
+    // It moves with another, as does what is written meanwhile; with its storage too.
+    client
+        .query("ALTER TABLE single SET (placement = 'region=us,zone=b'), ALTER v SET NOT NULL")
+        .unwrap();
+    client
+        .query("INSERT INTO single VALUES (201, 'v201')")
+        .unwrap();
+    wait_for(&mut client, &format!("{members}'single'"), "single|2|1|2");
+    let count = "SELECT count(*), count(DISTINCT v) FROM single WHERE v >= 'v'";
+    wait_for(&mut client, count, "201|201");
+    client.query("TRUNCATE single").unwrap();
+    wait_for(&mut client, &format!("{members}'single'"), "single|2|1|2");
+    client.query("DROP TABLE single").unwrap();
+    client
+        .query("ALTER TABLE led RESET (replicas, leaders)")
+        .unwrap();
+    wait_for(&mut client, rules, "");
 }
