@@ -86,6 +86,19 @@ impl Bounds {
         }
     }
 
+    /// Commits. The client hears in time that the outcome is not known when it is not; a cancel does
+    /// not end a commit, as in PostgreSQL.
+    pub(crate) async fn see_through(&self, txn: &pontoon_kv::Txn) -> Result<(), SqlError> {
+        let committed = match self.deadline {
+            None => txn.commit().await,
+            Some(deadline) => {
+                let committed = tokio::time::timeout_at(deadline.into(), txn.commit()).await;
+                committed.map_err(|_| open_commit())?
+            }
+        };
+        committed.map(drop).map_err(SqlError::from)
+    }
+
     /// Runs `work` until it is done or the statement must end; then it is dropped.
     pub(crate) async fn run<T>(
         &self,
@@ -106,6 +119,12 @@ impl Bounds {
             },
         }
     }
+}
+
+/// What is known of a commit when its statement must end.
+fn open_commit() -> SqlError {
+    SqlError::from(pontoon_kv::Error::Ambiguous)
+        .with_detail("The statement timeout passed before a majority had answered.")
 }
 
 /// Waits for a future from code that is not async (functions called by the executors). Other

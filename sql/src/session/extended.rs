@@ -73,6 +73,7 @@ impl Session {
                 format!("prepared statement \"{name}\" already exists"),
             ));
         }
+        self.begin_bounds();
         let prepared = self.make_prepared(Arc::new(parsed), types).await?;
         self.statements.insert(name.to_owned(), Arc::new(prepared));
         Ok(())

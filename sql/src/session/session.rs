@@ -111,6 +111,8 @@ impl Session {
         if self.in_block() {
             return Ok(());
         }
+        // The time of the last statement may be long over when Sync comes.
+        self.begin_bounds();
         let done = match self.commit_work().await {
             Err(error) if error.state == SqlState::SERIALIZATION_FAILURE => match replay {
                 Some(replay) => Box::pin(self.run_again(replay, error)).await,
@@ -191,8 +193,13 @@ impl Session {
 
     /// A statement begins: its time, and what bounds it.
     pub(crate) fn begin_command(&mut self) {
-        self.shared.cancel.clear();
         self.statement_time = now_micros();
+        self.begin_bounds();
+    }
+
+    /// Cancels that came before are void, and `statement_timeout` runs from now on.
+    pub(crate) fn begin_bounds(&mut self) {
+        self.shared.cancel.clear();
         let ms = self.shared.values().statement_timeout_ms;
         self.deadline = (ms > 0).then(|| Instant::now() + Duration::from_millis(ms));
     }
@@ -408,8 +415,12 @@ impl Session {
             read_only: true,
             ..pontoon_kv::TxnOptions::default()
         };
-        let txn = engine.db.begin(options).await?;
-        let catalog = engine.catalog.load(&txn).await?;
+        let begun = async {
+            let txn = engine.db.begin(options).await?;
+            let catalog = engine.catalog.load(&txn).await?;
+            Ok((txn, catalog))
+        };
+        let (txn, catalog) = self.bounds().run(begun).await?;
         let implicit = self.transaction.is_none();
         let runner = self.runner(txn);
         if implicit {

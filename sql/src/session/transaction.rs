@@ -96,6 +96,11 @@ impl Session {
 
     /// The store's transaction with the catalog that it sees; begins it, or a new statement of it.
     pub(crate) async fn begin_work(&mut self) -> Result<(Txn, Arc<CatalogSnapshot>), SqlError> {
+        let bounds = self.bounds();
+        bounds.run(self.begin_unbounded()).await
+    }
+
+    async fn begin_unbounded(&mut self) -> Result<(Txn, Arc<CatalogSnapshot>), SqlError> {
         let engine = Arc::clone(&self.shared.engine);
         let tx = self.transaction();
         let mut fresh = false;
@@ -146,7 +151,7 @@ impl Session {
             return Ok(());
         };
         let committed = match &tx.txn {
-            Some(txn) => txn.commit().await.map(drop).map_err(SqlError::from),
+            Some(txn) => self.bounds().see_through(txn).await,
             None => Ok(()),
         };
         match committed {
