@@ -136,6 +136,13 @@ impl Book {
         rows.any(|row| row.place.node == node && row.state == NodeState::Gone)
     }
 
+    /// The nodes that were heard of lately.
+    pub fn alive(&self) -> Vec<NodeId> {
+        let view = self.view.read();
+        let alive = view.nodes.iter().filter(|known| known.alive);
+        alive.map(|known| known.row.place.node).collect()
+    }
+
     /// Whether the node was heard of lately; one that nobody knows is not.
     pub fn is_alive(&self, node: NodeId) -> bool {
         let view = self.view.read();

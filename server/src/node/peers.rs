@@ -140,7 +140,7 @@ impl Peers {
             engine: Arc::clone(&engine),
             secure: self.certificates.is_some(),
         });
-        let serving = rpc::serve(self.listener, handler, self.identity, self.book, shutdown);
+        let serving = rpc::serve(self.listener, handler, self.network, shutdown);
         tokio::spawn(async move {
             if let Err(error) = serving.await {
                 tracing::error!(%error, "other nodes cannot be answered");

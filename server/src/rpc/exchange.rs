@@ -189,6 +189,11 @@ impl Exchange {
         self.ended.notified().await;
     }
 
+    /// Why a call would not be taken, if it would not.
+    pub(super) fn down(&self) -> Option<Arc<str>> {
+        self.waiting.lock().down.clone()
+    }
+
     /// Whether nobody waits for an answer.
     pub(super) fn is_idle(&self) -> bool {
         self.waiting.lock().calls.is_empty()

@@ -85,6 +85,8 @@ pub(super) struct Link {
 struct State {
     stage: Stage,
     used: Instant,
+    /// Until then nobody is asked to pass something on, as nobody could a moment ago.
+    no_way_around_until: Instant,
 }
 
 enum Stage {
@@ -113,6 +115,7 @@ impl Link {
             state: Mutex::new(State {
                 stage: Stage::Idle,
                 used: Instant::now(),
+                no_way_around_until: Instant::now(),
             }),
         }
     }
@@ -123,8 +126,22 @@ impl Link {
             Stage::Down { until, reason } if Instant::now() < *until => {
                 Err(Broken::Unsent(Arc::clone(reason)))
             }
-            _ => Ok(()),
+            Stage::Live(exchange) => exchange.down().map_or(Ok(()), |reason| {
+                // It is being opened, in vain as it seems.
+                Err(Broken::Unsent(reason))
+            }),
+            Stage::Down { .. } | Stage::Idle => Ok(()),
         }
+    }
+
+    /// Whether another node may be asked to pass something on.
+    pub(super) fn may_go_around(&self) -> bool {
+        Instant::now() >= self.state.lock().no_way_around_until
+    }
+
+    /// Nobody else has reached the node either.
+    pub(super) fn no_way_around(&self) {
+        self.state.lock().no_way_around_until = Instant::now() + PAUSE_MAX;
     }
 
     /// Sends an encoded question. Does not wait.

@@ -12,8 +12,8 @@ use bytes::{Buf, Bytes};
 use pontoon_kv::Span;
 use pontoon_kv::cluster::{Answer as CallAnswer, Call};
 use pontoon_kv::range::Refusal as CallRefusal;
-use pontoon_raft::EntryPayload;
 use pontoon_raft::transport::{Envelope, Refusal, Reply, Request};
+use pontoon_raft::{EntryPayload, NodeId};
 use pontoon_sql::pg_catalog::NamedSpan;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,13 @@ pub(super) enum Question {
     Sql(Bytes),
     /// What an operator asks of the SQL layer.
     Operate(Operation),
+    /// A question to a node that the caller does not reach, to be passed on to it.
+    PassOn {
+        /// Whom it is for.
+        to: NodeId,
+        /// The question, which is not such a one itself.
+        question: Box<Question>,
+    },
 }
 
 /// What an operator asks of the SQL layer of any node.
@@ -72,6 +79,10 @@ pub(super) enum Answer {
     Sql(Result<Bytes, String>),
     /// To [`Question::Operate`]; the error says in plain words what is wrong.
     Operate(Result<Operated, String>),
+    /// To [`Question::PassOn`]: what the other node has answered.
+    PassedOn(Box<Answer>),
+    /// To [`Question::PassOn`]: the other node was not reached.
+    NotPassedOn,
 }
 
 /// A message that cannot be written.
@@ -102,6 +113,7 @@ impl Question {
             Self::Call(_) => return SMALL_BYTES,
             Self::Sql(question) => return SMALL_BYTES + question.len(),
             Self::Operate(_) => return SMALL_BYTES,
+            Self::PassOn { question, .. } => return SMALL_BYTES + question.bytes_hint(),
         };
         SMALL_BYTES
             + match &envelope.body {

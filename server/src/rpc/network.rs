@@ -93,6 +93,34 @@ impl Network {
             .collect()
     }
 
+    /// Who this is.
+    pub(super) fn identity(&self) -> &Arc<Identity> {
+        &self.inner.here.identity
+    }
+
+    /// Where the others are.
+    pub(super) fn book(&self) -> &Arc<Book> {
+        &self.inner.here.book
+    }
+
+    /// Passes a question of another node on.
+    ///
+    /// Invariant: directly or not at all, so that nothing is passed on without end.
+    pub(super) async fn pass_on(&self, to: NodeId, class: Class, question: Question) -> Answer {
+        if matches!(question, Question::PassOn { .. }) {
+            return Answer::NotPassedOn;
+        }
+        let link = self.inner.link(Target::Node(to), class);
+        if link.check().is_err() {
+            return Answer::NotPassedOn;
+        }
+        match self.inner.ask_directly(&link, question).await {
+            Ok(answer) => Answer::PassedOn(Box::new(answer)),
+            Err(Broken::Unsent(_)) => Answer::NotPassedOn,
+            Err(Broken::Lost(_)) => Answer::Failed,
+        }
+    }
+
     /// Number of connections that are open or being opened.
     pub(crate) fn connections(&self) -> usize {
         let links = self.inner.links.read();
@@ -123,9 +151,62 @@ impl Inner {
         }))
     }
 
+    /// Asks, by way of another node if there is no stream to this one. Dropped, it gives up.
+    async fn ask(
+        &self,
+        target: Target,
+        class: Class,
+        question: Question,
+    ) -> Result<Answer, Broken> {
+        let around = match target {
+            Target::Node(node) => Some(node),
+            Target::Address(_) => None,
+        };
+        let link = self.link(target, class);
+        match (link.check(), around) {
+            (Err(down), Some(node)) if link.may_go_around() => {
+                let asked = self.ask_around(node, &link, class, question).await;
+                asked.unwrap_or(Err(down))
+            }
+            (Err(down), _) => Err(down),
+            (Ok(()), _) => self.ask_directly(&link, question).await,
+        }
+    }
+
+    /// Has another node pass a question on; `None` when none can.
+    async fn ask_around(
+        &self,
+        to: NodeId,
+        link: &Link,
+        class: Class,
+        question: Question,
+    ) -> Option<Result<Answer, Broken>> {
+        let here = self.here.identity.node();
+        let others = self.here.book.alive().into_iter();
+        let others = others.filter(|node| *node != to && *node != here);
+        let ways = others.map(|node| self.link(Target::Node(node), class));
+        let ways: Vec<_> = ways.filter(|way| way.check().is_ok()).collect();
+        // Another one each time: one of them may be cut off from it too.
+        let turn = usize::try_from(self.next.load(Ordering::Relaxed)).unwrap_or_default();
+        let way = ways.get(turn.checked_rem(ways.len())?)?;
+        let question = Box::new(question);
+        match self
+            .ask_directly(way, Question::PassOn { to, question })
+            .await
+        {
+            Ok(Answer::PassedOn(answer)) => Some(Ok(*answer)),
+            Ok(Answer::NotPassedOn) => {
+                link.no_way_around();
+                None
+            }
+            Ok(_) => Some(Err(Broken::Lost("it could not be passed on".into()))),
+            Err(Broken::Unsent(_)) => None,
+            Err(lost) => Some(Err(lost)),
+        }
+    }
+
     /// Asks, for as long as the stream lives. Dropped, it gives up.
-    async fn ask(&self, link: &Arc<Link>, question: Question) -> Result<Answer, Broken> {
-        link.check()?;
+    async fn ask_directly(&self, link: &Arc<Link>, question: Question) -> Result<Answer, Broken> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let message = question
             .encode(id)
@@ -153,8 +234,7 @@ impl Transport for Network {
         async move {
             let class = Class::of_envelope(&envelope);
             let node = envelope.to.place.node;
-            let link = inner.link(Target::Node(node), class);
-            let asking = inner.ask(&link, Question::Raft(envelope));
+            let asking = inner.ask(Target::Node(node), class, Question::Raft(envelope));
             let error = match tokio::time::timeout(timeout, asking).await {
                 Ok(Ok(Answer::Raft(answer))) => return answer.map_err(TransportError::Refused),
                 Ok(Ok(_)) => unreachable(&format!("{node} could not answer")),
@@ -177,8 +257,7 @@ impl Peers for Network {
                 Whom::Node(node) => Target::Node(node),
                 Whom::Address(address) => Target::Address(address),
             };
-            let link = inner.link(target, class);
-            let error = match inner.ask(&link, Question::Call(call)).await {
+            let error = match inner.ask(target, class, Question::Call(call)).await {
                 Ok(Answer::Call(answer)) => return answer.map_err(PeerError::Refused),
                 Ok(_) | Err(Broken::Lost(_)) => PeerError::Lost,
                 Err(Broken::Unsent(reason)) => PeerError::Unreachable {
@@ -197,8 +276,8 @@ impl Colleagues for Network {
         let inner = Arc::clone(&self.inner);
         async move {
             let class = Class::Bulk;
-            let link = inner.link(Target::Node(node), class);
-            let reason = match inner.ask(&link, Question::Sql(question)).await {
+            let asking = inner.ask(Target::Node(node), class, Question::Sql(question));
+            let reason = match asking.await {
                 Ok(Answer::Sql(answer)) => return answer,
                 Ok(_) => format!("{node} could not answer"),
                 Err(Broken::Unsent(reason) | Broken::Lost(reason)) => reason.to_string(),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
-use pontoon_kv::cluster::{Answer as CallAnswer, Book, Call};
+use pontoon_kv::cluster::{Answer as CallAnswer, Call};
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_raft::transport::{Envelope, Refusal, Reply};
 use tokio::net::TcpListener;
@@ -30,6 +30,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::codec::{FRAME_BYTES_MAX, Frame, FrameCodec, PATH};
 use super::handshake::{self, Hello, Identity, Standing};
 use super::message::{self, Answer, Operated, Operation, Question};
+use super::network::Network;
 use super::outbox::{Batches, Outbox, Refused};
 use super::socket::{self, Caller, Proof};
 use crate::certs::Credentials;
@@ -65,27 +66,25 @@ pub(crate) trait Handler: Send + Sync + 'static {
 /// What the streams of a node share.
 struct Front {
     handler: Arc<dyn Handler>,
-    identity: Arc<Identity>,
-    book: Arc<Book>,
+    network: Network,
     shutdown: watch::Receiver<bool>,
 }
 
-/// Serves other nodes until `shutdown` is true or its sender is gone; then what is in work has
-/// about a second to end.
+/// Serves other nodes, and passes on by `network` what is for others, until `shutdown` is true or its
+/// sender is gone; then what is in work has about a second to end.
 ///
 /// # Errors
 /// Only if it cannot serve at all; a connection that fails is the concern of its peer.
 pub(crate) async fn serve(
     listener: TcpListener,
     handler: Arc<dyn Handler>,
-    identity: Arc<Identity>,
-    book: Arc<Book>,
+    network: Network,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), tonic::transport::Error> {
+    let identity = Arc::clone(network.identity());
     let service = NodeService(Arc::new(Front {
         handler,
-        identity: Arc::clone(&identity),
-        book,
+        network,
         shutdown: shutdown.clone(),
     }));
     let serving = socket::server().serve_with_incoming_shutdown(
@@ -130,7 +129,7 @@ impl Service<http::Request<Body>> for NodeService {
         let accept = Accept(Arc::clone(&self.0));
         let caller = request.extensions().get::<Caller>();
         let proven = caller.is_some_and(|caller| matches!(caller.proof, Proof::Node(_)));
-        let bytes_max = match self.0.identity.credentials() {
+        let bytes_max = match self.0.network.identity().credentials() {
             Credentials::Insecure => FRAME_BYTES_MAX,
             _ if proven => FRAME_BYTES_MAX,
             _ => STRANGERS_FRAME_BYTES_MAX,
@@ -153,7 +152,7 @@ impl Accept {
         metadata: &MetadataMap,
         caller: Option<Caller>,
     ) -> Result<(Hello, Standing), Status> {
-        let Front { identity, book, .. } = &*self.0;
+        let (identity, book) = (self.0.network.identity(), self.0.network.book());
         let hello = Hello::read(metadata)?;
         // First, as the rest tells who is here.
         let proof = caller.map_or(Proof::Plain, |caller| caller.proof);
@@ -179,9 +178,9 @@ impl StreamingService<Bytes> for Accept {
             }
         };
         // Only of a node of this very cluster: others have numbers of their own.
-        let known = hello.from.0 != 0 && hello.cluster == self.0.identity.cluster();
+        let known = hello.from.0 != 0 && hello.cluster == self.0.network.identity().cluster();
         if known && !hello.rpc.is_empty() {
-            self.0.book.note(hello.from, hello.rpc.clone());
+            self.0.network.book().note(hello.from, hello.rpc.clone());
         }
         let outbox = Outbox::new(true);
         let answers = Batches(Arc::clone(&outbox)).map(|batch| {
@@ -235,10 +234,10 @@ impl Conversation {
 
     /// Waits until the caller has left the cluster for good, where that can be told.
     async fn left(&self) {
-        if let Credentials::Insecure = self.front.identity.credentials() {
+        if let Credentials::Insecure = self.front.network.identity().credentials() {
             return future::pending().await;
         }
-        while !self.front.book.is_gone(self.hello.from) {
+        while !self.front.network.book().is_gone(self.hello.from) {
             tokio::time::sleep(LEFT_CHECK_EVERY).await;
         }
     }
@@ -298,14 +297,18 @@ impl Conversation {
             id,
             in_work: Some(in_work),
         };
-        let handler = Arc::clone(&self.front.handler);
+        let (front, class) = (Arc::clone(&self.front), self.hello.class);
         tokio::spawn(async move {
+            let Front {
+                handler, network, ..
+            } = &*front;
             // Called in here, so that a panic ends this task and no more.
             reply.send(&match question {
                 Question::Raft(envelope) => Answer::Raft(handler.raft(envelope).await),
                 Question::Call(call) => Answer::Call(handler.call(call).await),
                 Question::Sql(question) => Answer::Sql(handler.sql(question).await),
                 Question::Operate(operation) => Answer::Operate(handler.operate(operation).await),
+                Question::PassOn { to, question } => network.pass_on(to, class, *question).await,
             });
         });
     }

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream};
 use pontoon_kv::Timestamp;
-use pontoon_kv::cluster::{Answer as CallAnswer, Book, Call, Candidate, NodeRow, Report, Usage};
+use pontoon_kv::cluster::{
+    Answer as CallAnswer, Book, Call, Candidate, NodeRow, NodeStatus, Report, Usage, View,
+};
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_kv::routing::{PeerError, Peers, Whom};
 use pontoon_raft::transport::{
@@ -130,7 +132,8 @@ impl Served {
         let known = Arc::clone(&book);
         runtime.spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
-            serve(listener, Arc::new(Echo), Arc::new(identity), known, down)
+            let network = Network::new(known, Arc::new(identity));
+            serve(listener, Arc::new(Echo), network, down)
                 .await
                 .unwrap();
             end.send(()).unwrap();
@@ -238,6 +241,54 @@ pub(super) async fn now_at_last(network: &Network) {
         }
     };
     tokio::time::timeout(LONG, asking).await.unwrap();
+}
+
+/// A node that does not reach another, but a third that does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_takes_a_way_around() {
+    const THIRD: NodeId = NodeId(3);
+    let mut peer = Served::peer();
+    let third = Served::start("127.0.0.1:0", CLUSTER, THIRD);
+    third.book.note(PEER, peer.address.clone());
+    let book = Book::default();
+    let mut status = NodeStatus {
+        row: NodeRow::default(),
+        alive: true,
+        stopping: false,
+        usage: Usage::default(),
+        replicas: 0,
+        leads: 0,
+    };
+    status.row.place.node = THIRD;
+    book.learn(View {
+        revision: (1, 1),
+        nodes: vec![status],
+        ..View::default()
+    });
+    book.note(THIRD, third.address.clone());
+    // Nobody listens there.
+    book.note(PEER, "127.0.0.1:1".into());
+    let network = Network::new(Arc::new(book), Arc::new(Identity::new(CLUSTER, ME)));
+    now_at_last(&network).await;
+    let sent = async {
+        loop {
+            let reply = network.send(append(&["a".into()]), LONG).await;
+            if let Ok(Reply::Append(AppendReply::StoredUpTo(Some(last)))) = reply {
+                return last.index;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(LONG, sent).await.unwrap(), 1);
+
+    // The third does not reach it either, and says so.
+    peer.kill();
+    let refused = async { while now(&network).await.is_ok() {} };
+    tokio::time::timeout(NOTICED, refused).await.unwrap();
+    // Nor is anything passed on twice.
+    let question = Box::new(Question::Call(Call::Now { count: 1 }));
+    let question = Question::PassOn { to: PEER, question };
+    let answer = network.pass_on(THIRD, Class::Data, question).await;
+    assert!(matches!(answer, Answer::NotPassedOn));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
