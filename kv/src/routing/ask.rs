@@ -25,6 +25,8 @@ const LOOK_UP_MAX: Duration = Duration::from_millis(1_000);
 /// Addresses of ranges in one answer.
 const ADDRESSES_AT_ONCE: u64 = 1_024;
 
+/// How often it is looked whether whoever is asked still leads.
+const LEADER_LOOK: Duration = Duration::from_millis(100);
 /// How long to wait before a range is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -269,9 +271,14 @@ impl Node {
             range: route.range(),
             request: request.clone(),
         };
-        let patience = Duration::from_millis(self.config.patience_ms.max(1));
         let called = peers.call(Whom::Node(whom), call);
-        let answer = self.runtime.timeout(patience, called).await;
+        let answer = match route {
+            Route::Held(replica) => self.while_led_by(whom, replica, called).await,
+            Route::Away(_) => {
+                let patience = Duration::from_millis(self.config.patience_ms.max(1));
+                self.runtime.timeout(patience, called).await
+            }
+        };
         let answer = answer.unwrap_or(Err(PeerError::Lost));
         if let Route::Away(away) = route {
             match &answer {
@@ -285,6 +292,26 @@ impl Node {
         match answer? {
             Answer::Range(response) => Ok(response),
             _ => Err(PeerError::Refused(mismatch())),
+        }
+    }
+
+    /// Waits for an answer as long as the replica here knows of no other leader: whoever has fallen
+    /// silent would be waited for longer than it takes to elect another.
+    async fn while_led_by<T>(
+        &self,
+        node: NodeId,
+        replica: &Replica,
+        called: impl Future<Output = T>,
+    ) -> Option<T> {
+        let mut called = std::pin::pin!(called);
+        let until = self.runtime.monotonic() + Duration::from_millis(self.config.patience_ms);
+        loop {
+            let answered = self.runtime.timeout(LEADER_LOOK, called.as_mut()).await;
+            let hint = replica.group().leader_hint();
+            let deposed = hint.is_some_and(|leader| leader.place.node != node);
+            if answered.is_some() || deposed || self.runtime.monotonic() >= until {
+                return answered;
+            }
         }
     }
 
