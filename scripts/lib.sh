@@ -56,6 +56,16 @@ need_drivers() {
   fi
 }
 
+# Faults between nodes need network namespaces, which only root can make.
+need_namespaces() {
+  if [ "$(id -u)" != 0 ]; then
+    say "faults of a network: left out, only root can make network namespaces"
+    return 0
+  fi
+  { command -v ip && command -v mkfs.ext4 && command -v fsfreeze; } >/dev/null ||
+    need_packages iproute2 e2fsprogs mount util-linux
+}
+
 need_nextest() {
   cargo nextest --version >/dev/null 2>&1 && return 0
   say "installing cargo-nextest"

@@ -3,6 +3,9 @@
 //!
 //! `PONTOON_KILLS=n` sets how many kills there are; the time without writes after each is printed.
 
+#[path = "cluster/faults.rs"]
+mod faults;
+
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

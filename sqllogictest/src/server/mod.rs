@@ -8,5 +8,5 @@ mod pontoon;
 mod postgres;
 
 pub use engine::{Engine, Server, ServerFailure};
-pub use pontoon::{PontoonNode, pontoon_binary};
+pub use pontoon::{Home, PontoonNode, pontoon_binary};
 pub use postgres::PostgresCluster;

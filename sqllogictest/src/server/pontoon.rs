@@ -36,10 +36,31 @@ const END_POLL: Duration = Duration::from_millis(5);
 /// How long a page may take.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// Where a node runs.
+#[derive(Debug, Clone)]
+pub struct Home {
+    /// The address it listens on.
+    pub host: String,
+    /// The command that runs it, as `ip netns exec NAME`, which must give its process to it; empty
+    /// for none.
+    pub wrapper: Vec<String>,
+}
+
+impl Home {
+    /// On the loopback.
+    pub fn local() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            wrapper: Vec::new(),
+        }
+    }
+}
+
 /// A node and the directory it works in.
 #[derive(Debug)]
 pub struct PontoonNode {
     child: Child,
+    home: Home,
     data_dir: PathBuf,
     log: PathBuf,
     ports: Ports,
@@ -64,8 +85,8 @@ impl Ports {
     }
 
     /// The body of an admin page.
-    fn admin_page(self, path: &str) -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.admin))?;
+    fn admin_page(self, host: &str, path: &str) -> std::io::Result<String> {
+        let mut stream = TcpStream::connect((host, self.admin))?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         write!(stream, "GET {path} HTTP/1.1\r\n\r\n")?;
         let mut answer = String::new();
@@ -116,12 +137,21 @@ impl PontoonNode {
     /// # Errors
     /// As [`PontoonNode::start_fresh`].
     pub fn start_secure(data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
+        Self::start_at(Home::local(), data_dir, flags)
+    }
+
+    /// Starts a node elsewhere than on the loopback, with no flags but these.
+    ///
+    /// # Errors
+    /// As [`PontoonNode::start_fresh`].
+    pub fn start_at(home: Home, data_dir: &Path, flags: &[&str]) -> Result<Self, ServerFailure> {
         let log = data_dir.with_extension("log");
         let ports = Ports::free()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let child = spawn(data_dir, &log, ports, &flags)?;
+        let child = spawn(&home, data_dir, &log, ports, &flags)?;
         let mut node = Self {
             child,
+            home,
             data_dir: data_dir.to_owned(),
             log,
             ports,
@@ -152,7 +182,7 @@ impl PontoonNode {
         let log = data_dir.with_extension("refusal.log");
         let ports = Ports::free()?;
         let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        let mut child = spawn(data_dir, &log, ports, &flags)?;
+        let mut child = spawn(&Home::local(), data_dir, &log, ports, &flags)?;
         let address = Address::local(ports.sql);
         match wait_until_ready(&mut child, &address, || tail(&log)) {
             Err(ServerFailure::Ended { .. }) => {
@@ -225,7 +255,13 @@ impl PontoonNode {
     /// # Errors
     /// As [`PontoonNode::start_fresh`].
     pub fn start_again(&mut self) -> Result<(), ServerFailure> {
-        self.child = spawn(&self.data_dir, &self.log, self.ports, &self.flags)?;
+        self.child = spawn(
+            &self.home,
+            &self.data_dir,
+            &self.log,
+            self.ports,
+            &self.flags,
+        )?;
         self.wait()
     }
 
@@ -245,12 +281,15 @@ impl PontoonNode {
 
     /// Where it listens for SQL.
     pub fn address(&self) -> Address {
-        Address::local(self.ports.sql)
+        Address {
+            host: self.home.host.clone(),
+            ..Address::local(self.ports.sql)
+        }
     }
 
     /// Where it listens for other nodes, `host:port`.
     pub fn rpc_address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports.rpc)
+        format!("{}:{}", self.home.host, self.ports.rpc)
     }
 
     /// The body of one of the admin pages.
@@ -258,7 +297,7 @@ impl PontoonNode {
     /// # Errors
     /// When nobody answers.
     pub fn admin_page(&self, path: &str) -> Result<String, ServerFailure> {
-        let page = self.ports.admin_page(path);
+        let page = self.ports.admin_page(&self.home.host, path);
         page.map_err(ServerFailure::io("read an admin page"))
     }
 
@@ -284,11 +323,12 @@ impl PontoonNode {
 
     fn wait(&mut self) -> Result<(), ServerFailure> {
         let (ports, log) = (self.ports, self.log.clone());
+        let (host, address) = (self.home.host.clone(), self.address());
         let holds_data_only = is_data_only(&self.flags);
         // Its pages are there when others answer clients.
         let is_ready = || match holds_data_only {
-            true => ports.admin_page("/health").is_ok(),
-            false => Client::connect(&Address::local(ports.sql)).is_ok(),
+            true => ports.admin_page(&host, "/health").is_ok(),
+            false => Client::connect(&address).is_ok(),
         };
         let ready = wait_until(&mut self.child, is_ready, || tail(&log));
         if ready.is_err() {
@@ -308,6 +348,7 @@ impl Drop for PontoonNode {
 }
 
 fn spawn(
+    home: &Home,
     data_dir: &Path,
     log: &Path,
     ports: Ports,
@@ -322,19 +363,25 @@ fn spawn(
     let errors = output
         .try_clone()
         .map_err(ServerFailure::io("share the log"))?;
-    Command::new(&binary)
+    let mut command = match home.wrapper.as_slice() {
+        [] => Command::new(&binary),
+        [program, arguments @ ..] => {
+            let mut command = Command::new(program);
+            command.args(arguments).arg(&binary);
+            command
+        }
+    };
+    let listen = |port: u16| format!("{}:{port}", home.host);
+    command
         .arg("start")
         .arg("--data-dir")
         .arg(data_dir)
         .args(match is_data_only(flags) {
             true => Vec::new(),
-            false => vec![
-                "--listen-sql".to_owned(),
-                format!("127.0.0.1:{}", ports.sql),
-            ],
+            false => vec!["--listen-sql".to_owned(), listen(ports.sql)],
         })
-        .args(["--listen-rpc", &format!("127.0.0.1:{}", ports.rpc)])
-        .args(["--listen-admin", &format!("127.0.0.1:{}", ports.admin)])
+        .args(["--listen-rpc", &listen(ports.rpc)])
+        .args(["--listen-admin", &listen(ports.admin)])
         .args(flags)
         .stdin(Stdio::null())
         .stdout(output)
