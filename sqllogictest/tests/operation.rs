@@ -149,7 +149,7 @@ fn long_statements_hold_up_nobody_else() {
         .unwrap();
     let long = b"SELECT count(*) FROM s a WHERE (SELECT count(*) FROM s b WHERE b.id + a.id > \
         (SELECT count(*) FROM s c WHERE c.id + b.id > a.id)) < 0\0";
-    let count = std::thread::available_parallelism().map_or(1, usize::from) + 1;
+    let count = thread::available_parallelism().map_or(1, usize::from) + 1;
     let mut busy: Vec<_> = (0..count)
         .map(|_| {
             let mut busy = Client::connect(&node.address()).unwrap();

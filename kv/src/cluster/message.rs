@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use pontoon_raft::{LogPosition, Membership, NodeId, Peer, ReplicaId};
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NodeRow, NodeState, Report, View};
+use crate::cluster::{NodeRow, NodeState, Report, View, Watched, Watching};
 use crate::range::{Absorbable, Descriptor};
 use crate::routing::{Request, Response};
 use crate::timestamp::Timestamp;
@@ -85,6 +85,9 @@ pub enum Call {
     /// What an operator wants of a range; the coordinator sees to it. A move has only begun when
     /// it is answered.
     WantRange(RangeWish),
+    /// For what has changed of the cluster's metadata; the coordinator answers, and others name
+    /// it.
+    Watch(Watching),
 }
 
 /// SHA-256 of the secret of a join token.
@@ -254,6 +257,8 @@ pub enum Answer {
     },
     /// To [`Call::Join`] and [`Call::JoinByToken`].
     Denied(Denial),
+    /// To [`Call::Watch`].
+    Watched(Watched),
 }
 
 /// A range as its leader reports it.

@@ -14,7 +14,9 @@
 mod book;
 mod message;
 mod row;
+mod rule;
 mod search;
+mod watch;
 
 pub use book::Book;
 pub use message::{
@@ -23,6 +25,8 @@ pub use message::{
 };
 pub use row::{NodeRow, NodeState, NodeStatus, Report, Roles, Usage, View};
 pub(crate) use row::{decode_row, encode_row};
+pub use rule::{Constraint, NoConstraint, Rule, Rules};
 pub(crate) use search::Search;
+pub use watch::{Metadata, Topic, WatchEvent, Watched, WatchedKind, Watching};
 // What reports and overviews are made of.
 pub use pontoon_raft::{Membership, Peer, Place, ReplicaId};

@@ -29,7 +29,6 @@ mod open;
 mod oracle_service;
 mod probe;
 mod replicas;
-mod rules;
 mod sizes;
 mod splits;
 

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::cluster::{Book, NodeRow, Roles, Search, View};
 use crate::db::active::ActiveTxns;
-use crate::db::cluster::{self, Roll};
+use crate::db::cluster::{self, Known, Roll};
 use crate::db::config::DbConfig;
 use crate::db::oracle_service::{ClusterTimestamps, OracleService};
 use crate::db::replicas::{self, Opening, Stored};
@@ -96,6 +96,8 @@ pub struct Node {
     /// The cluster; 0 until it has a number.
     pub(crate) cluster: AtomicU64,
     pub(crate) roll: Roll,
+    /// The metadata of the cluster as this node has watched it.
+    pub(super) known: Mutex<Known>,
     /// Bytes of the file system; 0 when that is not known.
     pub(crate) volume_bytes: u64,
     /// The node is about to stop.
@@ -114,6 +116,9 @@ pub struct Node {
     /// Another: ranges are absorbed before they are frozen on all nodes.
     #[cfg(test)]
     pub(crate) skip_settling: AtomicBool,
+    /// Another: who watches the metadata listens for changes only after he has read it.
+    #[cfg(test)]
+    pub(crate) subscribes_late: AtomicBool,
     /// Not a fault: a range that was absorbed is closed so many milliseconds later.
     #[cfg(test)]
     pub(crate) closes_late_ms: AtomicU64,
@@ -250,6 +255,7 @@ impl Node {
             row: Mutex::new(row),
             cluster: AtomicU64::new(parts.cluster),
             roll: Roll::default(),
+            known: Mutex::default(),
             stopping: AtomicBool::new(false),
             volume_bytes,
             oracle: Arc::clone(&oracle),
@@ -265,6 +271,8 @@ impl Node {
             #[cfg(test)]
             skip_settling: AtomicBool::default(),
             #[cfg(test)]
+            subscribes_late: AtomicBool::default(),
+            #[cfg(test)]
             closes_late_ms: AtomicU64::default(),
             tasks: Mutex::default(),
         });
@@ -278,6 +286,7 @@ impl Node {
             runtime.spawn(merges::keep_decided(Arc::downgrade(&node))),
             runtime.spawn(cluster::keep_in_touch(Arc::downgrade(&node))),
             runtime.spawn(cluster::coordinate(Arc::downgrade(&node))),
+            runtime.spawn(cluster::follow(Arc::downgrade(&node))),
         ];
         if !holds_data {
             tasks.push(runtime.spawn(cluster::tell_what_is_left(Arc::downgrade(&node))));

@@ -89,7 +89,7 @@ impl Db {
 }
 
 /// The keys within `span` with which a range shall begin because somebody wants it.
-pub(super) async fn wanted_splits(txn: &Txn, span: &Span) -> Result<Vec<Bytes>, Error> {
+async fn wanted_splits(txn: &Txn, span: &Span) -> Result<Vec<Bytes>, Error> {
     let rows = Span {
         start: keys::wanted_split_key(&span.start).into(),
         end: keys::wanted_split_key(&span.end).into(),

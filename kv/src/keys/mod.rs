@@ -41,14 +41,15 @@ pub use encode::{
     encode_bool, encode_bytes, encode_f32, encode_f64, encode_fixed16, encode_i16, encode_i32,
     encode_i64, encode_not_null, encode_null, encode_str,
 };
+pub(crate) use space::is_watched;
 pub use space::{
     ADDRESS, AUTHORITY, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, JOIN_TOKEN, LET_IN, NODE,
     PLACEMENT_RULE, PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT,
-    address_key, address_span, authority_key, catalog_prefix, decode_placement_rule_key,
-    decode_table_prefix, index_span, jobs_prefix, join_token_key, join_token_span, let_in_key,
-    let_in_span, next_node_key, next_range_key, next_replica_key, node_key, node_span,
-    placement_rule_key, placement_rule_span, probe_key, setting_key, sql_state_prefix, system_span,
-    table_prefix, table_span, user_span, wanted_split_key, wanted_split_span,
+    address_key, address_span, authority_key, catalog_prefix, decode_table_prefix, index_span,
+    jobs_prefix, join_token_key, join_token_span, let_in_key, let_in_span, next_node_key,
+    next_range_key, next_replica_key, node_key, node_span, placement_rule_key, placement_rule_span,
+    probe_key, setting_key, setting_span, sql_state_prefix, system_span, table_prefix, table_span,
+    user_span, wanted_split_key, wanted_split_span,
 };
 
 #[cfg(test)]

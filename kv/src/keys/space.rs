@@ -82,14 +82,6 @@ pub fn placement_rule_key(table: u32) -> Vec<u8> {
     key
 }
 
-/// Reads what [`placement_rule_key`] wrote.
-pub fn decode_placement_rule_key(key: &[u8]) -> Result<u32, Malformed> {
-    match key {
-        [PLACEMENT_RULE, a, b, c, d] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        _ => Err(Malformed),
-    }
-}
-
 /// All that [`placement_rule_key`] gives.
 pub fn placement_rule_span() -> Span {
     Span::prefix(&[PLACEMENT_RULE])
@@ -98,6 +90,12 @@ pub fn placement_rule_span() -> Span {
 /// All nodes.
 pub fn node_span() -> Span {
     Span::prefix(&[NODE])
+}
+
+/// Whether a key is of metadata whose changes may be watched.
+pub(crate) fn is_watched(key: &[u8]) -> bool {
+    let watched = [NODE, SETTING, ADDRESS, WANTED_SPLIT, PLACEMENT_RULE];
+    key.first().is_some_and(|first| watched.contains(first))
 }
 
 /// The number of the next range.
@@ -160,6 +158,11 @@ pub fn setting_key(name: &str) -> Vec<u8> {
     key.push(SETTING);
     key.extend_from_slice(name.as_bytes());
     key
+}
+
+/// All cluster settings.
+pub fn setting_span() -> Span {
+    Span::prefix(&[SETTING])
 }
 
 /// Begins a key of the catalog; the SQL layer appends what it likes.

@@ -21,6 +21,7 @@
 //!
 //! This module knows nothing of ranges, latches or replication.
 
+mod changes;
 mod gc;
 mod intent;
 mod read;
@@ -28,6 +29,7 @@ mod scan;
 mod version;
 mod write;
 
+pub use changes::{Change, Changes, rows_at};
 pub use gc::{GcProgress, collect};
 pub use intent::{Intent, Outcome, Record};
 pub use read::{committed_by, get, newest, newest_in_span};

@@ -143,6 +143,61 @@ proptest! {
         prop_assert_eq!(rows(&engine, Space::Kv).len(), model.scan(all.0, all.1, u64::MAX).len());
     }
 
+    /// Whoever applies the changes page by page to what he has seen has what a scan finds, with
+    /// what was collected as garbage below where he began.
+    #[test]
+    fn changes_lead_from_what_was_seen_to_what_is(
+        commits in prop::collection::vec(
+            prop::collection::btree_map(a_key(), any::<Option<u8>>(), 1..4), 1..24),
+        (bounds, since, at) in ((a_key(), a_key()), 0u64..26, 0u64..26),
+        most in 1usize..9,
+    ) {
+        let (engine, mut model) = (MemoryEngine::new(), Model::default());
+        for (n, writes) in (1..).zip(&commits) {
+            let writes: Vec<_> = writes.clone().into_iter().collect();
+            commit(&engine, &writes, n * 10, n * 10 - 5);
+            for (key, value) in writes {
+                model.versions.entry(key).or_default().push((n * 10, value));
+            }
+        }
+        let (since, at) = (since.min(at) * 10, since.max(at) * 10);
+        let all = (&b""[..], &b"\xff\xff\xff\xff\xff"[..]);
+        let done = collect(&engine, all, None, Timestamp(since), usize::MAX).unwrap();
+        engine.write(done.batch).unwrap();
+        let (start, end) = ((&bounds.0).min(&bounds.1), (&bounds.0).max(&bounds.1));
+        let span = (&start[..], &end[..]);
+        let rows = rows_at(&*engine.snapshot(), span, Timestamp(since)).unwrap();
+        let mut known: BTreeMap<Vec<u8>, u8> = rows
+            .into_iter()
+            .map(|row| (row.key.to_vec(), row.value.unwrap()[0]))
+            .collect();
+        prop_assert_eq!(known.clone().into_iter().collect::<Vec<_>>(), model.scan(start, end, since));
+        let mut seen = Timestamp(since);
+        loop {
+            let mut changes = Changes::new(seen, Timestamp(at), most);
+            changes.gather(&*engine.snapshot(), span).unwrap();
+            let upto = changes.upto();
+            let changes = changes.into_vec();
+            let commits = changes.iter().map(|change| change.commit);
+            prop_assert!(changes.len() <= most || commits.clone().all(|at| at == changes[0].commit));
+            prop_assert!(commits.clone().is_sorted());
+            for change in changes {
+                let before = match &change.value {
+                    Some(value) => known.insert(change.key.to_vec(), value[0]),
+                    None => known.remove(&change.key[..]),
+                };
+                prop_assert_eq!(before, change.old.map(|old| old[0]));
+            }
+            let expected = model.scan(start, end, upto.0);
+            prop_assert_eq!(known.clone().into_iter().collect::<Vec<_>>(), expected);
+            if upto == Timestamp(at) {
+                break;
+            }
+            prop_assert!(upto > seen, "there is something in every page but the last");
+            seen = upto;
+        }
+    }
+
     #[test]
     fn history_keys_sort_by_key_then_from_new_to_old(
         a in a_key(), b in a_key(), x: u64, y: u64,

@@ -8,7 +8,7 @@
 //! in the next picture. New members are learners first and vote when they have caught up; members are
 //! exchanged in one change, so that no range has fewer votes that count than before.
 //!
-//! Where a [`Rule`] holds for the keys of a range, the number of its replicas and the nodes that may
+//! Where a [`Rule`](crate::cluster::Rule) holds for the keys of a range, the number of its replicas and the nodes that may
 //! hold and should lead it are the rule's; a replica elsewhere is exchanged as if its node were to
 //! leave.
 //!
@@ -17,7 +17,6 @@
 mod exchange;
 mod merge;
 mod plan;
-mod rule;
 #[cfg(test)]
 mod rule_tests;
 mod ruled;
@@ -30,6 +29,5 @@ mod wish_tests;
 
 pub(crate) use plan::has_caught_up;
 pub use plan::{Picture, Step, Wishes, plan, stuck};
-pub use rule::{Constraint, NoConstraint, Rule, Rules};
 pub use unmet::{lacking, unmet};
 pub use wish::{is_fulfilled, objection};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
-use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport};
-use crate::placement::{Rules, merge, wish};
+use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport, Rules};
+use crate::placement::{merge, wish};
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;

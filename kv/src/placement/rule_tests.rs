@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::tests::Model;
-use crate::cluster::{Alteration, Overview, RangeReport, View};
+use crate::cluster::{
+    Alteration, Constraint, NoConstraint, Overview, RangeReport, Rule, Rules, View, decode_row,
+};
 use crate::keys;
-use crate::placement::{Constraint, NoConstraint, Rule, Rules, Wishes, plan, stuck, unmet};
+use crate::placement::{Wishes, plan, stuck, unmet};
 use crate::txn::Span;
 
 /// The table that has a rule.
@@ -114,13 +116,11 @@ fn a_rule_is_read_as_it_is_written() {
         leaders: constraint("zone=a"),
         ..in_place(Some(5), "region=eu")
     };
-    assert_eq!(Rule::decode(&rule.encode().unwrap()).unwrap(), rule);
-    assert!(Rule::decode(b"\x07").is_err());
+    assert_eq!(decode_row::<Rule>(&rule.encode().unwrap()).unwrap(), rule);
+    assert!(decode_row::<Rule>(b"\x07").is_err());
     let key = keys::placement_rule_key(TABLE);
-    assert_eq!(keys::decode_placement_rule_key(&key).unwrap(), TABLE);
     assert!(keys::placement_rule_span().contains(&key));
     assert!(keys::system_span().contains(&key));
-    assert!(keys::decode_placement_rule_key(&key[..4]).is_err());
 }
 
 #[test]

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
-use crate::cluster::{NodeStatus, RangeReport};
-use crate::placement::Rule;
+use crate::cluster::{NodeStatus, RangeReport, Rule};
 use crate::placement::plan::{Members, Plan, SYSTEM_RANGE, Spot};
 
 impl<'a> Plan<'a> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pontoon_raft::{LogPosition, Membership, NodeId, Peer, Place, ReplicaId, StoreId};
 
 use crate::cluster::{Alteration, NodeRow, NodeState, NodeStatus, RangeReport};
-use crate::placement::{Picture, Rules, Wishes, plan, stuck};
+use crate::placement::{Picture, Wishes, plan, stuck};
 use crate::range::Descriptor;
 use crate::txn::Span;
 

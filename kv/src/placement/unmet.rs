@@ -2,8 +2,8 @@
 
 use pontoon_raft::NodeId;
 
-use crate::cluster::{NodeStatus, Overview, RangeReport};
-use crate::placement::{Constraint, Rule, Wishes};
+use crate::cluster::{Constraint, NodeStatus, Overview, RangeReport, Rule};
+use crate::placement::Wishes;
 use crate::txn::Span;
 
 /// Why the ranges that hold keys of a span are not as a rule wants them; `None` when they are.

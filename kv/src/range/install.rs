@@ -274,6 +274,7 @@ fn take_over(state: &RangeState, head: Head, applied: AppliedState) -> Result<()
     state.records.store(records, Ordering::Release);
     *state.descriptor.write() = descriptor;
     state.changes.fetch_add(1, Ordering::AcqRel);
+    state.stir();
     let term = applied.position.map_or(0, |position| position.term);
     *state.applied.lock() = applied;
     state.latches.complete_before(term);

@@ -15,7 +15,7 @@ use pontoon_raft::{
 };
 
 use crate::error::Error;
-use crate::keys::meta;
+use crate::keys::{self, meta};
 use crate::mvcc::{self, Header, Intent};
 use crate::range::command::{Absorb, Body, Command, Outcome, RecordChange, Split};
 use crate::range::descriptor::Descriptor;
@@ -338,7 +338,12 @@ impl RangeMachine {
                 let keys = writes.iter().map(|write| &write.key);
                 state.recent.lock().note(*commit, keys.clone());
                 if watched {
-                    state.watches.note(*commit, keys);
+                    state.watches.note(*commit, keys.clone());
+                }
+                // All keys of a command lie in one range.
+                let mut metadata = keys.take_while(|key| &key[..] < keys::USER_MIN);
+                if metadata.any(|key| keys::is_watched(key)) {
+                    state.stir();
                 }
                 #[cfg(test)]
                 {

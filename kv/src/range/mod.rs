@@ -19,6 +19,7 @@
 //! A transaction over several ranges leaves intents in each and is decided at one key
 //! ([`several`]).
 
+mod changes;
 mod command;
 mod descriptor;
 mod evaluate;
@@ -34,8 +35,10 @@ mod reshape;
 mod several;
 mod snapshot;
 mod state;
+mod stirs;
 mod watch;
 
+pub(crate) use changes::Told;
 pub use command::{Body, Command, Outcome, Renounce};
 pub use descriptor::{Descriptor, Frozen};
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};

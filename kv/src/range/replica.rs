@@ -46,7 +46,7 @@ pub struct Replica {
 }
 
 /// No transaction: whoever reads has no intents yet.
-const NOBODY: Timestamp = Timestamp::ZERO;
+pub(super) const NOBODY: Timestamp = Timestamp::ZERO;
 
 /// What became of an attempt to commit.
 enum Attempt {
@@ -223,7 +223,7 @@ impl Replica {
     }
 
     /// Refuses what was read when [`Self::replaced`] has changed since it was `before`.
-    fn not_replaced(&self, before: u64) -> Result<(), Refusal> {
+    pub(super) fn not_replaced(&self, before: u64) -> Result<(), Refusal> {
         if self.replaced() == before {
             Ok(())
         } else {
@@ -254,7 +254,12 @@ impl Replica {
     /// Invariant: after this such a reader sees every commit at or below `at`, save where an intent
     /// refuses it. (A transaction over several ranges gets its commit timestamp when its intents
     /// are applied; one whose intents are not here yet commits above `at`.)
-    async fn settle(&self, span: &ReadSpan, own: Timestamp, at: Timestamp) -> Result<(), Refusal> {
+    pub(super) async fn settle(
+        &self,
+        span: &ReadSpan,
+        own: Timestamp,
+        at: Timestamp,
+    ) -> Result<(), Refusal> {
         if self.leadership().is_none() {
             self.lead().await?;
         }

@@ -16,6 +16,7 @@ use crate::range::heard::Heard;
 use crate::range::intents::Intents;
 use crate::range::load::Load;
 use crate::range::recent::RecentWrites;
+use crate::range::stirs::Stirs;
 use crate::range::watch::Watches;
 use crate::storage::{Engine, Space, WriteBatch};
 use crate::timestamp::Timestamp;
@@ -86,6 +87,12 @@ pub struct RangeState {
     /// Counts how often rows were taken away or replaced by no entry of the log: by a snapshot, or
     /// when the replica was closed.
     pub(crate) replaced: AtomicU64,
+    /// Counts what may have changed the metadata of the cluster, when that can be read and before
+    /// anybody may rely on it.
+    pub(crate) stirred: Stirs,
+    /// Another fault: who watches does not wait for commits that are under way.
+    #[cfg(test)]
+    pub(crate) hasty: std::sync::atomic::AtomicBool,
 }
 
 /// What a node is told of its replicas.
@@ -186,6 +193,9 @@ impl RangeState {
             load: Load::default(),
             changes: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
+            stirred: Stirs::default(),
+            #[cfg(test)]
+            hasty: std::sync::atomic::AtomicBool::default(),
         }))
     }
 
@@ -285,6 +295,11 @@ impl RangeState {
     pub(crate) fn tell(&self, news: News) {
         // Nobody listens when the node is going down; it will be found at the next start.
         let _ = self.news.send(news);
+    }
+
+    /// Metadata of the cluster may have changed.
+    pub(crate) fn stir(&self) {
+        self.stirred.add();
     }
 
     /// The bounds of the range.

@@ -23,7 +23,7 @@ const PAGE_ROWS: u64 = 4_096;
 /// Bytes after which a page ends.
 const PAGE_BYTES: usize = 1 << 20;
 
-pub(super) fn mismatch() -> Refusal {
+pub(crate) fn mismatch() -> Refusal {
     Refusal::Error(Error::Unavailable {
         message: "a node has answered another question than it was asked".into(),
     })

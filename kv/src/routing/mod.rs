@@ -24,6 +24,6 @@ mod rows;
 
 pub use away::Address;
 pub(crate) use away::{AwayRanges, Route};
-pub(crate) use calls::plain;
+pub(crate) use calls::{mismatch, plain};
 pub use request::{PeerError, Peers, Request, Response, Whom};
 pub(crate) use rows::Rows;

@@ -38,6 +38,8 @@ pub(super) enum Bug {
     SkipValidation,
     /// Of the commits that are applied together, watches hear of the first only.
     SkipNotes,
+    /// Who watches metadata does not wait for commits that are under way.
+    HastyWatches,
     /// Readers do not wait for commits that are under way.
     SkipWaits,
     /// Readers do not see intents.
@@ -568,6 +570,7 @@ impl Cluster {
                     let latches = &replica.state().latches;
                     latches.skip_waits.store(true, Ordering::Relaxed);
                 }
+                Bug::HastyWatches => replica.state().hasty.store(true, Ordering::Relaxed),
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),

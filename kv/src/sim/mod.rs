@@ -8,6 +8,7 @@
 //!   stale read, no write from nowhere);
 //! * timestamps respect real time: what ended before another began has the smaller one;
 //! * every snapshot of the bank has the same total, and somebody is always on call (write skew);
+//! * what a watch of the metadata tells, from whichever node, is what scans of it find;
 //! * rows that a client keeps are, with what it hears has changed, those that a scan finds;
 //! * in the end the replicas hold the same rows;
 //! * no replica has died, and none refuses to start.
@@ -25,6 +26,7 @@ mod clients;
 mod cluster;
 mod kept;
 mod run;
+mod watcher;
 
 use cluster::{Bug, Shape};
 use run::{Report, run_seed};
@@ -89,7 +91,7 @@ fn run_shard(shard: u64) {
 
 fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     let (mut runs, mut acknowledged, mut held, mut rests, mut hashes) = (0, 0, 0, 0, 0);
-    let mut merges = 0;
+    let (mut merges, mut told) = (0, 0);
     for seed in seeds {
         match run_seed(shape, seed, Bug::None) {
             Ok(Report {
@@ -98,9 +100,11 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
                 hash,
                 rested,
                 merged,
+                watched,
                 ..
             }) => {
                 merges += merged;
+                told += watched;
                 rests += rested;
                 acknowledged += operations;
                 held += ranges;
@@ -116,8 +120,9 @@ fn run_seeds(shape: Shape, seeds: impl Iterator<Item = u64>) {
     // The last number is the same in every run of the same seeds.
     println!(
         "{runs} seeds, {acknowledged} acknowledged operations, {held} ranges in the end, {merges} \
-         merged, {rests} looks at quiescent replicas, {hashes:x}"
+         merged, {told} changes watched, {rests} looks at quiescent replicas, {hashes:x}"
     );
+    assert!(runs == 0 || told > 0, "no change of metadata was watched");
     let some = !shape.split || runs < 10 || merges > 0;
     assert!(some, "no range was ever absorbed by another");
 }
@@ -217,6 +222,13 @@ fn validation_that_is_skipped_is_found() {
 #[test]
 fn writes_that_are_not_noted_are_found() {
     let found = found_within(THREE, Bug::SkipNotes, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn watches_that_do_not_wait_are_found() {
+    let found = found_within(THREE, Bug::HastyWatches, 60);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

@@ -14,6 +14,7 @@ use crate::keys;
 use crate::sim::check::check;
 use crate::sim::clients::{Client, End, History, REGISTERS, What, later_splits, splits};
 use crate::sim::cluster::{Bug, Cluster, Shape};
+use crate::sim::watcher::{Watcher, tinker};
 use crate::storage::Space;
 use crate::txn::Span;
 
@@ -32,6 +33,8 @@ pub(super) struct Report {
     pub(super) rested: usize,
     /// Ranges that became parts of others.
     pub(super) merged: usize,
+    /// Changes of metadata that a watch has told.
+    pub(super) watched: usize,
 }
 
 /// How often it is looked who is quiescent.
@@ -90,6 +93,8 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         .map(|n| Client::new(&cluster, &history, seed.wrapping_mul(97).wrapping_add(n)))
         .map(|client| tokio::spawn(client.work(until)))
         .collect();
+    let watcher = tokio::spawn(Watcher::new(&cluster, seed).work(until));
+    let tinker = tokio::spawn(tinker(cluster.clone(), seed, until));
     let mut rested = 0;
     {
         let watched = std::pin::pin!(watch_rest(&cluster, &mut rested));
@@ -101,7 +106,12 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
             .await
             .map_err(|error| format!("a client panicked: {error}"))?;
     }
+    let panicked = |error| format!("a watcher panicked: {error}");
+    let watcher = watcher.await.map_err(panicked)?;
+    tinker.await.map_err(panicked)?;
     heal(&cluster).await;
+    let deadline = Instant::now() + Duration::from_millis(HEALING_MS);
+    let watched = watcher.last_look(deadline).await;
     let last = final_reads(&cluster, &history, seed).await;
     let agreed = if last.is_ok() {
         agree(&cluster).await
@@ -114,6 +124,7 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
     let records = history.records();
     check(&records)?;
     last?;
+    let watched = watched?;
     agreed?;
     let mut hasher = std::hash::DefaultHasher::new();
     let lines: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
@@ -133,6 +144,7 @@ async fn run(shape: Shape, seed: u64, bug: Bug) -> Result<Report, String> {
         operations,
         rested,
         merged: cluster.merged(),
+        watched,
     })
 }
 

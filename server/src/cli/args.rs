@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use pontoon_kv::cluster::Topic;
 
 use super::range_args::RangeCommand;
 
@@ -27,6 +28,8 @@ pub(crate) enum Command {
     Node(NodeCommand),
     /// Look at the ranges of a cluster, and change them.
     Range(RangeCommand),
+    /// Print what is known of nodes, ranges or settings, and then every change of it.
+    Watch(WatchCommand),
 }
 
 /// Flags of the demo.
@@ -77,6 +80,27 @@ pub(crate) struct NodeCommand {
     /// What to do.
     #[command(subcommand)]
     pub(crate) what: NodeAction,
+}
+
+/// What is to be watched of a cluster.
+#[derive(Args, Debug)]
+pub(crate) struct WatchCommand {
+    /// How it is asked.
+    #[command(flatten)]
+    pub(crate) contact: ContactArguments,
+    /// nodes, ranges, settings, splits or rules; more than one may be given.
+    #[arg(
+        value_name = "WHAT",
+        required = true,
+        value_parser = Topic::ALL.map(Topic::name)
+    )]
+    pub(crate) topics: Vec<String>,
+    /// Tells what has changed since a revision that was told before, in place of what there is.
+    #[arg(long, value_name = "REVISION", default_value_t = 0)]
+    pub(crate) since: u64,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What to do with the nodes of a cluster.

@@ -37,7 +37,7 @@ where
 }
 
 /// The certificate that is shown; `None`: the nodes are insecure.
-fn keyring(contact: &ContactArguments) -> Result<Option<Arc<Keyring>>, Failure> {
+pub(super) fn keyring(contact: &ContactArguments) -> Result<Option<Arc<Keyring>>, Failure> {
     let directory = match (&contact.certs, &contact.data_dir) {
         _ if contact.insecure => return Ok(None),
         (Some(certs), _) => CertDir::at(certs),

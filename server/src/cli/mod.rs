@@ -1,5 +1,5 @@
 //! The command line: `pontoon start`, `pontoon demo`, `pontoon node`, `pontoon range`, `pontoon
-//! --version`.
+//! watch`, `pontoon --version`.
 
 mod args;
 mod config;
@@ -9,6 +9,7 @@ mod nodes;
 mod range_args;
 mod ranges;
 mod run;
+mod watch;
 
 pub(crate) use config::{NodeConfig, PeerMode};
 pub(crate) use run::run;

@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Arguments, Command, LogFormat};
 use super::config::{NodeConfig, PeerMode};
-use super::{demo, nodes, ranges};
+use super::{demo, nodes, ranges, watch};
 use crate::node::{Bound, Failure, Node};
 
 /// Runs the command of the process.
@@ -32,6 +32,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Demo(args) => (&args.node, Some(args.nodes)),
         Command::Node(command) => return nodes::run(command),
         Command::Range(command) => return ranges::run(command),
+        Command::Watch(command) => return watch::run(command),
     };
     let is_demo = demo_nodes.is_some();
     let config = NodeConfig::new(args).map_err(Failure::Usage)?;

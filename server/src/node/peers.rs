@@ -8,11 +8,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pontoon_kv::cluster::{
-    Answer, Book, Call, Candidate, Denial, Joined, Joining, NodeRow, NotJoined,
+    Answer, Book, Call, Candidate, Denial, Joined, Joining, NodeRow, NotJoined, Topic, Watched,
 };
 use pontoon_kv::db::Belonging;
 use pontoon_kv::range::Refusal as CallRefusal;
-use pontoon_kv::{Db, Error};
+use pontoon_kv::{Db, Error, Timestamp};
 use pontoon_raft::transport::{Envelope, Refusal, Reply};
 use pontoon_sql::session::Engine;
 use tokio::net::TcpListener;
@@ -290,5 +290,15 @@ impl Handler for Answers {
             engine.answer(question).await.map_err(|e| e.to_string())
         }
         .boxed()
+    }
+
+    fn watch(
+        &self,
+        topics: Vec<Topic>,
+        since: Timestamp,
+        wait: Duration,
+    ) -> BoxFuture<'static, Result<Watched, Error>> {
+        let db = self.db.clone();
+        async move { db.watch(&topics, since, wait).await }.boxed()
     }
 }

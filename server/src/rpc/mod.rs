@@ -22,6 +22,8 @@
 //! Connections are made in `socket`, by TLS with certificates on both sides unless nodes run with
 //! `--insecure`; `handshake` decides who is heard.
 //!
+//! Beside that there is a service for tools: [`watch`].
+//!
 //! This module knows nothing of what the messages mean, beyond their class, and which one may be
 //! asked without a certificate.
 
@@ -33,12 +35,14 @@ mod link;
 mod message;
 mod network;
 mod outbox;
+mod protobuf;
 #[cfg(test)]
 mod secure_tests;
 mod server;
 mod socket;
 #[cfg(test)]
 mod tests;
+pub(crate) mod watch;
 
 pub(crate) use class::ClassStats;
 pub(crate) use handshake::Identity;

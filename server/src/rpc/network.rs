@@ -74,9 +74,9 @@ impl Network {
         address: String,
         operation: Operation,
     ) -> Result<Operated, String> {
-        let class = Class::Data;
-        let link = self.inner.link(Target::Address(address), class);
-        let reason = match self.inner.ask(&link, Question::Operate(operation)).await {
+        let (target, class) = (Target::Address(address), Class::Data);
+        let asked = self.inner.ask(target, class, Question::Operate(operation));
+        let reason = match asked.await {
             Ok(Answer::Operate(answer)) => return answer,
             Ok(_) => "it could not answer".to_owned(),
             Err(Broken::Unsent(reason) | Broken::Lost(reason)) => reason.to_string(),

@@ -117,6 +117,46 @@ async fn without_a_certificate_one_can_ask_to_join_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_watches_shows_a_certificate_of_the_cluster() {
+    let authority = Authority::found(CLUSTER).unwrap();
+    let peer = serving(&authority, PEER);
+    let watch = async |credentials: Credentials| {
+        let topics = vec!["settings".to_owned()];
+        let request = super::watch::Request { topics, since: 0 };
+        super::watch::watch(&peer.address, &credentials, request).await
+    };
+    let mut pages = watch(member(&authority, ME)).await.unwrap();
+    assert_eq!(pages.message().await.unwrap().unwrap().revision, 1);
+    for other in [stranger(&authority), Credentials::Insecure] {
+        let status = watch(other).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+    }
+    // One that was decommissioned is told so.
+    let left = NodeStatus {
+        row: NodeRow {
+            place: Place {
+                node: ME,
+                store: StoreId(ME.0),
+            },
+            state: NodeState::Gone,
+            ..NodeRow::default()
+        },
+        alive: false,
+        stopping: false,
+        usage: Default::default(),
+        replicas: 0,
+        leads: 0,
+    };
+    peer.book.learn(View {
+        revision: (1, 1),
+        nodes: vec![left],
+        ..View::default()
+    });
+    let status = watch(member(&authority, ME)).await.unwrap_err();
+    assert_eq!(status.code(), Code::PermissionDenied);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_of_another_cluster_is_refused() {
     let (ours, theirs) = (
         Authority::found(CLUSTER).unwrap(),

@@ -16,8 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{self, BoxFuture, FutureExt};
 use futures::stream::{BoxStream, StreamExt};
-use pontoon_kv::cluster::{Answer as CallAnswer, Call};
+use pontoon_kv::cluster::{Answer as CallAnswer, Call, Topic, Watched};
 use pontoon_kv::range::Refusal as CallRefusal;
+use pontoon_kv::{Error, Timestamp};
 use pontoon_raft::transport::{Envelope, Refusal, Reply};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -28,7 +29,7 @@ use tonic::server::{Grpc, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::codec::{FRAME_BYTES_MAX, Frame, FrameCodec, PATH};
-use super::handshake::{self, Hello, Identity, Standing};
+use super::handshake::{self, Hello, Standing};
 use super::message::{self, Answer, Operated, Operation, Question};
 use super::network::Network;
 use super::outbox::{Batches, Outbox, Refused};
@@ -41,6 +42,8 @@ const IN_WORK_MAX: u32 = 1_024;
 const IN_WORK_BYTES_MAX: u32 = 128 << 20;
 /// No frame of a caller without a certificate is longer: all it can say is short.
 const STRANGERS_FRAME_BYTES_MAX: usize = 16 << 10;
+/// Tools that watch the cluster's metadata at this node.
+const WATCHERS_MAX: usize = 1_024;
 /// How often it is looked whether a caller has left the cluster.
 const LEFT_CHECK_EVERY: Duration = Duration::from_secs(1);
 /// When the node shuts down, what is in work has so long to end.
@@ -61,13 +64,22 @@ pub(crate) trait Handler: Send + Sync + 'static {
 
     /// Does what an operator asks of the SQL layer.
     fn operate(&self, operation: Operation) -> BoxFuture<'static, Result<Operated, String>>;
+    /// Tells what has changed of the cluster's metadata; see [`pontoon_kv::Db::watch`].
+    fn watch(
+        &self,
+        topics: Vec<Topic>,
+        since: Timestamp,
+        wait: Duration,
+    ) -> BoxFuture<'static, Result<Watched, Error>>;
 }
 
 /// What the streams of a node share.
-struct Front {
-    handler: Arc<dyn Handler>,
-    network: Network,
-    shutdown: watch::Receiver<bool>,
+pub(super) struct Front {
+    pub(super) handler: Arc<dyn Handler>,
+    pub(super) network: Network,
+    pub(super) shutdown: watch::Receiver<bool>,
+    /// How many more may watch.
+    pub(super) watchers: Arc<Semaphore>,
 }
 
 /// Serves other nodes, and passes on by `network` what is for others, until `shutdown` is true or its
@@ -86,6 +98,7 @@ pub(crate) async fn serve(
         handler,
         network,
         shutdown: shutdown.clone(),
+        watchers: Arc::new(Semaphore::new(WATCHERS_MAX)),
     }));
     let serving = socket::server().serve_with_incoming_shutdown(
         service,
@@ -103,7 +116,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn wait_for(mut shutdown: watch::Receiver<bool>) {
+pub(super) async fn wait_for(mut shutdown: watch::Receiver<bool>) {
     // An error: nobody is left who could say it.
     let _ = shutdown.wait_for(|down| *down).await;
 }
@@ -122,8 +135,13 @@ impl Service<http::Request<Body>> for NodeService {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() == super::watch::PATH {
+            let service = super::watch::Service(Arc::clone(&self.0));
+            return async move { Ok(service.serve(request).await) }.boxed();
+        }
         if request.uri().path() != PATH {
-            let status = Status::unimplemented(format!("this node serves {PATH} only"));
+            let served = format!("{PATH} and {}", super::watch::PATH);
+            let status = Status::unimplemented(format!("this node serves {served} only"));
             return future::ready(Ok(status.into_http())).boxed();
         }
         let accept = Accept(Arc::clone(&self.0));

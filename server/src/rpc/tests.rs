@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream};
-use pontoon_kv::Timestamp;
 use pontoon_kv::cluster::{
-    Answer as CallAnswer, Book, Call, Candidate, NodeRow, NodeStatus, Report, Usage, View,
+    Answer as CallAnswer, Book, Call, Candidate, NodeRow, NodeStatus, Report, Topic, Usage, View,
+    WatchEvent, Watched, WatchedKind,
 };
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_kv::routing::{PeerError, Peers, Whom};
+use pontoon_kv::{Error, Timestamp};
 use pontoon_raft::transport::{
     AppendReply, AppendRequest, Envelope, Refusal, Reply, Request as RaftRequest, Vote,
 };
@@ -73,6 +74,34 @@ impl Handler for Echo {
                 Operation::Name(_) => Ok(Operated::Named(Vec::new())),
                 Operation::Reshape(statement) => Err(statement),
             }
+        }
+        .boxed()
+    }
+
+    /// Three pages of one change each, then nothing for ever.
+    fn watch(
+        &self,
+        topics: Vec<Topic>,
+        since: Timestamp,
+        _: Duration,
+    ) -> BoxFuture<'static, Result<Watched, Error>> {
+        async move {
+            if since.0 >= 3 {
+                return futures::future::pending().await;
+            }
+            let revision = Timestamp(since.0 + 1);
+            let event = |topic: Topic| WatchEvent {
+                revision,
+                topic,
+                key: Bytes::from_static(b"name"),
+                value: Some(Bytes::from_static(b"new")),
+                old: None,
+            };
+            Ok(Watched {
+                revision,
+                kind: WatchedKind::Changes,
+                events: topics.into_iter().map(event).collect(),
+            })
         }
         .boxed()
     }
@@ -342,6 +371,39 @@ async fn questions_of_both_kinds_are_answered() {
     assert_eq!(sent, expected.map(|(class, n)| (class, n, n)));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_goes_from_page_to_page_and_ends_with_the_node() {
+    let peer = Served::peer();
+    let watch = |topics: &[&str], since| {
+        let topics = topics.iter().map(|topic| (*topic).to_owned()).collect();
+        let request = super::watch::Request { topics, since };
+        super::watch::watch(&peer.address, &Credentials::Insecure, request)
+    };
+    let mut pages = watch(&["settings"], 1).await.unwrap();
+    for revision in [2, 3] {
+        let page = pages.message().await.unwrap().unwrap();
+        assert_eq!(page.revision, revision);
+        let [event] = &page.events[..] else {
+            panic!("{page:?}");
+        };
+        assert_eq!((event.revision, event.deleted), (revision, false));
+        assert_eq!([&*event.topic, &*event.id], ["settings", "name"]);
+        assert_eq!([&*event.value, &*event.old], ["\"new\"", ""]);
+    }
+    // Those of nodes and ranges are damaged.
+    let status = watch(&[], 1).await.unwrap().message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    let status = watch(&["tokens"], 1).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert_eq!(status.message(), "tokens cannot be watched");
+
+    let stopping = tokio::spawn(peer.stop());
+    let status = pages.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert_eq!(status.message(), "the node shuts down: go on at another");
+    stopping.await.unwrap();
+}
+
 /// A call that has been handed to its stream and is never answered.
 async fn ask_in_vain(network: &Network) -> BoxFuture<'static, Result<CallAnswer, PeerError>> {
     let mut waiting = network.call(Whom::Node(PEER), NEVER);
@@ -427,7 +489,7 @@ async fn strangers_are_refused_in_plain_words() {
     assert!(
         status
             .message()
-            .starts_with("this node speaks protocol 2, the caller 3: ")
+            .starts_with("this node speaks protocol 3, the caller 4: ")
     );
 }
 

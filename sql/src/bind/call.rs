@@ -48,8 +48,8 @@ pub(crate) fn check_collation(name: &ObjectName) -> Result<(), SqlError> {
     }
 }
 
-/// The function's folded name without its schema, and its position.
-fn function_name(name: &ObjectName) -> Result<(String, usize), SqlError> {
+/// The function's folded name as the registry has it, and its position.
+pub(super) fn function_name(name: &ObjectName) -> Result<(String, usize), SqlError> {
     let parts: Vec<_> = name.0.iter().filter_map(|p| p.as_ident()).collect();
     let position = parts.first().map_or(0, |i| i.span.start.line as usize);
     match parts.as_slice() {
@@ -57,11 +57,14 @@ fn function_name(name: &ObjectName) -> Result<(String, usize), SqlError> {
         [s, n] if s.value == "pg_catalog" || s.value == "information_schema" => {
             Ok((n.value.clone(), position))
         }
-        [s, n] => Err(SqlError::new(
-            SqlState::UNDEFINED_FUNCTION,
-            format!("function {}.{} does not exist", s.value, n.value),
-        )
-        .at(position)),
+        [s, n] => {
+            let qualified = format!("{}.{}", s.value, n.value);
+            if registry().functions_named(&qualified).is_empty() {
+                let message = format!("function {qualified} does not exist");
+                return Err(SqlError::new(SqlState::UNDEFINED_FUNCTION, message).at(position));
+            }
+            Ok((qualified, position))
+        }
         _ => Err(SqlError::unsupported("a function of another database").at(position)),
     }
 }

@@ -7,6 +7,7 @@ use sqlparser::ast::{
     Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArgOperator, ObjectName, TableAlias,
 };
 
+use super::call::function_name;
 use super::context::Binder;
 use super::from::{Item, name_parts, named};
 use super::names::{Level, NamedColumn};
@@ -62,8 +63,8 @@ impl Binder<'_> {
         outer: &Level<'_>,
     ) -> Result<Item, SqlError> {
         let (_, ident) = name_parts(name)?;
-        let position = ident.span.start.line as usize;
-        let function_name = ident.value.clone();
+        let label = ident.value.clone();
+        let (function_name, position) = function_name(name)?;
         let mut asts = Vec::new();
         for a in args {
             match a {
@@ -109,7 +110,7 @@ impl Binder<'_> {
             });
             let bound = self.expr(&call, outer)?;
             let bound = self.settle_unknown(bound)?;
-            return self.scalar_item(bound, &function_name, ordinality, alias);
+            return self.scalar_item(bound, &label, ordinality, alias);
         }
         let positions: Vec<usize> = asts.iter().map(|e| position_of(e)).collect();
         let bound = self.bind_all(&asts, outer)?;
@@ -121,7 +122,7 @@ impl Binder<'_> {
             alias,
             position,
         )?;
-        let ns = named(function_name, None, columns, alias, scalar && !ordinality)?;
+        let ns = named(label, None, columns, alias, scalar && !ordinality)?;
         Ok((rel, ns))
     }
 

@@ -1,6 +1,6 @@
 //! The placement rule that the storage parameters of a table make.
 
-use pontoon_kv::placement::Rule;
+use pontoon_kv::cluster::Rule;
 
 use super::desc::TableDesc;
 

@@ -4,7 +4,8 @@
 //! since dumps and tools set them, and have no effect: Pontoon has neither. `replicas`, `placement`
 //! and `leaders` are a placement rule ([`crate::catalog::placement`]).
 
-use pontoon_kv::placement::{Constraint, lacking};
+use pontoon_kv::cluster::Constraint;
+use pontoon_kv::placement::lacking;
 
 use super::execute::Ddl;
 use crate::catalog::desc::{Relation, TableDesc};

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
-use pontoon_kv::cluster::{Alteration, Move, NodeState, NodeStatus, Overview, RangeReport};
+use pontoon_kv::cluster::{
+    Alteration, Constraint, Move, NodeState, NodeStatus, Overview, RangeReport,
+};
 use pontoon_kv::keys;
-use pontoon_kv::placement::{Constraint, unmet};
+use pontoon_kv::placement::unmet;
 
 use super::key_text::Storages;
 use super::row::*;

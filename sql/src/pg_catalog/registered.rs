@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::row::*;
-use crate::catalog::desc::{CatalogSnapshot, INFORMATION_SCHEMA, PG_CATALOG};
+use crate::catalog::desc::{CatalogSnapshot, INFORMATION_SCHEMA, PG_CATALOG, PONTOON_INTERNAL};
 use crate::error::SqlError;
 use crate::types::registry::{
     CastContext, CastMethod, EvalContext, Function, FunctionBody, Operator, TypeInfo, Volatility,
@@ -140,14 +140,15 @@ fn function_row(f: &'static Function) -> Row {
         FunctionBody::Set { .. } => ("f", true),
     };
     let (all, modes, names) = output_arguments(f, &args);
-    let schema = if f.name.starts_with("_pg_") {
-        INFORMATION_SCHEMA
-    } else {
-        PG_CATALOG
+    let (schema, name) = f.qualified();
+    let schema = match schema {
+        Some(_) => PONTOON_INTERNAL,
+        None if name.starts_with("_pg_") => INFORMATION_SCHEMA,
+        None => PG_CATALOG,
     };
     vec![
         o(f.oid),
-        t(f.name),
+        t(name),
         o(schema),
         n(10),
         n(12),
@@ -175,7 +176,7 @@ fn function_row(f: &'static Function) -> Row {
         names,
         NULL,
         NULL,
-        t(f.name),
+        t(name),
         NULL,
         NULL,
         NULL,

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::oid::Oid;
 use super::registry::{
-    Cast, CastContext, CastMethod, Comparison, Function, FunctionBody, Operator, ScalarFn,
+    Cast, CastContext, CastMethod, Comparison, Function, FunctionBody, Operator, ScalarFn, SetBody,
     TypeInfo, VectorFn, Volatility,
 };
 use super::{aggregate, functions, json, text, vector};
@@ -260,11 +260,10 @@ fn load_functions(comparisons: &HashMap<Oid, Comparison>) -> Vec<&'static Functi
             "a" => aggregate::body(name, args).map(FunctionBody::Aggregate),
             "w" => functions::window(source).map(|native| FunctionBody::Window { native }),
             _ => {
-                if let Some((eval, columns)) = sets.get(source) {
-                    Some(FunctionBody::Set {
-                        eval: *eval,
-                        columns,
-                    })
+                let set = sets.get(source);
+                let set = set.map(|(eval, columns)| (SetBody::Computed(*eval), *columns));
+                if let Some((body, columns)) = set.or_else(|| functions::cluster(source)) {
+                    Some(FunctionBody::Set { body, columns })
                 } else {
                     let eval = match comparisons.get(&oid) {
                         Some(meaning) => functions::comparison(*meaning, args),

@@ -150,6 +150,24 @@ pub struct AggregateImpl {
 /// A set-returning function: arguments in, rows out.
 pub type SetFn = fn(&dyn EvalContext, &[Datum]) -> Result<Vec<Vec<Datum>>, SqlError>;
 
+/// The body of a set-returning function.
+#[derive(Clone, Copy)]
+pub enum SetBody {
+    /// Computes the rows.
+    Computed(SetFn),
+    /// The cluster is asked, by the executor: the answer may have to be waited for.
+    Cluster(ClusterCall),
+}
+
+/// What the cluster is asked by a function.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ClusterCall {
+    /// What has changed of its metadata.
+    Watch,
+    /// The revision up to which everything has happened.
+    Revision,
+}
+
 /// What kind of function it is, with its body.
 pub enum FunctionBody {
     /// Value in, value out.
@@ -169,7 +187,7 @@ pub enum FunctionBody {
     /// One row in, many out.
     Set {
         /// The body.
-        eval: SetFn,
+        body: SetBody,
         /// Names and types of the columns of the result; a single column of the function's own
         /// name if empty.
         columns: &'static [(&'static str, Oid)],
@@ -180,7 +198,7 @@ pub enum FunctionBody {
 pub struct Function {
     /// Its number: PostgreSQL's own.
     pub oid: Oid,
-    /// Its name, folded.
+    /// Its name, folded; that of a function of pontoon_internal begins with the schema and a dot.
     pub name: &'static str,
     /// Argument types; may be the polymorphic ones.
     pub args: &'static [Oid],
@@ -196,6 +214,16 @@ pub struct Function {
     pub volatility: Volatility,
     /// Its body.
     pub body: FunctionBody,
+}
+
+impl Function {
+    /// Its schema, if that is not pg_catalog, and its name within it.
+    pub fn qualified(&self) -> (Option<&'static str>, &'static str) {
+        match self.name.split_once('.') {
+            Some((schema, name)) => (Some(schema), name),
+            None => (None, self.name),
+        }
+    }
 }
 
 impl std::fmt::Debug for Function {

@@ -1,23 +1,18 @@
 //! What the leader of range 1 does for the cluster: it keeps the roll and has replicas moved.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
 use pontoon_raft::NodeId;
 
 use crate::cluster::{
     Answer, Call, Change, Move, NodeRow, NodeState, Opening, Overview, RangeReport, Report, View,
 };
 use crate::db::node::Node;
-use crate::db::{rules, splits};
 use crate::error::Error;
-use crate::keys;
-use crate::placement::{self, Rules, Step};
+use crate::placement::{self, Step};
 use crate::range::Refusal;
-use crate::routing::{PeerError, Whom, plain};
-use crate::txn::TxnOptions;
+use crate::routing::{PeerError, Whom, mismatch, plain};
 
 /// How often the coordinator looks at the cluster.
 const EVERY: Duration = Duration::from_millis(500);
@@ -45,12 +40,7 @@ pub(in crate::db) async fn coordinate(node: Weak<Node>) {
 impl Node {
     /// Notes what a node reports, and tells it how the cluster is.
     pub(super) fn hear_report(&self, report: Report) -> Result<View, Refusal> {
-        let system = self.system().ok_or(Refusal::Elsewhere(None))?;
-        let Some(leadership) = system.leadership() else {
-            let leader = system.group().leader_hint();
-            let other = leader.filter(|leader| leader.place.node != self.me.place.node);
-            return Err(Refusal::Elsewhere(other));
-        };
+        let (system, leadership) = self.coordinating()?;
         let now = self.runtime.monotonic();
         self.roll.begin(leadership.term, now);
         self.roll.note(report, now);
@@ -68,7 +58,7 @@ impl Node {
         let now = self.runtime.monotonic();
         self.roll.begin(leadership.term, now);
         self.roll.note(self.report(), now);
-        let mut rows = self.node_rows().await?;
+        let (mut rows, splits, rules) = self.metadata(&system, leadership.term).await?;
         if !rows.iter().any(|row| row.place == self.me.place) {
             // The first node of a cluster nobody has let in.
             let own = self.row.lock().clone();
@@ -85,7 +75,7 @@ impl Node {
             return Ok(());
         }
         let mut picture = self.roll.picture(now);
-        (picture.wanted_splits, picture.rules) = self.wanted().await?;
+        (picture.wanted_splits, picture.rules) = (splits, rules);
         self.heed_operators(&mut picture, now);
         for (node, range, replica) in self.roll.strays(&picture, now) {
             tracing::info!(%node, range, %replica, "closing a replica that has left its range");
@@ -122,27 +112,10 @@ impl Node {
 
     /// The cluster as the coordinator sees it, which may be another node.
     pub async fn overview(&self) -> Result<Overview, Refusal> {
-        let system = self
-            .system()
-            .and_then(|system| Some((system.leadership()?, system)));
-        let Some((leadership, system)) = system else {
-            let (Some(whom), Some(peers)) = (self.next_coordinator(), &self.peers) else {
-                return Err(Refusal::Elsewhere(None));
-            };
-            let called = peers.call(whom.clone(), Call::Look);
-            return match self.runtime.timeout(LOOK, called).await {
-                Some(Ok(Answer::Overview(overview))) => Ok(overview),
-                Some(Err(PeerError::Refused(refusal))) => {
-                    if let Refusal::Elsewhere(leader) = &refusal {
-                        let named = leader.as_ref().map(|leader| leader.place.node);
-                        self.search.sent_on(&whom, named);
-                    }
-                    Err(refusal)
-                }
-                _ => {
-                    self.search.failed(&whom);
-                    Err(Refusal::Elsewhere(None))
-                }
+        let Ok((system, leadership)) = self.coordinating() else {
+            return match self.ask_coordinator(Call::Look, LOOK).await? {
+                Answer::Overview(overview) => Ok(overview),
+                _ => Err(mismatch()),
             };
         };
         // Of itself it need not wait to hear.
@@ -165,18 +138,30 @@ impl Node {
         })
     }
 
-    /// What somebody wants of ranges: the keys with which some shall begin, and placement rules.
-    pub(super) async fn wanted(&self) -> Result<(BTreeSet<Bytes>, Rules), Error> {
-        let Some(txn) = self.own_txn(TxnOptions::default()).await? else {
-            return Ok(Default::default());
+    /// Asks the coordinator, which is another node, once.
+    pub(super) async fn ask_coordinator(
+        &self,
+        call: Call,
+        patience: Duration,
+    ) -> Result<Answer, Refusal> {
+        let (Some(whom), Some(peers)) = (self.next_coordinator(), &self.peers) else {
+            return Err(Refusal::Elsewhere(None));
         };
-        let read = async {
-            let splits = splits::wanted_splits(&txn, &keys::user_span()).await?;
-            Ok::<_, Error>((splits.into_iter().collect(), rules::rules(&txn).await?))
-        };
-        let wanted = read.await;
-        txn.rollback().await;
-        wanted
+        let called = peers.call(whom.clone(), call);
+        match self.runtime.timeout(patience, called).await {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(PeerError::Refused(refusal))) => {
+                if let Refusal::Elsewhere(leader) = &refusal {
+                    let named = leader.as_ref().map(|leader| leader.place.node);
+                    self.search.sent_on(&whom, named);
+                }
+                Err(refusal)
+            }
+            _ => {
+                self.search.failed(&whom);
+                Err(Refusal::Elsewhere(None))
+            }
+        }
     }
 
     /// Notes what the operator wants of a node.

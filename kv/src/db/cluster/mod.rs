@@ -4,14 +4,19 @@
 mod change;
 mod coordinate;
 mod drain;
+mod follow;
 mod join;
 mod roll;
 mod token;
 mod touch;
 mod vacate;
+mod watch;
+#[cfg(test)]
+mod watch_tests;
 mod wish;
 
 pub(super) use coordinate::coordinate;
+pub(super) use follow::{Known, follow};
 pub(super) use roll::Roll;
 pub(super) use touch::keep_in_touch;
 pub(super) use vacate::tell_what_is_left;
@@ -68,6 +73,7 @@ impl Node {
             }
             Call::IsAbsorbed { range } => Ok(Answer::Absorbed(self.is_absorbed(range)?)),
             Call::Look => self.overview().await.map(Answer::Overview),
+            Call::Watch(asked) => self.watch_here(&asked).await.map(Answer::Watched),
             Call::Want { node, state } => {
                 self.want(node, state).await?;
                 Ok(Answer::Done)

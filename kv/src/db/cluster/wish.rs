@@ -98,12 +98,13 @@ impl Node {
     ///
     /// Invariant: it is changed only while it has the members that the operator has seen.
     pub(super) async fn want_range(&self, wish: RangeWish) -> Result<(), Refusal> {
-        self.coordinates()?;
+        let (system, leadership) = self.coordinating()?;
         let (number, now) = (wish.range, self.runtime.monotonic());
         // Of itself it need not wait to hear.
         self.roll.note(self.report(), now);
         let mut picture = self.roll.picture(now);
-        (picture.wanted_splits, picture.rules) = self.wanted().await?;
+        let known = self.metadata(&system, leadership.term).await?;
+        (_, picture.wanted_splits, picture.rules) = known;
         self.heed_operators(&mut picture, now);
         let mut ranges = picture.ranges.iter();
         let range = ranges.find(|range| range.descriptor.range == number);

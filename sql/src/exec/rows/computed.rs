@@ -73,7 +73,8 @@ async fn look(runtime: &Runtime) -> Result<Option<Overview>, SqlError> {
     }
 }
 
-fn nobody() -> SqlError {
+/// `57P03`: there is no coordinator, or none that is heard.
+pub(super) fn nobody() -> SqlError {
     SqlError::new(
         SqlState::CANNOT_CONNECT_NOW,
         "the coordinator of the cluster does not answer",

@@ -19,7 +19,7 @@ use crate::plan::node::{Access, Op, Plan, TableScan};
 use crate::plan::{build, free};
 use crate::session::place;
 use crate::table::key;
-use crate::types::registry::{Comparison, Function, FunctionBody};
+use crate::types::registry::{Comparison, Function, FunctionBody, SetBody};
 use crate::types::{Datum, Oid, sort_key};
 
 use super::Values;
@@ -155,7 +155,7 @@ impl Executor {
                 ordinality,
             } => {
                 let args = self.computed(args, &Slots::default(), &[], outer).await?;
-                let mut rows = self.call_set(function, &args)?;
+                let mut rows = self.call_set(function, &args).await?;
                 if *ordinality {
                     for (i, row) in rows.iter_mut().enumerate() {
                         row.push(Datum::Int8(i64::try_from(i).unwrap_or(i64::MAX - 1) + 1));
@@ -329,7 +329,7 @@ impl Executor {
         exprs.iter().map(|e| self.eval(e, &env)).collect()
     }
 
-    pub(super) fn call_set(
+    pub(super) async fn call_set(
         &self,
         function: &Function,
         args: &[Datum],
@@ -338,7 +338,10 @@ impl Executor {
             FunctionBody::Set { .. } if function.strict && args.iter().any(Datum::is_null) => {
                 Ok(Vec::new())
             }
-            FunctionBody::Set { eval, .. } => eval(self.cx.eval.as_ref(), args),
+            FunctionBody::Set { body, .. } => match body {
+                SetBody::Computed(rows) => rows(self.cx.eval.as_ref(), args),
+                SetBody::Cluster(call) => self.ask_cluster(*call, args).await,
+            },
             // A scalar function in FROM gives one row.
             _ => Ok(vec![vec![crate::exec::interp::call(
                 function,
@@ -360,7 +363,7 @@ impl Executor {
             let mut parts = Vec::with_capacity(sets.len());
             for (function, args) in sets {
                 let args = self.computed(args, &slots, &row, outer).await?;
-                parts.push(self.call_set(function, &args)?);
+                parts.push(self.call_set(function, &args).await?);
             }
             let longest = parts.iter().map(Vec::len).max().unwrap_or(0);
             self.hold(longest, row.len() + sets.len())?;

@@ -13,6 +13,7 @@ mod executor;
 mod join;
 mod order;
 mod sets;
+mod watch;
 mod window;
 
 pub use aggregate::Grouper;

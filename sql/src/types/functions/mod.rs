@@ -4,6 +4,7 @@ mod access;
 mod array;
 mod array_sets;
 mod cast;
+mod cluster;
 mod comparison;
 mod datetime;
 mod datetime_more;
@@ -15,6 +16,7 @@ mod series;
 mod system;
 mod system_catalog;
 
+pub(super) use cluster::cluster;
 pub(super) use comparison::comparison;
 
 use super::body::{Scalar, Set};

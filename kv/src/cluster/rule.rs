@@ -12,7 +12,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::{NodeRow, NodeState, NodeStatus, decode_row, encode_row};
+use crate::cluster::{NodeRow, NodeState, NodeStatus, encode_row};
 use crate::error::Error;
 use crate::keys;
 use crate::txn::Span;
@@ -113,11 +113,6 @@ impl Rule {
     pub fn encode(&self) -> Result<Bytes, Error> {
         encode_row(self)
     }
-
-    /// Reads what [`Self::encode`] wrote.
-    pub(crate) fn decode(stored: &[u8]) -> Result<Self, Error> {
-        decode_row(stored)
-    }
 }
 
 /// All rules, by the keys for which they hold.
@@ -152,13 +147,13 @@ impl Rules {
     }
 
     /// A key within a range with which another should begin, since its rule is another.
-    pub(super) fn part(&self, span: &Span) -> Option<&Bytes> {
+    pub(crate) fn part(&self, span: &Span) -> Option<&Bytes> {
         let inner = |key: &&Bytes| span.start < **key && **key < span.end;
         self.bounds().find(inner)
     }
 
     /// Whether the keys before `key` have another rule than those from it on.
-    pub(super) fn parts(&self, key: &Bytes) -> bool {
+    pub(crate) fn parts(&self, key: &Bytes) -> bool {
         self.bounds().any(|bound| bound == key)
     }
 
