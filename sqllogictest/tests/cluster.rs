@@ -333,6 +333,13 @@ const QUESTIONS: &[&str] = &[
     "SELECT sum(1 / (id - 5000)) FROM parts WHERE id > 4000",
     "SELECT string_agg(name, ',' ORDER BY id) FROM parts WHERE id < 50",
     "SELECT count(*) FROM parts WHERE false",
+    "SELECT id, name FROM parts ORDER BY big DESC NULLS LAST, id LIMIT 7",
+    "SELECT id, price * 2 FROM parts WHERE flag ORDER BY name, id DESC LIMIT 9 OFFSET 1500",
+    "SELECT id FROM parts WHERE name LIKE '%7%' LIMIT 1300",
+    "SELECT count(*) FROM (SELECT id FROM parts WHERE big > 100 LIMIT 5000 OFFSET 4000) p",
+    "SELECT id + 1 FROM parts WHERE small > 3 ORDER BY price, id LIMIT 0",
+    "SELECT 1 / (id - 7000) FROM parts ORDER BY small, id DESC LIMIT 3",
+    "SELECT name FROM parts ORDER BY ratio DESC FETCH FIRST 3 ROWS WITH TIES",
 ];
 
 /// Nodes that lead ranges do their part of what is asked of another, and the answer is the same as
@@ -582,6 +589,19 @@ fn parts_are_explained(client: &mut Client) {
         assert_eq!(sum(&lines, " rows read"), 12_000, "{lines:#?}");
         assert!(sum(&lines, " bytes came") > 100, "{lines:#?}");
     }
+    // No node gives more than the first rows.
+    let top = "SELECT id, name FROM parts ORDER BY big DESC NULLS LAST, id LIMIT 5";
+    let lines = explain("ANALYZE, DIST", top);
+    println!("{}", lines.join("\n"));
+    assert_eq!(lines[1], "  First 5 rows of parts");
+    assert_eq!(sum(&lines, " rows read"), 12_000, "{lines:#?}");
+    assert_eq!(sum(&lines, " rows"), 12_000 + 2 * 5, "{lines:#?}");
+    assert_eq!(explain("DIST", top)[1], lines[1]);
+    let few = "SELECT id FROM parts WHERE name <> 'name 5' LIMIT 1300";
+    let lines = explain("ANALYZE, DIST", few);
+    println!("{}", lines.join("\n"));
+    assert_eq!(lines[1], "  First 1300 rows of parts");
+    assert!(explain("DIST", few).len() > 3);
     // Keys that are read one by one, wherever they are.
     let lines = explain(
         "ANALYZE, DIST",

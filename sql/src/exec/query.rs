@@ -86,7 +86,8 @@ const SMALL_LIMIT: i64 = 1_000;
 
 fn is_scan(plan: &Plan) -> bool {
     match &plan.op {
-        Op::Scan(_) => true,
+        // Of a part it is counted how much is read.
+        Op::Scan(scan) => !matches!(scan.access, Access::Part(_)),
         Op::Project { input, .. } => is_scan(input),
         _ => false,
     }

@@ -4,6 +4,8 @@
 //! Scan        rows = rows of part 1, of part 2, ...     in the order of their keys
 //! Aggregate   final half  <-- gather <-- first half here
 //!                                    <-- first half at n2, at n3, ...
+//! Sort, Limit the first n <-- gather <-- the first n here
+//!                                    <-- the first n at n2, at n3, ...
 //! ```
 //!
 //! A [`Part`] names a table, spans of its keys, and what is done with the rows; it is read at the
@@ -25,9 +27,9 @@ mod wire;
 
 pub use account::{Account, Measured, PartAccount, SpreadAccount};
 pub use fetch::{Away, Placed, gather, in_order};
-pub use part::Part;
+pub use part::{Part, Top};
 pub use serve::{Cursors, Number};
-pub use spread::{Placement, Spread, spread_of_groups, spread_of_rows};
+pub use spread::{Placement, Spread, spread_of_first, spread_of_groups, spread_of_rows};
 
 use std::sync::Arc;
 

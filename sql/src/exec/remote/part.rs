@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicUsize;
 use pontoon_kv::{Span, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::bind::tree::{AggCall, Column, Expr};
+use crate::bind::tree::{AggCall, Column, Expr, SortKey};
 use crate::catalog::desc::TableDesc;
 use crate::plan::node::{Access, Op, Plan, SpanPart, TableScan};
-use crate::types::Datum;
+use crate::types::{Datum, Oid, PgType};
 
 use super::portable::make_portable;
 
@@ -35,6 +35,7 @@ pub struct Work {
     of_all: bool,
     steps: Vec<Step>,
     groups: Option<Groups>,
+    top: Option<Top>,
 }
 
 /// An operator above the scan.
@@ -52,6 +53,15 @@ struct Groups {
     columns: Vec<Column>,
 }
 
+/// The first rows: those of every part together hold those of all.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Top {
+    /// In which order; none: that of the keys of the table.
+    pub keys: Vec<SortKey>,
+    /// How many.
+    pub most: u64,
+}
+
 impl Work {
     /// What a plan does with the rows of one table, if it does no more than that and other nodes can
     /// do it too.
@@ -67,6 +77,7 @@ impl Work {
                     of_all: matches!(scan.access, Access::Full),
                     steps: Vec::new(),
                     groups: None,
+                    top: None,
                 })
             }
             Op::Filter { input, conditions } => {
@@ -106,6 +117,16 @@ impl Work {
         }
     }
 
+    /// The same, as far as it gives the first rows.
+    pub fn first(mut self, mut top: Top, params: &[Datum]) -> Option<Self> {
+        let keys = top.keys.iter_mut().map(|key| &mut key.expr);
+        let can = make_portable(keys, params) && self.groups.is_none() && self.top.is_none();
+        // A part ends when it has enough, if it need not see all rows for that.
+        self.of_all &= !top.keys.is_empty();
+        self.top = Some(top);
+        can.then_some(self)
+    }
+
     fn and_then(mut self, step: Step) -> Option<Self> {
         self.steps.push(step);
         self.groups.is_none().then_some(self)
@@ -118,9 +139,11 @@ impl Work {
 
     /// What it is, in words.
     pub fn title(&self) -> String {
-        match &self.groups {
-            None => format!("Scan of {}", self.table.name),
-            Some(_) => format!("Aggregate over {}", self.table.name),
+        let table = &self.table.name;
+        match (&self.groups, &self.top) {
+            (Some(_), _) => format!("Aggregate over {table}"),
+            (None, Some(top)) => format!("First {} rows of {table}", top.most),
+            (None, None) => format!("Scan of {table}"),
         }
     }
 
@@ -168,18 +191,36 @@ impl Work {
                 }
             };
         }
-        match &self.groups {
-            None => plan,
-            Some(groups) => over(
-                Op::Aggregate {
-                    input: Box::new(plan),
-                    keys: groups.keys.clone(),
-                    sets: None,
-                    grouping: Vec::new(),
-                    calls: groups.calls.clone(),
-                },
-                &groups.columns,
-            ),
+        if let Some(Groups {
+            keys,
+            calls,
+            columns,
+        }) = &self.groups
+        {
+            let op = Op::Aggregate {
+                input: Box::new(plan),
+                keys: keys.clone(),
+                sets: None,
+                grouping: Vec::new(),
+                calls: calls.clone(),
+            };
+            return over(op, columns);
         }
+        let Some(Top { keys, most }) = &self.top else {
+            return plan;
+        };
+        let columns = plan.columns.clone();
+        if !keys.is_empty() {
+            let (input, keys) = (Box::new(plan), keys.clone());
+            plan = over(Op::Sort { input, keys }, &columns);
+        }
+        let most = Datum::Int8(i64::try_from(*most).unwrap_or(i64::MAX));
+        let limit = Op::Limit {
+            input: Box::new(plan),
+            limit: Some(Expr::Const(most, PgType::new(Oid::INT8))),
+            offset: None,
+            with_ties: None,
+        };
+        over(limit, &columns)
     }
 }

@@ -12,10 +12,12 @@ use crate::plan::node::{Access, Op, Plan, TableScan};
 
 use super::Fellows;
 use super::account::{PartAccount, SpreadAccount};
-use super::part::{Part, Work};
+use super::part::{Part, Top, Work};
 
 /// More spans than this are read from here.
 const SPANS_MAX: usize = 4_096;
+/// More rows than this are not worth being sorted in parts first.
+const TOP_MAX: u64 = 100_000;
 
 /// The parts of a query, and who does them.
 pub struct Spread {
@@ -51,24 +53,45 @@ pub struct Placement {
 
 /// The spread of a scan, if other nodes lead parts of what it reads and can do it.
 pub fn spread_of_rows(executor: &Executor, plan: &Plan) -> Result<Option<Spread>, SqlError> {
-    spread(executor, plan, |plan| matches!(plan.op, Op::Scan(_)))
+    let wanted = matches!(plan.op, Op::Scan(_));
+    spread(executor, plan, wanted, Some)
 }
 
 /// The spread of an aggregate over the rows of a table, in the same way.
 pub fn spread_of_groups(executor: &Executor, plan: &Plan) -> Result<Option<Spread>, SqlError> {
-    spread(executor, plan, |plan| {
-        matches!(plan.op, Op::Aggregate { .. })
-    })
+    let wanted = matches!(plan.op, Op::Aggregate { .. });
+    spread(executor, plan, wanted, Some)
+}
+
+/// The spread of the first rows of what a plan makes of the rows of a table, in the same way.
+pub fn spread_of_first(
+    executor: &Executor,
+    plan: &Plan,
+    top: Top,
+) -> Result<Option<Spread>, SqlError> {
+    let wanted = is_of_rows(plan) && top.most <= TOP_MAX;
+    let params = &executor.cx.params;
+    spread(executor, plan, wanted, |work| work.first(top, params))
+}
+
+/// Whether a plan makes something of each row of a table.
+fn is_of_rows(plan: &Plan) -> bool {
+    match &plan.op {
+        Op::Scan(_) => true,
+        Op::Filter { input, .. } | Op::Project { input, .. } => is_of_rows(input),
+        _ => false,
+    }
 }
 
 fn spread(
     executor: &Executor,
     plan: &Plan,
-    wanted: impl Fn(&Plan) -> bool,
+    wanted: bool,
+    more: impl FnOnce(Work) -> Option<Work>,
 ) -> Result<Option<Spread>, SqlError> {
     let cx = &executor.cx;
     // What the transaction has written, its changes to the schema among that, is known here only.
-    let may = cx.distribute && wanted(plan) && !cx.txn.has_writes();
+    let may = cx.distribute && wanted && !cx.txn.has_writes();
     let Some(fellows) = cx.runtime.fellows().filter(|_| may) else {
         return Ok(None);
     };
@@ -79,7 +102,7 @@ fn spread(
     if runs.iter().all(|run| run.leader.is_none()) {
         return Ok(None);
     }
-    let Some(work) = Work::of(plan, &cx.params) else {
+    let Some(work) = Work::of(plan, &cx.params).and_then(more) else {
         return Ok(None);
     };
     let read_at = cx.txn.read_timestamp();

@@ -20,12 +20,13 @@ use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use pontoon_kv::NodeId;
 
 use crate::bind::tree::{Column, Expr, SetOp, SortKey};
 use crate::error::SqlError;
 use crate::exec::error::{from_arrow, from_datafusion, into_datafusion};
 use crate::exec::query::is_large;
-use crate::exec::remote::{self, Away, Placed, Placement, Spread};
+use crate::exec::remote::{self, Away, Part, Placed, Placement, Spread, Top};
 use crate::exec::rows::{Env, Executor, Slots};
 use crate::plan::free;
 use crate::plan::node::{JoinKey, JoinType, Op, Plan};
@@ -59,7 +60,7 @@ pub fn lower<'a>(
         match &plan.op {
             Op::Scan(s) => {
                 let exec = match remote::spread_of_rows(executor, plan)? {
-                    Some(spread) => scan_in_parts(executor, plan, &spread)?,
+                    Some(spread) => in_parts(executor, plan, &spread).await?,
                     None => scan(&executor.cx, s, &plan.columns, None)?,
                 };
                 Ok(Lowered {
@@ -143,12 +144,18 @@ pub fn lower<'a>(
                     Op::Sort {
                         input: sorted,
                         keys,
-                    } => sort(executor, input, sorted, keys, wanted).await?,
+                    } => match first_in_parts(executor, sorted, keys, wanted).await? {
+                        Some(below) => sort_of(executor, input, below, keys, wanted).await?,
+                        None => sort(executor, input, sorted, keys, wanted).await?,
+                    },
                     Op::Scan(s) if s.filter.is_empty() => Lowered {
                         exec: scan(&executor.cx, s, &input.columns, wanted)?,
                         columns: input.columns.clone(),
                     },
-                    _ => lower(executor, input).await?,
+                    _ => match first_in_parts(executor, input, &[], wanted).await? {
+                        Some(below) => below,
+                        None => lower(executor, input).await?,
+                    },
                 };
                 let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
                 let exec = GlobalLimitExec::new(below.exec, size(offset), limit.map(size));
@@ -212,34 +219,71 @@ pub fn lower<'a>(
     .boxed()
 }
 
-/// A scan of ranges of which other nodes lead some.
-fn scan_in_parts(
+/// The first rows of a plan over ranges of which other nodes lead some, sorted by keys if there are
+/// any: the first of each part, which together hold those that are wanted.
+async fn first_in_parts(
+    executor: &Arc<Executor>,
+    plan: &Plan,
+    keys: &[SortKey],
+    wanted: Option<u64>,
+) -> Result<Option<Lowered>, SqlError> {
+    let Some(most) = wanted else {
+        return Ok(None);
+    };
+    let sorts = !keys.is_empty();
+    let keys = keys.to_vec();
+    let Some(spread) = remote::spread_of_first(executor, plan, Top { keys, most })? else {
+        return Ok(None);
+    };
+    let exec = match sorts {
+        true => {
+            let here = lower(executor, &spread.here()).await?.exec;
+            let mut away = Vec::new();
+            for (node, placement) in spread.away() {
+                away.push(away_of(executor, &spread, node, placement).await?);
+            }
+            remote::gather(executor, &spread, here, away)
+        }
+        false => in_parts(executor, plan, &spread).await?,
+    };
+    let columns = plan.columns.clone();
+    Ok(Some(Lowered { exec, columns }))
+}
+
+/// A part for another node, with what is done should that not do it.
+async fn away_of(
+    executor: &Arc<Executor>,
+    spread: &Spread,
+    node: NodeId,
+    placement: Placement,
+) -> Result<Away, SqlError> {
+    let Placement { part, account, .. } = placement;
+    let own = part.work.plan(&part.spans, &spread.read);
+    Ok(Away {
+        node,
+        part,
+        instead: lower(executor, &own).await?.exec,
+        account,
+    })
+}
+
+/// What is done with the rows of ranges of which other nodes lead some, in the order of the parts.
+async fn in_parts(
     executor: &Arc<Executor>,
     plan: &Plan,
     spread: &Spread,
 ) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
-    let placed = spread.in_order().into_iter().map(|placement| {
-        let Placement {
-            node,
-            part,
-            account,
-        } = placement;
-        let own = part.work.plan(&part.spans, &spread.read);
-        let Op::Scan(own) = own.op else {
-            return Err(unexpected());
-        };
-        let instead = scan(&executor.cx, &own, &plan.columns, None)?;
-        Ok(match node {
-            None => Placed::Here(instead),
-            Some(node) => Placed::Away(Away {
-                node,
-                part,
-                instead,
-                account,
-            }),
-        })
-    });
-    let placed = placed.collect::<Result<Vec<_>, _>>()?;
+    let mut placed = Vec::new();
+    for placement in spread.in_order() {
+        placed.push(match placement.node {
+            None => {
+                let Part { work, spans, .. } = &placement.part;
+                let own = work.plan(spans, &spread.read);
+                Placed::Here(lower(executor, &own).await?.exec)
+            }
+            Some(node) => Placed::Away(away_of(executor, spread, node, placement).await?),
+        });
+    }
     let schema = schema_of(&plan.columns);
     Ok(remote::in_order(executor, spread, schema, placed))
 }
@@ -399,6 +443,16 @@ async fn sort(
     fetch: Option<u64>,
 ) -> Result<Lowered, SqlError> {
     let below = lower(executor, input).await?;
+    sort_of(executor, plan, below, keys, fetch).await
+}
+
+async fn sort_of(
+    executor: &Arc<Executor>,
+    plan: &Plan,
+    below: Lowered,
+    keys: &[SortKey],
+    fetch: Option<u64>,
+) -> Result<Lowered, SqlError> {
     let Some((evaluator, exprs)) = ready(
         executor,
         keys.iter().map(|k| k.expr.clone()).collect(),

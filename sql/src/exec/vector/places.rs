@@ -3,12 +3,14 @@
 //! It goes through a plan as `lower` does, and what spreads there spreads here. What subqueries
 //! would read is not looked at: lowering runs them.
 
+use crate::bind::tree::Expr;
 use crate::error::SqlError;
 use crate::exec::query::is_large;
-use crate::exec::remote::{spread_of_groups, spread_of_rows};
+use crate::exec::remote::{Top, spread_of_first, spread_of_groups, spread_of_rows};
 use crate::exec::rows::Executor;
 use crate::plan::node::{Op, Plan};
 use crate::plan::prune::children;
+use crate::types::Datum;
 
 use super::aggregate::has_halves;
 
@@ -45,6 +47,29 @@ pub fn place(executor: &Executor, plan: &Plan) -> Result<(), SqlError> {
             with_ties: None,
             ..
         } if matches!(&input.op, Op::Scan(scan) if scan.filter.is_empty()) => Ok(()),
+        Op::Limit {
+            input,
+            limit,
+            offset,
+            with_ties: None,
+        } => {
+            let (rows, keys) = match &input.op {
+                Op::Sort { input, keys } => (input, keys.clone()),
+                _ => (input, Vec::new()),
+            };
+            let params = &executor.cx.params;
+            let sorts = !keys.is_empty();
+            let spread = match most(limit.as_ref(), offset.as_ref(), params) {
+                Some(most) => spread_of_first(executor, rows, Top { keys, most })?,
+                None => None,
+            };
+            match spread {
+                Some(spread) if sorts => drop(spread.away()),
+                Some(spread) => drop(spread.in_order()),
+                None => place(executor, rows)?,
+            }
+            Ok(())
+        }
         Op::Join {
             lateral: true,
             left,
@@ -62,4 +87,20 @@ pub fn place(executor: &Executor, plan: &Plan) -> Result<(), SqlError> {
             Ok(())
         }
     }
+}
+
+/// How many rows are wanted at most, where that is said without a query.
+fn most(limit: Option<&Expr>, offset: Option<&Expr>, params: &[Datum]) -> Option<u64> {
+    let value = |expr: &Expr| {
+        let value = match expr {
+            Expr::Const(value, _) => Some(value),
+            Expr::Param(n, _) => params.get(*n),
+            _ => None,
+        };
+        value
+            .and_then(Datum::as_i64)
+            .map(|n| n.max(0).unsigned_abs())
+    };
+    let offset = offset.map_or(Some(0), value)?;
+    Some(value(limit?)?.saturating_add(offset))
 }

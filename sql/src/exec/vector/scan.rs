@@ -72,12 +72,13 @@ impl Running {
                     let runtime = &self.evaluator.cx.runtime;
                     runtime.set_rows_of(self.scan.table.storage, self.read);
                 }
-                if let Access::Part(part) = &self.scan.access {
-                    part.read.fetch_add(self.read, Ordering::Relaxed);
-                }
                 return Ok(None);
             };
             self.read += columns.rows;
+            // Whoever wants only the first rows may not ask again.
+            if let Access::Part(part) = &self.scan.access {
+                part.read.fetch_add(columns.rows, Ordering::Relaxed);
+            }
             self.evaluator.cx.eval.check_cancelled()?;
             let batch = self.filtered(columns)?;
             if batch.num_rows() > 0 {
