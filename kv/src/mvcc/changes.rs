@@ -83,6 +83,7 @@ impl Changes {
         newest: &[u8],
     ) -> Result<(), Error> {
         let newest = Version::decode(Bytes::copy_from_slice(newest))?;
+        let marked = newest.header.commit;
         let mut newer = Some(newest).filter(|newest| newest.header.commit <= self.at);
         let (from, to) = (history_key(key, self.at), history_end(key));
         let mut versions = snapshot.scan(Space::History, &from, &to, false);
@@ -91,7 +92,8 @@ impl Changes {
                 match versions.next()? {
                     Some((_, stored)) => {
                         let version = Version::decode(stored)?;
-                        if !version.header.mark {
+                        // The mark of the newest is no other version.
+                        if version.header.commit != marked {
                             break Some(version);
                         }
                     }

@@ -1,7 +1,8 @@
 //! Garbage collection: removal of versions that nobody can read any more.
 //!
 //! A version may go when a newer one of its key is at or below the safe point; a tombstone at or
-//! below the safe point may go when it is the newest. Both are found in `history` alone.
+//! below the safe point may go when it is the newest. Both are found in `history` alone. A replica
+//! does it when it likes; the others may have what it has removed.
 
 use bytes::Bytes;
 
@@ -62,9 +63,9 @@ pub fn collect(
             continue;
         };
         let header = Header::decode(&stored)?;
-        if header.mark {
-            let newest = newest(engine, &key)?;
-            if commit <= safe_point && newest.is_some_and(|n| n.tombstone && n.commit == commit) {
+        // Where the key was written again without looking, the mark is the tombstone.
+        if header.mark && newest(engine, &key)?.is_some_and(|newest| newest.commit == commit) {
+            if commit <= safe_point {
                 progress.batch.remove(Space::Kv, key.clone());
                 progress.batch.remove(Space::History, history);
             }

@@ -16,6 +16,10 @@
 //! here?". Marks let garbage collection find tombstones without reading `kv`: everything that can
 //! ever be removed has an entry in `history`. Reasons: `docs/design/0002-version-layout.md`.
 //!
+//! Replicas collect garbage by themselves. A leader that has removed a tombstone writes the key as
+//! one without versions; where the tombstone still was, only its mark is left. So a mark is the
+//! tombstone itself for whoever reads `history`.
+//!
 //! Invariant: the versions of a key in `history` are older than the one in `kv`.
 //! Invariant: in a batch, the copy of a replaced version stands before its replacement.
 //!

@@ -33,7 +33,7 @@ pub fn get(engine: &dyn Engine, key: &[u8], at: Timestamp) -> Result<Option<Byte
     Ok(older(&*snapshot, key, at)?.and_then(Version::into_value))
 }
 
-/// The newest version of `key` in `history` at or below `at`.
+/// The newest version of `key` in `history` at or below `at`; that in `kv` is above it.
 pub(super) fn older(
     snapshot: &dyn EngineSnapshot,
     key: &[u8],
@@ -41,13 +41,8 @@ pub(super) fn older(
 ) -> Result<Option<Version>, Error> {
     let (from, to) = (history_key(key, at), history_end(key));
     let mut versions = snapshot.scan(Space::History, &from, &to, false);
-    while let Some((_, stored)) = versions.next()? {
-        let version = Version::decode(stored)?;
-        if !version.header.mark {
-            return Ok(Some(version));
-        }
-    }
-    Ok(None)
+    let first = versions.next()?;
+    first.map(|(_, stored)| Version::decode(stored)).transpose()
 }
 
 /// The header of the newest version of `key`.
@@ -97,7 +92,7 @@ pub fn committed_by(
     let mut versions = snapshot.scan(Space::History, &from, &to, false);
     while let Some((_, stored)) = versions.next()? {
         let header = Header::decode(&stored)?;
-        if header.start == start && !header.mark {
+        if header.start == start {
             return Ok(Some(header.commit));
         }
     }

@@ -34,13 +34,24 @@ impl Model {
 }
 
 fn commit(engine: &dyn Engine, writes: &[(Vec<u8>, Option<u8>)], at: u64, start: u64) {
+    commit_as(engine, engine, writes, at, start);
+}
+
+/// The same, as the replica that leads has evaluated it.
+fn commit_as(
+    leader: &dyn Engine,
+    engine: &dyn Engine,
+    writes: &[(Vec<u8>, Option<u8>)],
+    at: u64,
+    start: u64,
+) {
     let (mut batch, mut staged) = (WriteBatch::default(), BTreeMap::new());
     for (key, value) in writes {
         let mut stored = Vec::new();
         let value = value.map(|v| [v]);
         let value = value.as_ref().map(|v| &v[..]);
         encode_version(&mut stored, Timestamp(at), Timestamp(start), value);
-        let fresh = newest(engine, key).unwrap().is_none() && !staged.contains_key(&key[..]);
+        let fresh = newest(leader, key).unwrap().is_none() && !staged.contains_key(&key[..]);
         let write = Write {
             key: key.clone().into(),
             stored: stored.into(),
@@ -141,6 +152,64 @@ proptest! {
         let left = rows(&engine, Space::History);
         prop_assert!(left.is_empty(), "{:?}", left);
         prop_assert_eq!(rows(&engine, Space::Kv).len(), model.scan(all.0, all.1, u64::MAX).len());
+    }
+
+    /// Each replica collects garbage when it likes; what the leader no longer has is still there for
+    /// others, and all read the same.
+    #[test]
+    fn replicas_that_collect_at_different_times_agree(
+        commits in prop::collection::vec(
+            (prop::collection::btree_map(a_key(), any::<Option<u8>>(), 1..4), any::<Option<bool>>()),
+            1..24),
+        reads in prop::collection::vec((a_key(), a_key(), 0u64..26), 1..20),
+        lag in 0u64..4,
+    ) {
+        let engines = [MemoryEngine::new(), MemoryEngine::new()];
+        let all = (&b""[..], &b"\xff\xff\xff\xff\xff"[..]);
+        let (mut model, mut safe) = (Model::default(), 0);
+        let collect_at = |engine: &MemoryEngine, safe: u64| {
+            let done = collect(engine, all, None, Timestamp(safe), usize::MAX).unwrap();
+            engine.write(done.batch).unwrap();
+        };
+        for (n, (writes, collects)) in (1..).zip(&commits) {
+            let writes: Vec<_> = writes.clone().into_iter().collect();
+            // Applied by the leader last: the other one has what it had.
+            commit_as(&engines[0], &engines[1], &writes, n * 10, n * 10 - 5);
+            commit(&engines[0], &writes, n * 10, n * 10 - 5);
+            for (key, value) in writes {
+                model.versions.entry(key).or_default().push((n * 10, value));
+            }
+            if let Some(both) = collects {
+                safe = (n * 10_u64).saturating_sub(lag * 10);
+                engines[..=usize::from(*both)].iter().for_each(|engine| collect_at(engine, safe));
+            }
+        }
+        for engine in &engines {
+            for (start, end, at) in &reads {
+                let at = (*at * 10).max(safe);
+                let found = get(engine, start, Timestamp(at)).unwrap().map(|v| v[0]);
+                prop_assert_eq!(found, model.get(start, at));
+                let (start, end) = (start.min(end), start.max(end));
+                let rows = model.scan(start, end, at);
+                prop_assert_eq!(&scan(engine, start, end, false, at), &rows);
+                // Changes from the safe point on lead there.
+                let mut known: BTreeMap<_, _> = model.scan(start, end, safe).into_iter().collect();
+                let mut changes = Changes::new(Timestamp(safe), Timestamp(at), usize::MAX);
+                changes.gather(&*engine.snapshot(), (start, end)).unwrap();
+                for change in changes.into_vec() {
+                    let before = match &change.value {
+                        Some(value) => known.insert(change.key.to_vec(), value[0]),
+                        None => known.remove(&change.key[..]),
+                    };
+                    prop_assert_eq!(before, change.old.map(|old| old[0]));
+                }
+                prop_assert_eq!(known.into_iter().collect::<Vec<_>>(), rows);
+            }
+            collect_at(engine, u64::MAX);
+            prop_assert!(rows(engine, Space::History).is_empty());
+            let live = model.scan(all.0, all.1, u64::MAX).len();
+            prop_assert_eq!(rows(engine, Space::Kv).len(), live);
+        }
     }
 
     /// Whoever applies the changes page by page to what he has seen has what a scan finds, with
