@@ -36,26 +36,31 @@ impl Node {
             if leading.is_some_and(|held| !held.state().intents.has(&foreign.key, foreign.start)) {
                 return Ok(());
             }
-            let pushed = self.push(&foreign.primary, foreign.start, force).await;
-            match pushed.map_err(certain)? {
-                Status::Ended(ending) => {
-                    let txn = (&foreign.primary, foreign.start);
-                    let resolved = || async {
-                        let route = self.route(&foreign.key)?;
-                        self.resolve(&route, txn, ending, route.span()).await
-                    };
-                    let resolved = self.while_ranges_move(resolved).await;
-                    return resolved.map_err(|refusal| certain(plain(refusal)));
+            match (self.end_if_over(foreign, force).await?, leading) {
+                (Status::Ended(_), _) => return Ok(()),
+                (Status::Pending, Some(held)) => {
+                    let gone = held.state().intents.gone(foreign);
+                    self.runtime.timeout(ASK_AGAIN, gone).await;
                 }
-                Status::Pending => match leading {
-                    Some(held) => {
-                        let gone = held.state().intents.gone(foreign);
-                        self.runtime.timeout(ASK_AGAIN, gone).await;
-                    }
-                    None => self.runtime.sleep(ASK_AGAIN).await,
-                },
+                (Status::Pending, None) => self.runtime.sleep(ASK_AGAIN).await,
             }
         }
+    }
+
+    /// Asks how the transaction of an intent stands, and ends the intents that it has in this range
+    /// when it is over or is given up, as with [`Self::settle`].
+    async fn end_if_over(&self, foreign: &Foreign, force: bool) -> Result<Status, Error> {
+        let txn = (&foreign.primary, foreign.start);
+        let status = self.push(txn.0, txn.1, force).await.map_err(certain)?;
+        if let Status::Ended(ending) = status {
+            let resolved = || async {
+                let route = self.route(&foreign.key)?;
+                self.resolve(&route, txn, ending, route.span()).await
+            };
+            let resolved = self.while_ranges_move(resolved).await;
+            resolved.map_err(|refusal| certain(plain(refusal)))?;
+        }
+        Ok(status)
     }
 
     /// Does something again and again while intents are in its way; `own` rolls back transactions
@@ -163,12 +168,8 @@ impl Node {
         let now = self.timestamps.now().await?;
         let before = Timestamp::from_millis(now.millis().saturating_sub(LEFT_MS));
         for foreign in replica.state().intents.older_than(before, LOOKED_AT_MAX) {
-            let settled = self.settle(&foreign, false);
             // The transaction may live; then it is asked again at the next look.
-            self.runtime
-                .timeout(ASK_AGAIN, settled)
-                .await
-                .unwrap_or(Ok(()))?;
+            self.end_if_over(&foreign, false).await?;
         }
         let safe_point = replica.state().safe_point();
         for (primary, start, record) in replica.records(LOOKED_AT_MAX)? {

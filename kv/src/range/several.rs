@@ -312,6 +312,12 @@ impl Replica {
             if let Some(ending) = self.ending(primary, start)? {
                 return Ok(Evaluated::Done(Status::Ended(ending)));
             }
+            let has = self.state().intents.has(primary, start);
+            // Its intent is not here and is not admitted any more: it needs no record, which may
+            // have been there and be gone.
+            if !has && start < self.state().safe_point() {
+                return Ok(Evaluated::Done(Status::Ended(Ending::RolledBack)));
+            }
             if !gives_up {
                 return Ok(Evaluated::Done(Status::Pending));
             }
@@ -319,7 +325,6 @@ impl Replica {
                 outcome: Ending::RolledBack,
                 spans: Vec::new(),
             };
-            let has = self.state().intents.has(primary, start);
             let resolve = Resolve {
                 start,
                 primary: primary.clone(),

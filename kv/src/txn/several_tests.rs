@@ -10,7 +10,7 @@ use super::*;
 use crate::db::{DbConfig, start_in_memory};
 use crate::error::Error;
 use crate::mvcc::Outcome as Ending;
-use crate::range::{PrewriteRequest, WriteEntry, Writes};
+use crate::range::{Body, PrewriteRequest, WriteEntry, Writes};
 use crate::routing::plain;
 use crate::timestamp::Timestamp;
 
@@ -149,6 +149,25 @@ async fn a_transaction_that_nobody_ends_is_rolled_back_for_good() {
     let late = leave_intent(&db, start, "a", "a").await;
     assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
     assert_eq!(get(&begin(&db).await, "a").await, None);
+}
+
+/// Below the safe point the record of a rollback may be gone, and nobody need write another.
+#[tokio::test(start_paused = true)]
+async fn below_the_safe_point_a_rollback_needs_no_record() {
+    let db = split_at(&["h"]).await;
+    let start = db.now().await.unwrap();
+    leave_intent(&db, start, "a", "x").await.unwrap();
+    let primary = db.node().ranges.at(&key("a")).unwrap();
+    let safe_point = db.now().await.unwrap();
+    primary.propose(Body::SafePoint(safe_point)).await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert_eq!(get(&begin(&db).await, "x").await, None);
+    assert_eq!(began.elapsed(), Duration::ZERO, "nobody waits");
+    assert_eq!(primary.records(9).unwrap().len(), 0);
+    let late = leave_intent(&db, start, "a", "a").await;
+    assert!(matches!(late, Err(Error::Conflict { .. })), "{late:?}");
+    assert_eq!(decide(&db, start, "a").await, Ending::RolledBack);
+    nothing_is_left(&db).await;
 }
 
 #[tokio::test(start_paused = true)]
