@@ -1,6 +1,7 @@
 //! What a node does about intents: those in somebody's way, those of transactions that are over,
 //! and those that nobody has met for long.
 
+use std::collections::VecDeque;
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -19,8 +20,8 @@ use crate::txn::Span;
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// How often a node looks for intents and records that are left.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Intents and records of transactions that began so long ago are looked at.
-const LEFT_MS: u64 = 10_000;
+/// Intents and records that have been there for so long are left: something is done about them.
+const LEFT: Duration = Duration::from_secs(10);
 /// Transactions and records that are looked at in one range at a time.
 const LOOKED_AT_MAX: usize = 256;
 
@@ -160,13 +161,33 @@ impl Node {
         Ok(())
     }
 
-    /// Looks after what is left in a range that this node leads.
-    async fn clear(&self, replica: &Replica) -> Result<(), Error> {
+    /// Looks after what is left in all ranges.
+    async fn clear_all(&self, looks: &mut Looks) -> Result<(), Error> {
+        let mut replicas = self.replicas();
+        replicas.retain(|replica| {
+            let state = replica.state();
+            !state.intents.is_empty() || state.records.load(Ordering::Acquire) > 0
+        });
+        if replicas.is_empty() {
+            looks.0.clear();
+            return Ok(());
+        }
+        let before = looks.note(self.runtime.monotonic(), self.timestamps.now().await?);
+        for replica in replicas {
+            if let Err(error) = self.clear(&replica, before).await {
+                let range = replica.state().range;
+                tracing::debug!(range, %error, "intents that are left have to wait");
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after what transactions that began before `before` have left in a range, if this node
+    /// leads it.
+    async fn clear(&self, replica: &Replica, before: Timestamp) -> Result<(), Error> {
         if !replica.leads() || replica.state().is_frozen() {
             return Ok(());
         }
-        let now = self.timestamps.now().await?;
-        let before = Timestamp::from_millis(now.millis().saturating_sub(LEFT_MS));
         for foreign in replica.state().intents.older_than(before, LOOKED_AT_MAX) {
             // The transaction may live; then it is asked again at the next look.
             self.end_if_over(&foreign, false).await?;
@@ -185,6 +206,26 @@ impl Node {
             }
         }
         Ok(())
+    }
+}
+
+/// When it was looked, and the timestamp of then. (Timestamps alone stand still while the clock of
+/// the coordinator is behind that of the one before.)
+#[derive(Debug, Default)]
+struct Looks(VecDeque<(Duration, Timestamp)>);
+
+impl Looks {
+    /// Notes a look. What began before the timestamp that is returned has been there for [`LEFT`].
+    fn note(&mut self, at: Duration, now: Timestamp) -> Timestamp {
+        let Self(looks) = self;
+        looks.push_back((at, now));
+        let long_ago =
+            |look: Option<&(Duration, Timestamp)>| look.is_some_and(|l| l.0 + LEFT <= at);
+        while long_ago(looks.get(1)) {
+            looks.pop_front();
+        }
+        let first = looks.front().filter(|first| long_ago(Some(first)));
+        first.map_or(Timestamp::ZERO, |first| first.1)
     }
 }
 
@@ -211,20 +252,35 @@ fn part(reads: Vec<ReadEntry>, span: &Span) -> (Vec<ReadEntry>, Vec<ReadEntry>) 
 
 /// Runs for as long as the node lives.
 pub(super) async fn keep_settled(node: Weak<Node>) {
+    let mut looks = Looks::default();
     loop {
         let Some(strong) = node.upgrade() else { return };
         let runtime = strong.runtime.clone();
         drop(strong);
         runtime.sleep(LOOK_EVERY).await;
         let Some(strong) = node.upgrade() else { return };
-        for replica in strong.replicas() {
-            let state = replica.state();
-            if state.intents.is_empty() && state.records.load(Ordering::Acquire) == 0 {
-                continue;
-            }
-            if let Err(error) = strong.clear(&replica).await {
-                tracing::debug!(%error, "intents that are left have to wait");
-            }
+        if let Err(error) = strong.clear_all(&mut looks).await {
+            tracing::debug!(%error, "intents that are left have to wait");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_long_ago_is_left_whatever_the_clock_says() {
+        let (mut looks, second) = (Looks::default(), Duration::from_secs(1));
+        for n in 0..5 {
+            assert_eq!(
+                looks.note(second * n * 2, Timestamp(100 + u64::from(n))),
+                Timestamp::ZERO
+            );
+        }
+        assert_eq!(looks.note(second * 10, Timestamp(105)), Timestamp(100));
+        assert_eq!(looks.note(second * 13, Timestamp(106)), Timestamp(101));
+        assert_eq!(looks.note(second * 60, Timestamp(107)), Timestamp(106));
+        assert_eq!(looks.0.len(), 2);
     }
 }
