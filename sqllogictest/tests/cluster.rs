@@ -5,6 +5,8 @@
 
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/growth.rs"]
+mod growth;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -127,11 +129,16 @@ fn retry<T>(mut what: impl FnMut() -> Result<T, WireError>) -> T {
 
 /// Runs a command of the binary to its end, and returns what it prints.
 fn run(args: &[&str]) -> String {
+    run_within(PATIENCE, args)
+}
+
+/// The same; it may take so long.
+fn run_within(patience: Duration, args: &[&str]) -> String {
     let mut command = Command::new(pontoon_binary());
     command.args(args).stdin(Stdio::null());
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     let since = Instant::now();
-    while child.try_wait().unwrap().is_none() && since.elapsed() < PATIENCE {
+    while child.try_wait().unwrap().is_none() && since.elapsed() < patience {
         thread::sleep(Duration::from_millis(20));
     }
     let in_time = child.try_wait().unwrap().is_some();

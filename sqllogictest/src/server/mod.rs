@@ -9,4 +9,4 @@ mod postgres;
 
 pub use engine::{Engine, Server, ServerFailure};
 pub use pontoon::{Home, PontoonNode, pontoon_binary};
-pub use postgres::PostgresCluster;
+pub use postgres::{PostgresCluster, postgres_program};

@@ -119,8 +119,8 @@ impl Drop for PostgresCluster {
     }
 }
 
-/// The folder with initdb and postgres: `PGBINDIR`, else Debian's for version 15.
-fn program(name: &str) -> PathBuf {
+/// One of PostgreSQL's programs: in `PGBINDIR`, else where Debian has those of version 15.
+pub fn postgres_program(name: &str) -> PathBuf {
     std::env::var_os("PGBINDIR")
         .map_or_else(
             || PathBuf::from("/usr/lib/postgresql/15/bin"),
@@ -137,7 +137,7 @@ fn runs_as_root() -> bool {
 /// A command that runs one of PostgreSQL's programs, as `postgres` where we are root.
 fn unprivileged(name: &str) -> Command {
     if !runs_as_root() {
-        return Command::new(program(name));
+        return Command::new(postgres_program(name));
     }
     let mut command = Command::new("setpriv");
     command.args([
@@ -146,7 +146,7 @@ fn unprivileged(name: &str) -> Command {
         "--init-groups",
         "--",
     ]);
-    command.arg(program(name));
+    command.arg(postgres_program(name));
     command
 }
 
