@@ -139,6 +139,15 @@ pub fn lower<'a>(
                 let (limit, offset) = executor
                     .bounds(limit.as_ref(), offset.as_ref(), None)
                     .await?;
+                if limit == Some(0) {
+                    // DataFusion's sort for the first rows does not take it, and nothing is to be read.
+                    let none = Plan {
+                        op: Op::Empty,
+                        columns: plan.columns.clone(),
+                        rows: 0.0,
+                    };
+                    return Ok(by_rows(executor, none, Vec::new(), false));
+                }
                 let wanted = limit.map(|l| l.saturating_add(offset));
                 let below = match &input.op {
                     Op::Sort {
