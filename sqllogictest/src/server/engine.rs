@@ -1,5 +1,6 @@
 //! The two engines a suite can run against, and a server of either kind.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::TcpListener;
 use std::process::Child;
 use std::str::FromStr;
@@ -153,13 +154,32 @@ impl Server {
     }
 }
 
-/// A loopback port that was free a moment ago.
+/// Ports that are drawn begin here.
+const PORTS_FROM: u16 = 10_000;
+/// Where systems begin to take ports for outgoing connections, unless they say otherwise.
+const OUTGOING_FROM: u16 = 32_768;
+/// How often another port is drawn.
+const DRAWS_MAX: usize = 1_000;
+
+/// A loopback port that nobody uses, below those of outgoing connections: one of them might take it
+/// before a server does, or while that is down.
 pub(super) fn free_port() -> Result<u16, ServerFailure> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(ServerFailure::io("bind a port"))?;
-    Ok(listener
-        .local_addr()
-        .map_err(ServerFailure::io("read a port"))?
-        .port())
+    let outgoing = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok();
+    let outgoing = outgoing.and_then(|range| range.split_whitespace().next()?.parse().ok());
+    let below = outgoing.unwrap_or(OUTGOING_FROM);
+    let count = below.saturating_sub(PORTS_FROM).max(1);
+    let mut last = None;
+    for draw in 0..DRAWS_MAX {
+        // A hasher of its own has a random key: tests draw side by side, in many processes.
+        let random = RandomState::new().hash_one(draw);
+        let port = PORTS_FROM + u16::try_from(random % u64::from(count)).unwrap_or_default();
+        match TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => last = Some(error),
+        }
+    }
+    let last = last.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into());
+    Err(ServerFailure::io("find a free port")(last))
 }
 
 /// Waits until a session can be opened, or the process ends.

@@ -210,7 +210,10 @@ impl Trial {
             self.ranges
         );
         let text = format!("{name}: {all} elections, {late} of them late");
-        self.expect(all <= ELECTIONS_A_MINUTE * self.ranges && late == 0, text);
+        // A range that rests is elected for when somebody asks for it, and that may be late; but
+        // none has leaders one after the other.
+        let in_turn = late > 0 && all > self.ranges;
+        self.expect(all <= ELECTIONS_A_MINUTE * self.ranges && !in_turn, text);
     }
 
     /// How long it takes from `since` until the node has done both of what is asked of it.
