@@ -20,6 +20,8 @@ use pontoon_sqllogictest::wire::{Address, Client, WireError};
 
 #[path = "cluster/ranges.rs"]
 mod ranges;
+#[path = "cluster/restart.rs"]
+mod restart;
 #[path = "cluster/roles.rs"]
 mod roles;
 
@@ -111,6 +113,22 @@ impl Cluster {
                 "the ranges do not get their replicas: {ranges:#?}\n{}",
                 self.nodes[0].log_tail()
             );
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Waits until each of three nodes leads some range.
+    fn wait_for_leaders(&self) {
+        let since = Instant::now();
+        loop {
+            let leaders = self.ranges().into_iter().map(|range| {
+                let mut words = range.split_whitespace().skip(3);
+                words.next().unwrap_or_default().to_owned()
+            });
+            if leaders.collect::<BTreeSet<_>>().len() == 3 {
+                return;
+            }
+            assert!(since.elapsed() < PATIENCE, "{:#?}", self.ranges());
             thread::sleep(Duration::from_millis(100));
         }
     }
@@ -371,18 +389,7 @@ fn parts_of_queries_are_run_where_the_rows_are() {
     one.query("ALTER TABLE parts SPLIT AT SELECT n * 1000 FROM generate_series(0, 11) n")
         .unwrap();
     cluster.wait_for_replicas();
-    let spread = || {
-        let leaders = cluster.ranges().into_iter().map(|range| {
-            let mut words = range.split_whitespace().skip(3);
-            words.next().unwrap_or_default().to_owned()
-        });
-        leaders.collect::<BTreeSet<_>>().len() == 3
-    };
-    let since = Instant::now();
-    while !spread() {
-        assert!(since.elapsed() < PATIENCE, "{:#?}", cluster.ranges());
-        thread::sleep(Duration::from_millis(100));
-    }
+    cluster.wait_for_leaders();
     the_cluster_is_shown(&cluster);
     parts_are_explained(&mut cluster.client(0));
     let before = cluster.bulk_messages();

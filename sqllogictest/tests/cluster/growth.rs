@@ -33,26 +33,31 @@ fn psql(node: &PontoonNode, name: &str) -> Command {
     command
 }
 
-/// Loads rows by COPY, as a client sends a file.
-fn load(node: &PontoonNode, rows: u64) {
+/// Loads lines into a table by COPY, as a client sends a file.
+pub(super) fn copy(node: &PontoonNode, table: &str, lines: impl Iterator<Item = String>) {
     let mut copy = psql(node, "psql")
-        .args(["-q", "-v", "ON_ERROR_STOP=1", "-c", "COPY big FROM STDIN"])
+        .args(["-q", "-v", "ON_ERROR_STOP=1", "-c"])
+        .arg(format!("COPY {table} FROM STDIN"))
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
     let mut out = BufWriter::with_capacity(1 << 20, copy.stdin.take().unwrap());
-    for n in 0..rows {
-        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        writeln!(
-            out,
-            "{n}\t{}\t{}\tsome text of row {mixed:x} and more of it",
-            n % 1_000,
-            n * 3
-        )
-        .unwrap();
+    for line in lines {
+        writeln!(out, "{line}").unwrap();
     }
+    // The rest is written when it is dropped, and an error would be lost.
+    out.flush().unwrap();
     drop(out);
     assert!(copy.wait().unwrap().success());
+}
+
+fn load(node: &PontoonNode, rows: u64) {
+    let line = |n: u64| {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (a, b) = (n % 1_000, n * 3);
+        format!("{n}\t{a}\t{b}\tsome text of row {mixed:x} and more of it")
+    };
+    copy(node, "big", (0..rows).map(line));
 }
 
 /// pgbench, which ends with an error when a transaction fails.
