@@ -7,6 +7,8 @@
 mod faults;
 #[path = "cluster/growth.rs"]
 mod growth;
+#[path = "cluster/joins.rs"]
+mod joins;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};

@@ -40,6 +40,8 @@ pub struct ExecContext {
     pub fast_path: bool,
     /// Whether other nodes do parts of a query.
     pub distribute: bool,
+    /// Bytes of a side of a join that are sent to every node that does a part of it, at most.
+    pub broadcast_max: usize,
     /// Keeps account of those parts, where somebody wants to see what becomes of them.
     pub account: Option<Arc<Account>>,
 }

@@ -373,6 +373,7 @@ impl Printer<'_> {
                 return;
             }
             Op::CteRef { cte, .. } => self.line(depth, format!("CTE Scan on {cte}"), rows),
+            Op::Inlet(number) => self.line(depth, format!("Rows Given {number}"), rows),
         }
         for child in children(plan) {
             self.plan(child, depth + 1);

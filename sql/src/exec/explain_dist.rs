@@ -121,9 +121,13 @@ fn part_line(part: &Part, analyzed: bool) -> String {
         first,
         last,
         read,
+        shuffled,
         instead,
     } = &part.measured;
-    let mut line = format!("{}: {}", part.node, ranges(&part.ranges));
+    let mut line = match part.ranges.is_empty() {
+        true => format!("{}: rows shuffled to it", part.node),
+        false => format!("{}: {}", part.node, ranges(&part.ranges)),
+    };
     if !analyzed {
         return line;
     }
@@ -131,12 +135,22 @@ fn part_line(part: &Part, analyzed: bool) -> String {
         let _ = write!(line, "; done by this node instead: {reason}");
         return line;
     }
+    if let (Some((given, bytes)), Some(read), Some(last)) = (shuffled, read, last) {
+        let (given, bytes) = (rows(*given), count(*bytes, "byte"));
+        let _ = write!(
+            line,
+            "; {} read; {given} and {bytes} shuffled, the last after {}",
+            rows(*read),
+            ms(*last)
+        );
+        return line;
+    }
     let Some(first) = first else {
         line.push_str("; not asked, or given up before it answered");
         return line;
     };
-    if let Some(read) = read {
-        let _ = write!(line, "; {} read", rows(*read));
+    if let Some(read) = read.filter(|_| !part.ranges.is_empty()) {
+        let _ = write!(line, "; {} read", rows(read));
     }
     let _ = write!(
         line,
@@ -236,6 +250,7 @@ mod tests {
             first: Some(Duration::from_micros(3_104)),
             last: Some(Duration::from_micros(7_921)),
             read: Some(5_000),
+            shuffled: None,
             instead: None,
         };
         let left = Measured {

@@ -61,6 +61,7 @@ pub fn is_large(plan: &Plan, runtime: &Runtime) -> bool {
             Access::Key(access) => !access.unique && plan.rows > SMALL_TABLE,
             Access::Part(_) => true,
         },
+        Op::Inlet(_) => true,
         // The first rows of a scan: the row engine stops when it has them.
         Op::Limit {
             input,

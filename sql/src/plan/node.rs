@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use pontoon_kv::Span;
+use serde::{Deserialize, Serialize};
 
 use crate::bind::tree::{AggCall, ColId, Column, Expr, SetOp, SortKey, WindowCall};
 use crate::catalog::desc::{IndexDesc, TableDesc};
@@ -22,7 +23,7 @@ pub struct Plan {
 }
 
 /// How a join keeps rows without a partner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum JoinType {
     /// Neither side's.
     Inner,
@@ -39,7 +40,7 @@ pub enum JoinType {
 }
 
 /// An equality between the sides of a join that can be hashed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JoinKey {
     /// Over the left side.
     pub left: Expr,
@@ -186,6 +187,8 @@ pub enum Op {
         /// Which of its columns.
         positions: Vec<usize>,
     },
+    /// Rows that a part of a query is given, by their number among those of the part.
+    Inlet(usize),
 }
 
 /// A scan of a stored table.

@@ -60,7 +60,8 @@ macro_rules! inputs {
                 | Op::Virtual { .. }
                 | Op::Values(_)
                 | Op::Function { .. }
-                | Op::CteRef { .. } => Vec::new(),
+                | Op::CteRef { .. }
+                | Op::Inlet(_) => Vec::new(),
                 Op::Project { input, .. }
                 | Op::ProjectSet { input, .. }
                 | Op::Filter { input, .. }
@@ -93,7 +94,7 @@ inputs!(children_mut, iter_mut, as_mut, mut);
 pub fn for_each_expr<'a>(plan: &'a Plan, f: &mut dyn FnMut(&'a Expr)) {
     match &plan.op {
         Op::Unit | Op::Empty | Op::Virtual { .. } | Op::SetOp { .. } | Op::With { .. } => {}
-        Op::CteRef { .. } => {}
+        Op::CteRef { .. } | Op::Inlet(_) => {}
         Op::Scan(scan) => {
             scan.filter.iter().for_each(&mut *f);
             access_exprs(&scan.access).into_iter().for_each(f);
@@ -153,7 +154,7 @@ pub fn prune(plan: &mut Plan, needed: &Needed) {
     for_each_expr(plan, &mut |e| below.append(&mut free::of_expr(e)));
     let Plan { op, columns, .. } = plan;
     match op {
-        Op::Unit | Op::Empty | Op::Values(_) | Op::Function { .. } => {}
+        Op::Unit | Op::Empty | Op::Values(_) | Op::Function { .. } | Op::Inlet(_) => {}
         Op::Virtual { positions, .. } | Op::CteRef { positions, .. } => {
             keep(columns, positions, needed);
         }

@@ -152,6 +152,7 @@ pub static VARIABLES: &[Variable] = &[
     row("parallel_tuple_cost", Kind::Real { min: 0.0, max: f64::MAX }, "", "0.1", Changeable::User, false, "Query Tuning / Planner Cost Constants", "Sets the planner's estimate of the cost of passing each tuple (row) from worker to leader backend."),
     row("password_encryption", Kind::Enum(&["md5", "scram-sha-256"]), "", "scram-sha-256", Changeable::User, false, "Connections and Authentication / Authentication", "Chooses the algorithm for encrypting passwords."),
     row("plan_cache_mode", Kind::Enum(&["auto", "force_generic_plan", "force_custom_plan"]), "", "auto", Changeable::User, false, "Query Tuning / Other Planner Options", "Controls the planner's selection of custom or generic plan."),
+    row("pontoon.broadcast_max", int(0, 32768), "kB", "8192", Changeable::User, false, "Query Tuning / Planner Method Configuration", "Sets how large a side of a join may be that is sent to every node that does a part of it; both sides are shuffled where it is larger."),
     row("pontoon.distribute", Kind::Bool, "", "on", Changeable::User, false, "Query Tuning / Planner Method Configuration", "Has parts of large scans done by the nodes that lead their ranges."),
     row("pontoon.fast_path", Kind::Bool, "", "on", Changeable::User, false, "Query Tuning / Planner Method Configuration", "Runs key-access statements without the general planner."),
     row("port", int(1, 65535), "", "5432", Changeable::Restart, false, "Connections and Authentication / Connection Settings", "Sets the TCP port the server listens on."),

@@ -1,8 +1,11 @@
 //! Parts of queries of other nodes: what they are run with.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pontoon_kv::NodeId;
 
 use super::cancel::Bounds;
 use super::engine::Engine;
@@ -16,10 +19,13 @@ use crate::exec::remote::{Colleagues, Fellows, Part};
 
 impl Engine {
     /// Makes the SQL layers of other nodes known.
-    pub fn meet(&self, others: Arc<dyn Colleagues>) {
+    pub fn meet(self: &Arc<Self>, others: Arc<dyn Colleagues>) {
+        let me = self.db.node().id();
+        let engine = Arc::downgrade(self);
+        let all = Everybody { me, engine, others };
         self.runtime.meet(Fellows {
-            me: self.db.node().id(),
-            others,
+            me,
+            others: Arc::new(all),
         });
     }
 
@@ -53,5 +59,26 @@ impl Engine {
             txn,
         };
         Ok(runner.context(&Arc::new(CatalogSnapshot::default()), Arc::from([])))
+    }
+}
+
+/// The other nodes and this one.
+struct Everybody {
+    me: NodeId,
+    engine: Weak<Engine>,
+    others: Arc<dyn Colleagues>,
+}
+
+impl Colleagues for Everybody {
+    fn ask(&self, node: NodeId, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>> {
+        if node != self.me {
+            return self.others.ask(node, question);
+        }
+        let engine = self.engine.upgrade();
+        async move {
+            let engine = engine.ok_or("the node is stopping")?;
+            engine.answer(question).await.map_err(|e| e.to_string())
+        }
+        .boxed()
     }
 }

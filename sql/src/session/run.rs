@@ -62,6 +62,7 @@ impl Runner {
             runtime: Arc::clone(&self.shared.engine.runtime),
             fast_path: self.values.fast_path,
             distribute: self.values.distribute,
+            broadcast_max: self.values.broadcast_max,
             account: None,
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Values {
     pub(crate) read_only: bool,
     /// `search_path`, split.
     pub(crate) search_path: Arc<[String]>,
+    /// `pontoon.broadcast_max`, in bytes.
+    pub(crate) broadcast_max: usize,
     /// `pontoon.distribute`.
     pub(crate) distribute: bool,
     /// `pontoon.fast_path`.
@@ -53,6 +55,7 @@ impl Default for Values {
             isolation: IsolationLevel::Serializable,
             read_only: false,
             search_path: Arc::from([]),
+            broadcast_max: 0,
             distribute: true,
             fast_path: true,
             notices: true,
@@ -114,6 +117,10 @@ impl Values {
             "default_transaction_read_only" => self.read_only = canonical == "on",
             "search_path" => {
                 self.search_path = variables::split_names(canonical).unwrap_or_default().into();
+            }
+            "pontoon.broadcast_max" => {
+                let bytes = number().saturating_mul(1_024);
+                self.broadcast_max = usize::try_from(bytes).unwrap_or(usize::MAX);
             }
             "pontoon.distribute" => self.distribute = canonical == "on",
             "pontoon.fast_path" => self.fast_path = canonical == "on",

@@ -55,6 +55,8 @@ pub struct Measured {
     pub last: Option<Duration>,
     /// Rows of the table that the other node has read; it says so at the end.
     pub read: Option<u64>,
+    /// Rows and bytes that it has given to the parts of a shuffle, if it does that.
+    pub shuffled: Option<(u64, u64)>,
     /// Why this node has done it instead.
     pub instead: Option<String>,
 }
@@ -138,6 +140,15 @@ impl PartAccount {
             measured.read = read;
             measured.last = took;
         }
+    }
+
+    /// At the end it says how many rows and bytes it has shuffled, and how many rows were read.
+    pub fn shuffled(&self, rows: u64, bytes: u64, read: u64) {
+        let took = self.begun.lock().map(|begun| begun.elapsed());
+        let mut measured = self.measured.lock();
+        measured.shuffled = Some((rows, bytes));
+        measured.read = Some(read);
+        measured.last = took;
     }
 
     /// This node does it instead.

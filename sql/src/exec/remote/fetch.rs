@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
 use datafusion::common::Result as DfResult;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
@@ -29,8 +29,12 @@ use super::wire::{Page, Reply, decode, decode_batches, encode};
 
 /// Parts that are begun before their turn, so that nodes work side by side.
 const AHEAD: usize = 4;
+/// How often a node is told that a part is given up, until it answers.
+const GIVEN_UP_MAX: usize = 3;
+/// How long after it did not.
+const GIVEN_UP_AGAIN: Duration = Duration::from_secs(1);
 
-type Batches = BoxStream<'static, DfResult<RecordBatch>>;
+pub(super) type Batches = BoxStream<'static, DfResult<RecordBatch>>;
 
 /// A part for another node.
 #[derive(Clone)]
@@ -39,8 +43,8 @@ pub struct Away {
     pub node: NodeId,
     /// What it does.
     pub part: Part,
-    /// The same done here, should that node not do it.
-    pub instead: Arc<dyn ExecutionPlan>,
+    /// The same done here, should that node not do it; `None`: this node is asked for it then.
+    pub instead: Option<Arc<dyn ExecutionPlan>>,
     /// Keeps account of it, where somebody wants to know.
     pub account: Option<Arc<PartAccount>>,
 }
@@ -55,13 +59,13 @@ pub enum Placed {
 
 /// What the streams of an operator need.
 #[derive(Clone)]
-struct Reading {
-    fellows: Fellows,
-    runtime: Arc<Runtime>,
-    read: Arc<AtomicUsize>,
-    schema: SchemaRef,
+pub(super) struct Reading {
+    pub(super) fellows: Fellows,
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) read: Arc<AtomicUsize>,
+    pub(super) schema: SchemaRef,
     /// The storage of which all rows are read.
-    counts: Option<u32>,
+    pub(super) counts: Option<u32>,
 }
 
 impl Reading {
@@ -72,7 +76,7 @@ impl Reading {
             runtime: Arc::clone(&executor.cx.runtime),
             read: Arc::clone(&spread.read),
             schema,
-            counts: work.reads_all().then(|| work.storage()),
+            counts: work.whole_table(),
         }
     }
 
@@ -152,7 +156,7 @@ fn execute(reading: &Reading, exec: &Arc<dyn ExecutionPlan>) -> Result<Batches, 
 }
 
 /// The rows of a part; it is opened when they are first asked for.
-fn open_later(reading: &Reading, away: &Away) -> Batches {
+pub(super) fn open_later(reading: &Reading, away: &Away) -> Batches {
     let (reading, away) = (reading.clone(), away.clone());
     let opened = async move {
         match open(&reading, &away).await {
@@ -168,6 +172,7 @@ async fn open(reading: &Reading, away: &Away) -> Result<Batches, SqlError> {
     let mut cursor = Cursor {
         node: away.node,
         number: reading.runtime.next_part(),
+        partition: None,
         fellows: reading.fellows.clone(),
         open: true,
         account: away.account.clone(),
@@ -176,76 +181,131 @@ async fn open(reading: &Reading, away: &Away) -> Result<Batches, SqlError> {
         account.begin();
     }
     let question = Question::Open(cursor.number, away.part.clone());
-    let first = match cursor.ask(&question).await? {
+    let mut first = cursor.page(&question).await?;
+    if let Err(reason) = &first {
+        if let Some(account) = &away.account {
+            account.instead(reason);
+        }
+        tracing::info!(node = %away.node, reason, "a part of a query is run here instead");
+        if let Some(instead) = &away.instead {
+            cursor.open = false;
+            return execute(reading, instead);
+        }
+        cursor.node = reading.fellows.me;
+        first = cursor.page(&question).await?;
+    }
+    let first = match first {
         Ok(page) => page,
         Err(reason) => {
             cursor.open = false;
-            if let Some(account) = &away.account {
-                account.instead(&reason);
-            }
-            tracing::info!(node = %away.node, reason, "a part of a query is run here instead");
-            return execute(reading, &away.instead);
+            return Err(lost(cursor.node, reason));
         }
     };
-    let mut pages = Pages {
-        cursor,
-        ready: VecDeque::new(),
-        reading: reading.clone(),
-    };
+    let mut pages = Pages::of(cursor, reading.clone());
     pages.take(first)?;
-    let batches = try_unfold(pages, |mut pages| async move {
-        let batch = pages.next().await.map_err(into_datafusion)?;
-        Ok(batch.map(|batch| (batch, pages)))
-    });
-    Ok(batches.boxed())
+    Ok(pages.batches())
 }
 
 /// A part that another node runs. Dropped before its end, it is given up there.
-struct Cursor {
-    node: NodeId,
-    number: Number,
-    fellows: Fellows,
-    open: bool,
-    account: Option<Arc<PartAccount>>,
+pub(super) struct Cursor {
+    pub(super) node: NodeId,
+    pub(super) number: Number,
+    /// Of which partition, if its rows are shuffled.
+    pub(super) partition: Option<u32>,
+    pub(super) fellows: Fellows,
+    pub(super) open: bool,
+    pub(super) account: Option<Arc<PartAccount>>,
 }
 
 impl Cursor {
     /// Asks for a page, which comes with the bytes of the answer; the inner error says why there is
     /// none.
-    async fn ask(&self, question: &Question) -> Result<Result<(Page, usize), String>, SqlError> {
-        let asked = self.fellows.others.ask(self.node, encode(question)?);
-        let reply: Bytes = match asked.await {
-            Ok(reply) => reply,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        match decode(&reply)? {
-            Reply::Page(page) => Ok(Ok((page, reply.len()))),
-            Reply::Failed(failure) => Err(failure.into()),
-            Reply::Refused(reason) => Ok(Err(reason)),
+    async fn page(&self, question: &Question) -> Result<Result<(Page, usize), String>, SqlError> {
+        match ask(&self.fellows, self.node, question).await? {
+            Ok((Reply::Page(page), bytes)) => Ok(Ok((page, bytes))),
+            Ok((Reply::Refused(reason), _)) | Err(reason) => Ok(Err(reason)),
+            Ok((Reply::Failed(failure), _)) => Err(failure.into()),
+            Ok((Reply::Finished(_), _)) => Err(SqlError::internal("a page was asked for")),
         }
+    }
+}
+
+/// What is said of a part that was lost, behind the name of its node.
+const UNFINISHED: &str = "did not finish its part of the query";
+
+/// The error of a statement that has lost a part.
+pub(super) fn lost(node: NodeId, reason: String) -> SqlError {
+    SqlError::new(SqlState::CANNOT_CONNECT_NOW, format!("{node} {UNFINISHED}"))
+        .with_detail(reason)
+        .with_hint("Run the statement again.")
+}
+
+/// Whether a statement has lost a part, here or at a node that needed it for its own.
+pub fn is_lost(error: &SqlError) -> bool {
+    error.state == SqlState::CANNOT_CONNECT_NOW && error.message.ends_with(UNFINISHED)
+}
+
+/// Asks a node; the reply comes with its bytes, the inner error says why there is none.
+pub(super) async fn ask(
+    fellows: &Fellows,
+    node: NodeId,
+    question: &Question,
+) -> Result<Result<(Reply, usize), String>, SqlError> {
+    match fellows.others.ask(node, encode(question)?).await {
+        Ok(reply) => Ok(Ok((decode(&reply)?, reply.len()))),
+        Err(reason) => Ok(Err(reason)),
     }
 }
 
 impl Drop for Cursor {
     fn drop(&mut self) {
+        let question = match self.partition {
+            None => Question::Close(self.number),
+            Some(partition) => Question::Leave(self.number, partition),
+        };
         if self.open
-            && let Ok(question) = encode(&Question::Close(self.number))
+            && let Ok(question) = encode(&question)
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            // Should it not arrive, the other node gives the part up by itself after a while.
-            runtime.spawn(self.fellows.others.ask(self.node, question));
+            let (fellows, node) = (self.fellows.clone(), self.node);
+            runtime.spawn(async move {
+                // Should it not arrive, the other node gives the part up by itself after a while.
+                for _ in 0..GIVEN_UP_MAX {
+                    if fellows.others.ask(node, question.clone()).await.is_ok() {
+                        return;
+                    }
+                    tokio::time::sleep(GIVEN_UP_AGAIN).await;
+                }
+            });
         }
     }
 }
 
 /// The rows of a part, page by page.
-struct Pages {
+pub(super) struct Pages {
     cursor: Cursor,
     ready: VecDeque<RecordBatch>,
     reading: Reading,
 }
 
 impl Pages {
+    pub(super) fn of(cursor: Cursor, reading: Reading) -> Self {
+        Self {
+            cursor,
+            ready: VecDeque::new(),
+            reading,
+        }
+    }
+
+    /// All of them.
+    pub(super) fn batches(self) -> Batches {
+        let batches = try_unfold(self, |mut pages| async move {
+            let batch = pages.next().await.map_err(into_datafusion)?;
+            Ok(batch.map(|batch| (batch, pages)))
+        });
+        batches.boxed()
+    }
+
     fn take(&mut self, (page, bytes): (Page, usize)) -> Result<(), SqlError> {
         let batches = decode_batches(&page.batches, &self.reading.schema)?;
         if let Some(account) = &self.cursor.account {
@@ -269,19 +329,13 @@ impl Pages {
             if !self.cursor.open {
                 return Ok(None);
             }
-            let question = Question::Next(self.cursor.number);
-            match self.cursor.ask(&question).await? {
+            let question = match self.cursor.partition {
+                None => Question::Next(self.cursor.number),
+                Some(partition) => Question::Take(self.cursor.number, partition),
+            };
+            match self.cursor.page(&question).await? {
                 Ok(page) => self.take(page)?,
-                Err(reason) => {
-                    let message = format!(
-                        "{} went away while it answered a part of the query",
-                        self.cursor.node
-                    );
-                    let error = SqlError::new(SqlState::CANNOT_CONNECT_NOW, message);
-                    return Err(error
-                        .with_detail(reason)
-                        .with_hint("Run the statement again."));
-                }
+                Err(reason) => return Err(lost(self.cursor.node, reason)),
             }
         }
     }

@@ -6,6 +6,8 @@
 //!                                    <-- first half at n2, at n3, ...
 //! Sort, Limit the first n <-- gather <-- the first n here
 //!                                    <-- the first n at n2, at n3, ...
+//! Join        rows <-- gather <-- own rows here and at n2, n3, ... with all rows of a small side
+//! Join        rows <-- gather <-- rows of both sides with the same keys, which all nodes shuffle
 //! ```
 //!
 //! A [`Part`] names a table, spans of its keys, and what is done with the rows; it is read at the
@@ -18,18 +20,28 @@
 //! What depends on the session (its zone, its settings, its own writes, the time) stays here.
 
 mod account;
+mod distribution;
+mod draft;
 mod fetch;
+mod inlet;
 mod part;
+mod partitioner;
 mod portable;
 mod serve;
+mod shuffle;
 mod spread;
 mod wire;
+mod work;
 
 pub use account::{Account, Measured, PartAccount, SpreadAccount};
-pub use fetch::{Away, Placed, gather, in_order};
-pub use part::{Part, Top};
+pub use distribution::{Distribution, Shuffled, Wanted, distribution, placed};
+pub use fetch::{Away, Placed, gather, in_order, is_lost};
+pub use inlet::inlet;
+pub use part::{Inlet, Part};
 pub use serve::{Cursors, Number};
-pub use spread::{Placement, Spread, spread_of_first, spread_of_groups, spread_of_rows};
+pub use shuffle::shuffle;
+pub use spread::{Placement, Spread};
+pub use work::Top;
 
 use std::sync::Arc;
 
@@ -37,9 +49,9 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use pontoon_kv::NodeId;
 
-/// How the SQL layers of other nodes are asked.
+/// How the SQL layers of nodes are asked.
 pub trait Colleagues: Send + Sync + 'static {
-    /// Brings a question to another node's [`crate::session::Engine::answer`]. The error says in
+    /// Brings a question to a node's [`crate::session::Engine::answer`]. The error says in
     /// plain words why there is no answer. Dropping the future gives up the answer.
     fn ask(&self, node: NodeId, question: Bytes) -> BoxFuture<'static, Result<Bytes, String>>;
 }
@@ -49,6 +61,6 @@ pub trait Colleagues: Send + Sync + 'static {
 pub struct Fellows {
     /// This node.
     pub me: NodeId,
-    /// The others.
+    /// All of them, this one among them.
     pub others: Arc<dyn Colleagues>,
 }

@@ -7,42 +7,57 @@ use std::time::Duration;
 
 use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::error::SqlError;
 use crate::exec::context::ExecContext;
 use crate::exec::error::from_datafusion;
-use crate::exec::rows::Executor;
-use crate::exec::vector::aggregate::first_half;
-use crate::exec::vector::lower::lower;
 
 use super::part::Part;
-use super::wire::{Page, Reply, decode, encode, encode_batches};
+use super::partitioner::Partitioner;
+use super::wire::{Failure, Finished, Page, Reply, decode, encode, encode_batches};
+use super::work::Shuffle;
 
 /// Parts that a node runs for others at one time; more are refused, and run where they came from.
 const CURSORS_MAX: usize = 1_024;
 /// Bytes of rows after which a page is sent.
-const PAGE_BYTES: usize = 1 << 20;
-/// A part is given up when nobody has asked for its next page for so long.
+pub(super) const PAGE_BYTES: usize = 1 << 20;
+/// A part is given up when nobody has asked for its next page, or that it be kept, for so long.
 const ASKED_AFTER_MAX: Duration = Duration::from_secs(60);
+/// How often whoever shuffles out rows asks that a part be kept.
+pub(super) const KEPT_EVERY: Duration = Duration::from_secs(15);
 
 /// What another node asks.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Question {
-    /// To run a part under this number, and for its first page.
+    /// To run a part under this number, and for its first page; if its rows are shuffled,
+    /// to be ready.
     Open(Number, Part),
     /// For the next page.
     Next(Number),
     /// To give it up.
     Close(Number),
+    /// For the next page of a partition.
+    Take(Number, u32),
+    /// Whoever has this partition needs no more of it.
+    Leave(Number, u32),
+    /// Not to give up a part whose rows are shuffled.
+    Keep(Number),
+    /// What became of it, at the end; it is closed then.
+    Finish(Number),
 }
 
 /// Names a part that is run, among all nodes.
 pub type Number = (u64, u64);
+
+/// A page of a part, or how it has failed.
+pub(super) type Piece = Result<Page, Failure>;
 
 /// The parts that a node runs for others.
 #[derive(Default)]
@@ -51,9 +66,34 @@ pub struct Cursors {
 }
 
 struct Cursor {
-    pages: tokio::sync::Mutex<mpsc::Receiver<Result<Page, SqlError>>>,
+    /// One for each partition, or one.
+    outlets: Vec<tokio::sync::Mutex<mpsc::Receiver<Piece>>>,
+    /// Its rows are shuffled: it stays until it is closed.
+    shuffles: bool,
+    state: Arc<State>,
     /// Makes the pages, one ahead.
     task: JoinHandle<()>,
+}
+
+/// What a cursor and its task share.
+struct State {
+    /// It may begin.
+    begin: Notify,
+    kept: Mutex<Instant>,
+    finished: Mutex<Finished>,
+}
+
+impl State {
+    /// Waits until nobody has wanted a part for long.
+    async fn abandoned(&self) {
+        loop {
+            let until = *self.kept.lock() + ASKED_AFTER_MAX;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
 }
 
 impl Drop for Cursor {
@@ -72,21 +112,45 @@ impl Cursors {
         let reply = match decode(question)? {
             Question::Open(number, part) => match context(&part) {
                 Ok(cx) => match self.open(number, part, cx) {
-                    Some(cursor) => self.next(number, Some(cursor)).await,
+                    Some(cursor) if cursor.shuffles => Reply::Page(Page::default()),
+                    Some(cursor) => self.next(number, Some(cursor), 0).await,
                     None => Reply::Refused("it runs too many parts of queries".into()),
                 },
                 Err(error) => Reply::Failed(error.into()),
             },
-            Question::Next(number) => {
-                let cursor = self.running.lock().get(&number).map(Arc::clone);
-                self.next(number, cursor).await
+            Question::Next(number) => self.next(number, self.find(number), 0).await,
+            Question::Take(number, partition) => {
+                self.next(number, self.find(number), partition).await
             }
             Question::Close(number) => {
                 self.running.lock().remove(&number);
                 Reply::Page(Page::default())
             }
+            Question::Leave(number, partition) => {
+                let cursor = self.find(number);
+                if let Some(outlet) = cursor.as_ref().and_then(|cursor| cursor.outlet(partition)) {
+                    let mut outlet = outlet.lock().await;
+                    outlet.close();
+                    while outlet.try_recv().is_ok() {}
+                }
+                Reply::Page(Page::default())
+            }
+            Question::Keep(number) => {
+                if let Some(cursor) = self.find(number) {
+                    *cursor.state.kept.lock() = Instant::now();
+                }
+                Reply::Page(Page::default())
+            }
+            Question::Finish(number) => match self.running.lock().remove(&number) {
+                Some(cursor) => Reply::Finished(*cursor.state.finished.lock()),
+                None => given_up(),
+            },
         };
         encode(&reply)
+    }
+
+    fn find(&self, number: Number) -> Option<Arc<Cursor>> {
+        self.running.lock().get(&number).map(Arc::clone)
     }
 
     fn open(&self, number: Number, part: Part, cx: ExecContext) -> Option<Arc<Cursor>> {
@@ -94,58 +158,105 @@ impl Cursors {
         if running.len() >= CURSORS_MAX {
             return None;
         }
-        let (sender, pages) = mpsc::channel(1);
-        let all = Arc::clone(&self.running);
+        let partitions = part.work.shuffle().map(|shuffle| shuffle.partitions);
+        let channels = (0..partitions.unwrap_or(1)).map(|_| mpsc::channel(1));
+        let (senders, outlets): (Vec<_>, Vec<_>) = channels.unzip();
+        let state = Arc::new(State {
+            begin: Notify::new(),
+            kept: Mutex::new(Instant::now()),
+            finished: Mutex::default(),
+        });
+        let (running_here, own) = (Arc::clone(&self.running), Arc::clone(&state));
         let task = tokio::spawn(async move {
-            if let Err(error) = run(&part, cx, &sender).await {
-                // Nobody may be left to hear it.
-                let _ = sender.send_timeout(Err(error), ASKED_AFTER_MAX).await;
+            match part.work.shuffle() {
+                None => {
+                    if let Some(to) = senders.first() {
+                        to_one(&part, cx, to).await;
+                    }
+                    // Its pages are in the channel; who has it reads them.
+                    drop(senders);
+                    tokio::time::sleep(ASKED_AFTER_MAX).await;
+                }
+                Some(shuffle) => {
+                    let all = async {
+                        own.begin.notified().await;
+                        to_partitions(&part, shuffle, cx, senders, &own.finished).await;
+                    };
+                    tokio::select! {
+                        () = all => own.abandoned().await,
+                        () = own.abandoned() => {}
+                    }
+                }
             }
-            // Its pages are in the channel; who has it reads them.
-            drop(sender);
-            tokio::time::sleep(ASKED_AFTER_MAX).await;
-            all.lock().remove(&number);
+            running_here.lock().remove(&number);
         });
         let cursor = Arc::new(Cursor {
-            pages: tokio::sync::Mutex::new(pages),
+            outlets: outlets.into_iter().map(tokio::sync::Mutex::new).collect(),
+            shuffles: partitions.is_some(),
+            state,
             task,
         });
         running.insert(number, Arc::clone(&cursor));
         Some(cursor)
     }
 
-    async fn next(&self, number: Number, cursor: Option<Arc<Cursor>>) -> Reply {
+    async fn next(&self, number: Number, cursor: Option<Arc<Cursor>>, partition: u32) -> Reply {
+        let shuffles = cursor.as_ref().is_some_and(|cursor| cursor.shuffles);
         let page = match &cursor {
-            Some(cursor) => cursor.pages.lock().await.recv().await,
+            Some(cursor) => cursor.next(partition).await,
             None => None,
         };
         let reply = match page {
             Some(Ok(page)) => Reply::Page(page),
-            Some(Err(error)) => Reply::Failed(error.into()),
-            None => Reply::Refused("the part of the query has been given up".into()),
+            Some(Err(failure)) => Reply::Failed(failure),
+            None => given_up(),
         };
-        if !matches!(&reply, Reply::Page(page) if page.read.is_none()) {
+        if !shuffles && !matches!(&reply, Reply::Page(page) if page.read.is_none()) {
             self.running.lock().remove(&number);
         }
         reply
     }
 }
 
-/// Runs a part, and hands over its pages as they are asked for.
-async fn run(
+fn given_up() -> Reply {
+    Reply::Refused("the part of the query has been given up".into())
+}
+
+impl Cursor {
+    fn outlet(&self, partition: u32) -> Option<&tokio::sync::Mutex<mpsc::Receiver<Piece>>> {
+        self.outlets.get(usize::try_from(partition).ok()?)
+    }
+
+    /// The next page of a partition; the first who asks has the part begin.
+    async fn next(&self, partition: u32) -> Option<Piece> {
+        *self.state.kept.lock() = Instant::now();
+        self.state.begin.notify_one();
+        self.outlet(partition)?.lock().await.recv().await
+    }
+}
+
+/// The batches of a part.
+async fn batches_of(
     part: &Part,
-    cx: ExecContext,
-    to: &mpsc::Sender<Result<Page, SqlError>>,
-) -> Result<(), SqlError> {
-    let (executor, read) = (Executor::new(cx), Arc::new(AtomicUsize::new(0)));
-    let plan = part.work.plan(&part.spans, &read);
-    let exec = match part.work.groups() {
-        true => first_half(&executor, &plan).await?,
-        false => lower(&executor, &plan).await?.exec,
-    };
-    let mut stream = exec
-        .execute(0, executor.cx.runtime.task_context())
-        .map_err(from_datafusion)?;
+    cx: &ExecContext,
+    read: &Arc<AtomicUsize>,
+) -> Result<SendableRecordBatchStream, SqlError> {
+    let exec = part.lowered(cx, read).await?;
+    let stream = exec.execute(0, cx.runtime.task_context());
+    stream.map_err(from_datafusion)
+}
+
+/// Runs a part, and partitions over its pages as they are asked for.
+async fn to_one(part: &Part, cx: ExecContext, to: &mpsc::Sender<Piece>) {
+    if let Err(error) = pages(part, cx, to).await {
+        // Nobody may be left to hear it.
+        let _ = to.send_timeout(Err(error.into()), ASKED_AFTER_MAX).await;
+    }
+}
+
+async fn pages(part: &Part, cx: ExecContext, to: &mpsc::Sender<Piece>) -> Result<(), SqlError> {
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut stream = batches_of(part, &cx, &read).await?;
     let (mut batches, mut bytes) = (Vec::new(), 0);
     while let Some(batch) = stream.next().await {
         for batch in pieces(batch.map_err(from_datafusion)?) {
@@ -172,7 +283,42 @@ async fn run(
     Ok(())
 }
 
-fn bytes_of(batch: &RecordBatch) -> usize {
+/// Runs a part, and shuffles its rows.
+async fn to_partitions(
+    part: &Part,
+    shuffle: &Shuffle,
+    cx: ExecContext,
+    to: Vec<mpsc::Sender<Piece>>,
+    finished: &Mutex<Finished>,
+) {
+    let mut partitioner = Partitioner::new(to, finished);
+    let all = async {
+        let read = Arc::new(AtomicUsize::new(0));
+        let mut stream = batches_of(part, &cx, &read).await?;
+        partitioner.shuffle_by(&cx, shuffle, &part.columns());
+        let mut all = true;
+        while let Some(batch) = stream.next().await {
+            for batch in pieces(batch.map_err(from_datafusion)?) {
+                partitioner.take(&batch).await?;
+            }
+            if partitioner.is_alone() {
+                all = false;
+                break;
+            }
+        }
+        {
+            let mut finished = finished.lock();
+            finished.read = read.load(Ordering::Relaxed) as u64;
+            finished.all = all;
+        }
+        partitioner.end().await
+    };
+    if let Err(error) = all.await {
+        partitioner.fail(error).await;
+    }
+}
+
+pub(super) fn bytes_of(batch: &RecordBatch) -> usize {
     let columns = batch.columns().iter();
     let bytes = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or_default());
     bytes.sum()

@@ -8,18 +8,17 @@ use pontoon_kv::{NodeId, Span, Timestamp};
 use crate::error::SqlError;
 use crate::exec::rows::{Executor, keys_of};
 use crate::plan::access::Keys;
-use crate::plan::node::{Access, Op, Plan, TableScan};
+use crate::plan::node::{Access, TableScan};
 
 use super::Fellows;
 use super::account::{PartAccount, SpreadAccount};
-use super::part::{Part, Top, Work};
+use super::part::{Inlet, Part};
+use super::work::Work;
 
 /// More spans than this are read from here.
 const SPANS_MAX: usize = 4_096;
-/// More rows than this are not worth being sorted in parts first.
-const TOP_MAX: u64 = 100_000;
 
-/// The parts of a query, and who does them.
+/// The parts of a query that read the rows of one table, and who does them.
 pub struct Spread {
     /// What is done with each.
     pub work: Arc<Work>,
@@ -27,10 +26,18 @@ pub struct Spread {
     pub fellows: Fellows,
     /// Rows that the parts have read so far.
     pub read: Arc<AtomicUsize>,
-    read_at: Timestamp,
+    pub(super) read_at: Timestamp,
+    /// What every part is given.
+    inlets: Vec<Inlet>,
     /// Runs of spans with the same leader, in the order of their keys.
     runs: Vec<Run>,
     account: Option<Arc<SpreadAccount>>,
+}
+
+/// What a scan reads, by who leads it.
+pub(super) struct Led {
+    spans: Vec<Span>,
+    runs: Vec<Run>,
 }
 
 /// Spans that one node leads.
@@ -51,80 +58,24 @@ pub struct Placement {
     pub account: Option<Arc<PartAccount>>,
 }
 
-/// The spread of a scan, if other nodes lead parts of what it reads and can do it.
-pub fn spread_of_rows(executor: &Executor, plan: &Plan) -> Result<Option<Spread>, SqlError> {
-    let wanted = matches!(plan.op, Op::Scan(_));
-    spread(executor, plan, wanted, Some)
-}
-
-/// The spread of an aggregate over the rows of a table, in the same way.
-pub fn spread_of_groups(executor: &Executor, plan: &Plan) -> Result<Option<Spread>, SqlError> {
-    let wanted = matches!(plan.op, Op::Aggregate { .. });
-    spread(executor, plan, wanted, Some)
-}
-
-/// The spread of the first rows of what a plan makes of the rows of a table, in the same way.
-pub fn spread_of_first(
-    executor: &Executor,
-    plan: &Plan,
-    top: Top,
-) -> Result<Option<Spread>, SqlError> {
-    let wanted = is_of_rows(plan) && top.most <= TOP_MAX;
-    let params = &executor.cx.params;
-    spread(executor, plan, wanted, |work| work.first(top, params))
-}
-
-/// Whether a plan makes something of each row of a table.
-fn is_of_rows(plan: &Plan) -> bool {
-    match &plan.op {
-        Op::Scan(_) => true,
-        Op::Filter { input, .. } | Op::Project { input, .. } => is_of_rows(input),
-        _ => false,
+impl Led {
+    /// What a scan reads; `None` when it does not read spans of the primary storage in order.
+    pub(super) fn by(
+        executor: &Executor,
+        scan: &TableScan,
+        me: NodeId,
+    ) -> Result<Option<Self>, SqlError> {
+        let spans = spans_of(executor, scan)?;
+        Ok(spans.map(|spans| Self {
+            runs: runs(executor, &spans, me),
+            spans,
+        }))
     }
-}
 
-fn spread(
-    executor: &Executor,
-    plan: &Plan,
-    wanted: bool,
-    more: impl FnOnce(Work) -> Option<Work>,
-) -> Result<Option<Spread>, SqlError> {
-    let cx = &executor.cx;
-    // What the transaction has written, its changes to the schema among that, is known here only.
-    let may = cx.distribute && wanted && !cx.txn.has_writes();
-    let Some(fellows) = cx.runtime.fellows().filter(|_| may) else {
-        return Ok(None);
-    };
-    let Some(spans) = spans_of(executor, plan)? else {
-        return Ok(None);
-    };
-    let runs = runs(executor, &spans, fellows.me);
-    if runs.iter().all(|run| run.leader.is_none()) {
-        return Ok(None);
+    /// The other nodes that lead something of it.
+    pub(super) fn others(&self) -> impl Iterator<Item = NodeId> {
+        self.runs.iter().filter_map(|run| run.leader)
     }
-    let Some(work) = Work::of(plan, &cx.params).and_then(more) else {
-        return Ok(None);
-    };
-    let read_at = cx.txn.read_timestamp();
-    if cx.account.as_ref().is_none_or(|account| !account.planned) {
-        for span in spans {
-            cx.txn.note_scan(span, read_at)?;
-        }
-    }
-    let read = Arc::default();
-    let account = cx.account.as_ref().map(|account| {
-        let own = runs.iter().filter(|run| run.leader.is_none());
-        let here = own.flat_map(|run| run.ranges.clone()).collect();
-        account.open(work.title(), fellows.me, here, &read)
-    });
-    Ok(Some(Spread {
-        work: Arc::new(work),
-        fellows,
-        read,
-        read_at,
-        runs,
-        account,
-    }))
 }
 
 /// Cuts spans into runs with the same leader.
@@ -154,15 +105,8 @@ fn runs(executor: &Executor, spans: &[Span], me: NodeId) -> Vec<Run> {
     runs
 }
 
-/// The spans of the primary storage that a plan over one table reads, in order.
-fn spans_of(executor: &Executor, plan: &Plan) -> Result<Option<Vec<Span>>, SqlError> {
-    let scan: &TableScan = match &plan.op {
-        Op::Scan(scan) => scan,
-        Op::Filter { input, .. } | Op::Project { input, .. } | Op::Aggregate { input, .. } => {
-            return spans_of(executor, input);
-        }
-        _ => return Ok(None),
-    };
+/// The spans of the primary storage that a scan reads, in order.
+fn spans_of(executor: &Executor, scan: &TableScan) -> Result<Option<Vec<Span>>, SqlError> {
     let in_order = match &scan.access {
         Access::Full => true,
         Access::Key(access) => access.index.is_none(),
@@ -178,11 +122,51 @@ fn spans_of(executor: &Executor, plan: &Plan) -> Result<Option<Vec<Span>>, SqlEr
 }
 
 impl Spread {
-    /// The plan of what this node does, when the order of rows does not matter.
-    pub fn here(&self) -> Plan {
+    /// Spreads work over what a scan reads; that is noted for validation, and in the account.
+    pub(super) fn new(
+        executor: &Executor,
+        fellows: Fellows,
+        work: Work,
+        led: Led,
+        inlets: Vec<Inlet>,
+    ) -> Result<Self, SqlError> {
+        let cx = &executor.cx;
+        let read_at = cx.txn.read_timestamp();
+        if cx.account.as_ref().is_none_or(|account| !account.planned) {
+            for span in led.spans {
+                cx.txn.note_scan(span, read_at)?;
+            }
+        }
+        let read = Arc::default();
+        let account = cx.account.as_ref().map(|account| {
+            let own = led.runs.iter().filter(|run| run.leader.is_none());
+            let here = own.flat_map(|run| run.ranges.clone()).collect();
+            account.open(work.title(), fellows.me, here, &read)
+        });
+        Ok(Self {
+            work: Arc::new(work),
+            fellows,
+            read,
+            read_at,
+            inlets,
+            runs: led.runs,
+            account,
+        })
+    }
+
+    /// What this node does, when the order of rows does not matter.
+    pub fn here(&self) -> Part {
         let own = self.runs.iter().filter(|run| run.leader.is_none());
-        let spans: Vec<Span> = own.flat_map(|run| run.spans.clone()).collect();
-        self.work.plan(&spans, &self.read)
+        self.part(own.flat_map(|run| run.spans.clone()).collect())
+    }
+
+    fn part(&self, spans: Vec<Span>) -> Part {
+        Part {
+            work: Arc::clone(&self.work),
+            read_at: self.read_at,
+            spans,
+            inlets: self.inlets.clone(),
+        }
     }
 
     /// What each other node does, when the order of rows does not matter.
@@ -219,11 +203,7 @@ impl Spread {
         let account = self.account.as_ref().zip(run.leader);
         Placement {
             node: run.leader,
-            part: Part {
-                work: Arc::clone(&self.work),
-                read_at: self.read_at,
-                spans: run.spans.clone(),
-            },
+            part: self.part(run.spans.clone()),
             account: account.map(|(account, node)| account.part(node, run.ranges.clone())),
         }
     }

@@ -23,6 +23,21 @@ pub(super) enum Reply {
     Failed(Failure),
     /// The node does not run it.
     Refused(String),
+    /// What became of a part whose rows were shuffled.
+    Finished(Finished),
+}
+
+/// What became of a part whose rows were shuffled.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Finished {
+    /// Rows of the table that were read.
+    pub(super) read: u64,
+    /// Rows that were given away.
+    pub(super) rows: u64,
+    /// Bytes of them.
+    pub(super) bytes: u64,
+    /// All rows were read: nobody had enough before.
+    pub(super) all: bool,
 }
 
 /// Some rows of a part.
@@ -35,7 +50,7 @@ pub(super) struct Page {
 }
 
 /// An error of SQL.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Failure {
     state: [u8; 5],
     message: String,

@@ -14,6 +14,7 @@ use crate::error::{SqlError, SqlState};
 use crate::exec::context::ExecContext;
 use crate::exec::interp::{NoRow, SubqueryRows, eval};
 use crate::exec::reader::RowReader;
+use crate::exec::remote::Inlet;
 use crate::plan::access::{Keys, resolve};
 use crate::plan::node::{Access, Op, Plan, TableScan};
 use crate::plan::{build, free};
@@ -44,10 +45,12 @@ struct SubPlan {
     results: Mutex<HashMap<Vec<u8>, Arc<SubqueryRows>>>,
 }
 
-/// One execution of one statement.
+/// One execution of one statement, or of a part of one.
 pub struct Executor {
     /// What the statement runs with.
     pub cx: ExecContext,
+    /// What a part is given besides what it reads.
+    pub inlets: Vec<Inlet>,
     subplans: Mutex<HashMap<usize, Arc<SubPlan>>>,
     ctes: Mutex<Ctes>,
     held: AtomicUsize,
@@ -57,8 +60,14 @@ pub struct Executor {
 impl Executor {
     /// An executor for one statement.
     pub fn new(cx: ExecContext) -> Arc<Self> {
+        Self::for_part(cx, Vec::new())
+    }
+
+    /// An executor for a part that is given something.
+    pub fn for_part(cx: ExecContext, inlets: Vec<Inlet>) -> Arc<Self> {
         Arc::new(Self {
             cx,
+            inlets,
             subplans: Mutex::default(),
             ctes: Mutex::default(),
             held: AtomicUsize::new(0),
@@ -299,6 +308,9 @@ impl Executor {
                     })
                     .collect())
             }
+            Op::Inlet(_) => Err(SqlError::internal(
+                "what a part is given is not read by rows",
+            )),
         }
     }
 

@@ -125,6 +125,7 @@ impl Database {
             runtime: Arc::clone(&self.runtime),
             fast_path: true,
             distribute: true,
+            broadcast_max: 8 << 20,
             account: None,
         }
     }

@@ -14,14 +14,14 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use crate::bind::tree::AggCall;
 use crate::error::SqlError;
 use crate::exec::error::from_datafusion;
-use crate::exec::remote::{self, Spread};
+use crate::exec::remote::{self, Distribution, Wanted};
 use crate::exec::rows::Executor;
 use crate::plan::node::{Op, Plan};
 use crate::types::Oid;
 use crate::types::registry::FunctionBody;
 
 use super::expr::{Form, VectorExpr};
-use super::lower::{Lowered, bridge_one, lower, physical, plain_key, ready, unexpected};
+use super::lower::{Lowered, all_away, bridge_one, lower, physical, plain_key, ready, unexpected};
 use super::sums::{self, Exact};
 
 /// DataFusion's aggregate for a call, and the form of its argument.
@@ -96,9 +96,9 @@ pub(super) async fn aggregate(executor: &Arc<Executor>, plan: &Plan) -> Result<L
         return Err(unexpected());
     };
     if let Some(natives) = natives(plan)
-        && let Some(spread) = remote::spread_of_groups(executor, plan)?
+        && let Some(distribution) = remote::distribution(executor, plan, Wanted::Groups).await?
     {
-        return in_halves(executor, plan, natives, spread).await;
+        return in_halves(executor, plan, natives, distribution).await;
     }
     let below = lower(executor, input).await?;
     let grouped = match natives(plan) {
@@ -129,26 +129,29 @@ pub async fn first_half(
     Ok(half)
 }
 
-/// Lowers an aggregate whose rows are led by several nodes: each does the first half of its own.
+/// Lowers an aggregate whose rows several nodes have: each does the first half of its own.
 async fn in_halves(
     executor: &Arc<Executor>,
     plan: &Plan,
     natives: Natives,
-    spread: Spread,
+    distribution: Distribution,
 ) -> Result<Lowered, SqlError> {
-    let (grouped, half) = halved(executor, &spread.here(), natives.clone()).await?;
-    let mut away = Vec::new();
-    for (node, remote::Placement { part, account, .. }) in spread.away() {
-        let instead = part.work.plan(&part.spans, &spread.read);
-        let (_, instead) = halved(executor, &instead, natives.clone()).await?;
-        away.push(remote::Away {
-            node,
-            part,
-            instead,
-            account,
-        });
-    }
-    let gathered = remote::gather(executor, &spread, half, away);
+    let cx = &executor.cx;
+    let (grouped, gathered) = match distribution {
+        Distribution::Spread(spread) => {
+            let here = spread.here();
+            let own = here.work.plan(&here.spans, &spread.read);
+            let (grouped, half) = halved(&here.executor(cx), &own, natives).await?;
+            let away = all_away(executor, &spread).await?;
+            (grouped, remote::gather(executor, &spread, half, away))
+        }
+        Distribution::Shuffled(shuffled) => {
+            // What the parts do; it is not run here.
+            let own = shuffled.work.plan(&[], &Arc::default());
+            let (grouped, half) = halved(&Executor::new(cx.clone()), &own, natives).await?;
+            (grouped, remote::shuffle(executor, shuffled, half.schema()))
+        }
+    };
     Ok(Lowered {
         exec: grouped.exec(AggregateMode::Final, gathered)?,
         columns: plan.columns.clone(),

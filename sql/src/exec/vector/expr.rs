@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Schema};
 use datafusion::common::Result;
 use datafusion::logical_expr::ColumnarValue;
 use datafusion::physical_expr::PhysicalExpr;
+use serde::{Deserialize, Serialize};
 
 use crate::bind::tree::Expr;
 use crate::exec::error::into_datafusion;
@@ -18,7 +19,7 @@ use crate::types::arrow::arrow_type;
 use super::evaluate::Evaluator;
 
 /// What the expression gives of its values.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Form {
     /// The values.
     Plain,

@@ -25,8 +25,8 @@ use pontoon_kv::NodeId;
 use crate::bind::tree::{Column, Expr, SetOp, SortKey};
 use crate::error::SqlError;
 use crate::exec::error::{from_arrow, from_datafusion, into_datafusion};
-use crate::exec::query::is_large;
-use crate::exec::remote::{self, Away, Part, Placed, Placement, Spread, Top};
+use crate::exec::query::{is_large, order_of};
+use crate::exec::remote::{self, Away, Distribution, Placed, Placement, Spread, Top, Wanted};
 use crate::exec::rows::{Env, Executor, Slots};
 use crate::plan::free;
 use crate::plan::node::{JoinKey, JoinType, Op, Plan};
@@ -59,9 +59,9 @@ pub fn lower<'a>(
         }
         match &plan.op {
             Op::Scan(s) => {
-                let exec = match remote::spread_of_rows(executor, plan)? {
-                    Some(spread) => in_parts(executor, plan, &spread).await?,
-                    None => scan(&executor.cx, s, &plan.columns, None)?,
+                let exec = match remote::distribution(executor, plan, Wanted::Scan).await? {
+                    Some(Distribution::Spread(spread)) => in_parts(executor, plan, &spread).await?,
+                    _ => scan(&executor.cx, s, &plan.columns, None)?,
                 };
                 Ok(Lowered {
                     exec,
@@ -112,7 +112,13 @@ pub fn lower<'a>(
                 };
                 Ok(by_rows(executor, copy, vec![input], true))
             }
-            Op::Join { .. } => join(executor, plan).await,
+            Op::Join { .. } => match remote::distribution(executor, plan, Wanted::Joined).await? {
+                Some(distribution) => Ok(Lowered {
+                    exec: side_by_side(executor, plan, distribution).await?,
+                    columns: plan.columns.clone(),
+                }),
+                None => join(executor, plan).await,
+            },
             Op::Aggregate { .. } => aggregate(executor, plan).await,
             Op::Distinct { input, on } => {
                 let below = lower(executor, input).await?;
@@ -217,6 +223,10 @@ pub fn lower<'a>(
                 }
                 lower(executor, body).await
             }
+            Op::Inlet(number) => Ok(Lowered {
+                exec: remote::inlet(executor, *number, &plan.columns),
+                columns: plan.columns.clone(),
+            }),
             Op::Unit
             | Op::Empty
             | Op::Virtual { .. }
@@ -239,24 +249,47 @@ async fn first_in_parts(
     let Some(most) = wanted else {
         return Ok(None);
     };
-    let sorts = !keys.is_empty();
-    let keys = keys.to_vec();
-    let Some(spread) = remote::spread_of_first(executor, plan, Top { keys, most })? else {
-        return Ok(None);
-    };
-    let exec = match sorts {
-        true => {
-            let here = lower(executor, &spread.here()).await?.exec;
-            let mut away = Vec::new();
-            for (node, placement) in spread.away() {
-                away.push(away_of(executor, &spread, node, placement).await?);
-            }
-            remote::gather(executor, &spread, here, away)
-        }
-        false => in_parts(executor, plan, &spread).await?,
+    let (sorts, keys) = (!keys.is_empty(), keys.to_vec());
+    let wanted = Wanted::First(Top { keys, most });
+    let exec = match remote::distribution(executor, plan, wanted).await? {
+        None => return Ok(None),
+        Some(Distribution::Spread(spread)) if !sorts => in_parts(executor, plan, &spread).await?,
+        Some(distribution) => side_by_side(executor, plan, distribution).await?,
     };
     let columns = plan.columns.clone();
     Ok(Some(Lowered { exec, columns }))
+}
+
+/// What nodes make of a plan side by side, in any order.
+async fn side_by_side(
+    executor: &Arc<Executor>,
+    plan: &Plan,
+    distribution: Distribution,
+) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    match distribution {
+        Distribution::Spread(spread) => {
+            let here = spread.here().lowered(&executor.cx, &spread.read).await?;
+            let away = all_away(executor, &spread).await?;
+            Ok(remote::gather(executor, &spread, here, away))
+        }
+        Distribution::Shuffled(shuffled) => Ok(remote::shuffle(
+            executor,
+            shuffled,
+            schema_of(&plan.columns),
+        )),
+    }
+}
+
+/// The parts for other nodes.
+pub(super) async fn all_away(
+    executor: &Arc<Executor>,
+    spread: &Spread,
+) -> Result<Vec<Away>, SqlError> {
+    let mut away = Vec::new();
+    for (node, placement) in spread.away() {
+        away.push(away_of(executor, spread, node, placement).await?);
+    }
+    Ok(away)
 }
 
 /// A part for another node, with what is done should that not do it.
@@ -267,11 +300,11 @@ async fn away_of(
     placement: Placement,
 ) -> Result<Away, SqlError> {
     let Placement { part, account, .. } = placement;
-    let own = part.work.plan(&part.spans, &spread.read);
+    let instead = part.lowered(&executor.cx, &spread.read).await?;
     Ok(Away {
         node,
         part,
-        instead: lower(executor, &own).await?.exec,
+        instead: Some(instead),
         account,
     })
 }
@@ -286,15 +319,36 @@ async fn in_parts(
     for placement in spread.in_order() {
         placed.push(match placement.node {
             None => {
-                let Part { work, spans, .. } = &placement.part;
-                let own = work.plan(spans, &spread.read);
-                Placed::Here(lower(executor, &own).await?.exec)
+                let part = placement.part;
+                Placed::Here(part.lowered(&executor.cx, &spread.read).await?)
             }
             Some(node) => Placed::Away(away_of(executor, spread, node, placement).await?),
         });
     }
     let schema = schema_of(&plan.columns);
     Ok(remote::in_order(executor, spread, schema, placed))
+}
+
+/// A lowered plan with its columns in this order.
+pub fn with_columns(
+    lowered: Lowered,
+    columns: &[Column],
+) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
+    let Lowered { exec, columns: has } = lowered;
+    if has.iter().map(|c| c.id).eq(columns.iter().map(|c| c.id)) {
+        return Ok(exec);
+    }
+    let order = order_of(&Slots::new(&has), columns)?;
+    let projections = order.into_iter().zip(columns).map(|(at, column)| {
+        let alias = format!("c{}", column.id.0);
+        ProjectionExpr {
+            expr: Arc::new(DfColumn::new(&alias, at)),
+            alias,
+        }
+    });
+    let projections: Vec<_> = projections.collect();
+    let exec = ProjectionExec::try_new(projections, exec).map_err(from_datafusion)?;
+    Ok(Arc::new(exec))
 }
 
 pub(super) fn unexpected() -> SqlError {
@@ -695,7 +749,8 @@ async fn join(executor: &Arc<Executor>, plan: &Plan) -> Result<Lowered, SqlError
     Ok(Lowered { exec, columns })
 }
 
-fn form_of(key: &JoinKey) -> Form {
+/// The form in which the sides of a key are equal bytes when they are equal values.
+pub fn form_of(key: &JoinKey) -> Form {
     let (l, r) = (key.left.ty().oid, key.right.ty().oid);
     let int = |o| matches!(o, Oid::INT2 | Oid::INT4 | Oid::INT8);
     if l != r && int(l) && int(r) {

@@ -6,7 +6,7 @@
 use crate::bind::tree::Expr;
 use crate::error::SqlError;
 use crate::exec::query::is_large;
-use crate::exec::remote::{Top, spread_of_first, spread_of_groups, spread_of_rows};
+use crate::exec::remote::{Top, Wanted, placed};
 use crate::exec::rows::Executor;
 use crate::plan::node::{Op, Plan};
 use crate::plan::prune::children;
@@ -20,26 +20,9 @@ pub fn place(executor: &Executor, plan: &Plan) -> Result<(), SqlError> {
         return Ok(());
     }
     match &plan.op {
-        Op::Scan(_) => {
-            if let Some(spread) = spread_of_rows(executor, plan)? {
-                // Each part that is placed is entered.
-                let _ = spread.in_order();
-            }
-            Ok(())
-        }
-        Op::Aggregate { input, .. } => {
-            let spread = match has_halves(plan) {
-                true => spread_of_groups(executor, plan)?,
-                false => None,
-            };
-            match spread {
-                Some(spread) => {
-                    // As above.
-                    let _ = spread.away();
-                    Ok(())
-                }
-                None => place(executor, input),
-            }
+        Op::Scan(_) => place_as(executor, plan, Wanted::Scan, None),
+        Op::Aggregate { input, .. } if has_halves(plan) => {
+            place_as(executor, plan, Wanted::Groups, Some(input))
         }
         // Read from here, as far as it is needed.
         Op::Limit {
@@ -57,35 +40,46 @@ pub fn place(executor: &Executor, plan: &Plan) -> Result<(), SqlError> {
                 Op::Sort { input, keys } => (input, keys.clone()),
                 _ => (input, Vec::new()),
             };
-            let params = &executor.cx.params;
-            let sorts = !keys.is_empty();
-            let spread = match most(limit.as_ref(), offset.as_ref(), params) {
-                Some(most) => spread_of_first(executor, rows, Top { keys, most })?,
-                None => None,
-            };
-            match spread {
-                Some(spread) if sorts => drop(spread.away()),
-                Some(spread) => drop(spread.in_order()),
-                None => place(executor, rows)?,
+            match most(limit.as_ref(), offset.as_ref(), &executor.cx.params) {
+                Some(most) => {
+                    let wanted = Wanted::First(Top { keys, most });
+                    place_as(executor, rows, wanted, Some(rows))
+                }
+                None => place(executor, rows),
             }
-            Ok(())
         }
         Op::Join {
             lateral: true,
             left,
             ..
         } => place(executor, left),
+        Op::Join { .. } => match placed(executor, plan, Wanted::Joined)? {
+            Some(needs) => place_all(executor, needs),
+            None => place_all(executor, children(plan)),
+        },
         Op::With {
             recursive: Some(_),
             body,
             ..
         } => place(executor, body),
-        _ => {
-            for child in children(plan) {
-                place(executor, child)?;
-            }
-            Ok(())
-        }
+        _ => place_all(executor, children(plan)),
+    }
+}
+
+fn place_all(executor: &Executor, plans: Vec<&Plan>) -> Result<(), SqlError> {
+    plans.into_iter().try_for_each(|plan| place(executor, plan))
+}
+
+/// Places a plan that nodes may do side by side; if they do not, what is `below` it.
+fn place_as(
+    executor: &Executor,
+    plan: &Plan,
+    wanted: Wanted,
+    below: Option<&Plan>,
+) -> Result<(), SqlError> {
+    match placed(executor, plan, wanted)? {
+        Some(needs) => place_all(executor, needs),
+        None => below.map_or(Ok(()), |below| place(executor, below)),
     }
 }
 
