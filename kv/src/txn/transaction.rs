@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::stream::{FuturesOrdered, StreamExt};
 use parking_lot::Mutex;
 
 use crate::db::Node;
@@ -25,6 +26,9 @@ use crate::txn::several;
 
 /// Writes of its own in a span that a transaction reads through a [`Watch`].
 const OWN_CHANGES_MAX: usize = 8_192;
+
+/// Keys that are read at one time, as each may be led by another node.
+const GETS_MAX: usize = 64;
 
 struct Saved {
     id: u64,
@@ -322,11 +326,19 @@ impl Txn {
         self.inner.validates_now.store(on, Ordering::Relaxed);
     }
 
-    /// Reads several keys, in the order asked.
+    /// Reads several keys, many at a time; the values come in the order asked.
     pub async fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
-        let mut found = Vec::with_capacity(keys.len());
+        let (mut gets, mut found) = (FuturesOrdered::new(), Vec::with_capacity(keys.len()));
         for key in keys {
-            found.push(self.get(key).await?);
+            if gets.len() >= GETS_MAX
+                && let Some(value) = gets.next().await
+            {
+                found.push(value?);
+            }
+            gets.push_back(self.get(key));
+        }
+        while let Some(value) = gets.next().await {
+            found.push(value?);
         }
         Ok(found)
     }
