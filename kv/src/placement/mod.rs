@@ -14,12 +14,17 @@
 //!
 //! Absent on purpose: a range never gives up votes because nodes have died; it waits for new ones.
 
+mod balance;
 mod exchange;
+mod load;
+#[cfg(test)]
+mod load_tests;
 mod merge;
 mod plan;
 #[cfg(test)]
 mod rule_tests;
 mod ruled;
+mod supposed;
 #[cfg(test)]
 mod tests;
 mod unmet;

@@ -11,10 +11,6 @@ use crate::placement::{merge, wish};
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;
-/// Replicas and leaders that are moved for balance in one round.
-const BALANCING_MAX: usize = 2;
-/// Leaders are not moved for fewer requests a second.
-const LOAD_MIN: u64 = 1_000;
 /// A node takes no replicas when less of its file system is free: one part in so many.
 const FREE_MIN: u64 = 20;
 /// The range of the cluster's metadata.
@@ -82,6 +78,9 @@ pub struct Step {
     pub why: &'static str,
 }
 
+/// What is to be changed about a range, and why.
+pub(super) type Planned<'r> = (&'r RangeReport, Alteration, &'static str);
+
 /// A node with what the planner counts of it.
 pub(super) struct Spot<'a> {
     pub(super) status: &'a NodeStatus,
@@ -91,10 +90,10 @@ pub(super) struct Spot<'a> {
     bad: bool,
     /// It may lead.
     pub(super) leads: bool,
-    replicas: usize,
-    leaders: usize,
+    pub(super) replicas: usize,
+    pub(super) leaders: usize,
     /// Requests a second to the ranges that it leads.
-    requests: u64,
+    pub(super) requests: u64,
 }
 
 /// The state of planning.
@@ -118,14 +117,8 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             steps.extend(half_done(range));
             continue;
         }
-        let part = plan.part(range).map(Alteration::Split);
-        let part = part.map(|what| (what, "a placement rule holds for a part of it"));
         let wanted = picture.wanted_moves.get(&range.descriptor.range);
-        let next = part.or_else(|| match wanted {
-            Some(wanted) => wish::next(&plan, range, *wanted),
-            None => plan.mend(range),
-        });
-        match next {
+        match plan.repair(range, wanted) {
             Some((what, why)) => {
                 plan.note(&what, range);
                 steps.push(step(range, what, why));
@@ -137,23 +130,21 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
     // Balance only what nothing else is wrong with, and little at a time; what is used least first,
     // as others wait for a leader that changes.
     calm.sort_by_key(|range| range.requests);
-    let mut moved = 0;
-    for range in &calm {
-        if moved >= BALANCING_MAX {
-            break;
-        }
-        if let Some((what, why)) = plan.balance(range) {
-            plan.note(&what, range);
-            steps.push(step(range, what, why));
-            moved += 1;
-        }
+    let mut planned = plan.balance(&calm);
+    if planned.is_empty() {
+        planned = plan.spread_leaders(&calm);
     }
-    if moved == 0
+    if planned.is_empty() {
+        planned = plan.spread_replicas(picture, &calm);
+    }
+    if planned.is_empty()
         && let Some((left, right)) = merge::next(&calm, picture, wishes)
     {
         let what = Alteration::Absorb(right.descriptor.range);
-        steps.push(step(left, what, "two small ranges are to be one"));
+        planned.push((left, what, "two small ranges are to be one"));
     }
+    let planned = planned.into_iter();
+    steps.extend(planned.map(|(range, what, why)| step(range, what, why)));
     steps
 }
 
@@ -302,7 +293,7 @@ impl<'a> Plan<'a> {
     }
 
     /// Counts what a step will change.
-    fn note(&mut self, what: &Alteration, range: &RangeReport) {
+    pub(super) fn note(&mut self, what: &Alteration, range: &RangeReport) {
         match what {
             Alteration::Add(node) => {
                 if let Some(spot) = self.spots.get_mut(node) {
@@ -331,6 +322,20 @@ impl<'a> Plan<'a> {
             }
             Alteration::Remove(_) | Alteration::Absorb(_) | Alteration::Split(_) => {}
         }
+    }
+
+    /// What should be changed next about a range, whatever the others are like.
+    fn repair(
+        &self,
+        range: &RangeReport,
+        wanted: Option<&(NodeId, NodeId)>,
+    ) -> Option<(Alteration, &'static str)> {
+        let part = self.part(range).map(Alteration::Split);
+        let part = part.map(|what| (what, "a placement rule holds for a part of it"));
+        part.or_else(|| match wanted {
+            Some(wanted) => wish::next(self, range, *wanted),
+            None => self.mend(range),
+        })
     }
 
     /// What is wrong with a range, and should be changed next.
@@ -391,7 +396,11 @@ impl<'a> Plan<'a> {
     }
 
     /// Who could lead instead of the leader.
-    fn successors(&self, range: &RangeReport, among: &BTreeSet<ReplicaId>) -> Vec<ReplicaId> {
+    pub(super) fn successors(
+        &self,
+        range: &RangeReport,
+        among: &BTreeSet<ReplicaId>,
+    ) -> Vec<ReplicaId> {
         among
             .iter()
             .filter(|replica| **replica != range.leader.replica)
@@ -451,76 +460,6 @@ impl<'a> Plan<'a> {
             })
             .copied()
     }
-
-    /// A step that makes nodes more alike.
-    fn balance(&self, range: &RangeReport) -> Option<(Alteration, &'static str)> {
-        let system = range.descriptor.range == SYSTEM_RANGE;
-        if system || !range.membership.learners().is_empty() {
-            return None;
-        }
-        let voters = range.membership.voters();
-        let candidates = self.candidates(range);
-        let least = candidates.min_by_key(|(node, spot)| (spot.replicas, **node));
-        let full = voters
-            .iter()
-            .filter(|replica| !self.is_only_seat(range, &voters, **replica))
-            .filter_map(|replica| self.spot(range, *replica));
-        let most = full.max_by_key(|spot| spot.replicas);
-        if let (Some((node, least)), Some(most)) = (least, most)
-            && least.replicas + 2 <= most.replicas
-            && self.keeps_apart(range, least.status, most.status)
-        {
-            return Some((
-                Alteration::Add(*node),
-                "nodes hold unequal numbers of replicas",
-            ));
-        }
-        let leader = self.spots.get(&range.leader.place.node)?;
-        let to = self.successor(range, &self.equals(range))?;
-        let successor = self.spot(range, to)?;
-        if successor.leaders + 2 <= leader.leaders {
-            return Some((Alteration::Lead(to), "nodes lead unequal numbers of ranges"));
-        }
-        self.balance_load(range, leader)
-    }
-
-    /// Has a leader moved to a node that is used much less, if that makes the two more alike and
-    /// leaves them with numbers of leaders that are.
-    fn balance_load(
-        &self,
-        range: &RangeReport,
-        leader: &Spot<'_>,
-    ) -> Option<(Alteration, &'static str)> {
-        let others = self.successors(range, &self.equals(range));
-        let least = others
-            .into_iter()
-            .filter_map(|to| Some((to, self.spot(range, to)?)));
-        let (to, least) = least.min_by_key(|(to, spot)| (spot.requests, *to))?;
-        let more = leader.requests.checked_sub(least.requests)?;
-        // What moves must not make the other one the busier by as much.
-        let moves = range.requests;
-        let better = more > LOAD_MIN
-            && more > leader.requests / 3
-            && moves > more / 10
-            && moves < more / 10 * 9;
-        (better && least.leaders <= leader.leaders)
-            .then_some((Alteration::Lead(to), "nodes are used unequally"))
-    }
-
-    /// Whether `new` in place of `old` leaves the replicas as far apart as they are.
-    fn keeps_apart(&self, range: &RangeReport, new: &NodeStatus, old: &NodeStatus) -> bool {
-        let others: Vec<_> = range
-            .membership
-            .members
-            .values()
-            .filter(|place| place.node != old.row.place.node)
-            .filter_map(|place| self.spots.get(&place.node))
-            .collect();
-        let near = |node: &NodeStatus| -> usize {
-            others.iter().map(|other| shared(node, other.status)).sum()
-        };
-        near(new) <= near(old)
-    }
 }
 
 /// Whether the log of a member is near that of the leader.
@@ -530,7 +469,7 @@ pub(crate) fn has_caught_up(range: &RangeReport, replica: ReplicaId) -> bool {
 }
 
 /// How many of the wider places two nodes have in common.
-fn shared(one: &NodeStatus, other: &NodeStatus) -> usize {
+pub(super) fn shared(one: &NodeStatus, other: &NodeStatus) -> usize {
     let pairs = one.row.locality.iter().zip(&other.row.locality);
     pairs.take_while(|(a, b)| a == b).count()
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pontoon_raft::{LogPosition, Membership, NodeId, Peer, Place, ReplicaId, StoreId};
 
 use crate::cluster::{Alteration, NodeRow, NodeState, NodeStatus, RangeReport};
-use crate::placement::{Picture, Wishes, plan, stuck};
+use crate::placement::{Picture, Step, Wishes, plan, stuck};
 use crate::range::Descriptor;
 use crate::txn::Span;
 
@@ -23,7 +23,7 @@ fn place(node: u64) -> Place {
     }
 }
 
-fn node(number: u64) -> (NodeStatus, Duration) {
+pub(super) fn node(number: u64) -> (NodeStatus, Duration) {
     let status = NodeStatus {
         row: NodeRow {
             place: place(number),
@@ -36,6 +36,12 @@ fn node(number: u64) -> (NodeStatus, Duration) {
         leads: 0,
     };
     (status, Duration::ZERO)
+}
+
+/// All have the whole log.
+fn members_behind(membership: &Membership) -> Vec<(ReplicaId, Option<u64>)> {
+    let members = membership.members.keys();
+    members.map(|replica| (*replica, Some(0))).collect()
 }
 
 impl Model {
@@ -75,6 +81,22 @@ impl Model {
         }
     }
 
+    /// Nodes, and ranges with replicas on these of them, of which the first leads.
+    pub(super) fn of(nodes: u64, ranges: &[Vec<u64>]) -> Self {
+        let mut model = Self::new(nodes, ranges.len() as u64 + 1);
+        for (range, nodes) in model.picture.ranges.iter_mut().skip(1).zip(ranges) {
+            let members = (1..)
+                .map(ReplicaId)
+                .zip(nodes.iter().map(|node| place(*node)));
+            range.membership.members = members.collect();
+            let members = range.membership.members.keys();
+            range.membership.configs = vec![members.copied().collect()];
+            range.behind = members_behind(&range.membership);
+            range.leader.place = place(nodes[0]);
+        }
+        model
+    }
+
     /// The keys from `key` on become a range of their own, with the members and the leader.
     fn split(&mut self, range: u64, key: Bytes) {
         let mut numbers = self.picture.ranges.iter();
@@ -91,64 +113,92 @@ impl Model {
 
     /// Does what is planned until nothing is; returns the number of steps.
     pub(super) fn settle(&mut self) -> usize {
-        let mut count = 0;
-        for _ in 0..10_000 {
+        let mut done: Vec<String> = Vec::new();
+        for _ in 0..2_000 {
             let steps = plan(&self.picture, &Wishes::default());
             if steps.is_empty() {
-                return count;
+                return done.len();
             }
             for step in steps {
-                count += 1;
-                if let Alteration::Split(key) = step.change.what {
-                    self.split(step.change.range, key);
-                    continue;
-                }
-                let range = self.picture.ranges.iter_mut();
-                let range = range
-                    .filter(|range| range.descriptor.range == step.change.range)
-                    .next()
-                    .unwrap();
-                assert_eq!(range.membership.position, step.change.membership);
-                assert_eq!(range.leader.place.node, step.node);
-                let members = &mut range.membership;
-                match step.change.what {
-                    Alteration::Add(node) => {
-                        let held = members.members.values().any(|place| place.node == node);
-                        assert!(!held, "two replicas of a range on {node}");
-                        let replica = ReplicaId(self.next);
-                        self.next += 1;
-                        members.members.insert(replica, place(node.0));
-                        range.behind.push((replica, Some(0)));
-                    }
-                    Alteration::Voters(voters) => {
-                        assert!(voters.contains(&range.leader.replica));
-                        let before = members.voters();
-                        members.members.retain(|replica, _| {
-                            voters.contains(replica) || !before.contains(replica)
-                        });
-                        members.configs = vec![voters];
-                    }
-                    Alteration::Remove(learner) => {
-                        assert!(members.learners().contains(&learner));
-                        members.members.remove(&learner);
-                    }
-                    Alteration::Absorb(_) | Alteration::Split(_) => {
-                        panic!("their bounds are new")
-                    }
-                    Alteration::Lead(to) => {
-                        assert!(members.voters().contains(&to));
-                        range.leader = Peer {
-                            replica: to,
-                            place: members.members[&to],
-                        };
-                    }
-                }
-                if let Some(position) = &mut members.position {
-                    position.index += 1;
-                }
+                let Step { node, change, why } = &step;
+                done.push(format!("{node}: {} {:?}, {why}", change.range, change.what));
+                self.carry_out(step);
             }
         }
-        panic!("the plan never comes to an end");
+        let last = done.len().saturating_sub(30);
+        panic!("the plan never comes to an end: {:#?}", &done[last..]);
+    }
+
+    /// Does what a step says, and asserts that it can be done.
+    pub(super) fn carry_out(&mut self, step: Step) {
+        if let Alteration::Split(key) = step.change.what {
+            return self.split(step.change.range, key);
+        }
+        let range = self.range_of(step.change.range);
+        assert_eq!(range.membership.position, step.change.membership);
+        assert_eq!(range.leader.place.node, step.node);
+        if let Alteration::Absorb(right) = step.change.what {
+            return self.absorb(step.change.range, right);
+        }
+        let new = ReplicaId(self.next);
+        self.next += 1;
+        let range = self.range_of(step.change.range);
+        let members = &mut range.membership;
+        match step.change.what {
+            Alteration::Add(node) => {
+                let held = members.members.values().any(|place| place.node == node);
+                assert!(!held, "two replicas of a range on {node}");
+                members.members.insert(new, place(node.0));
+                range.behind.push((new, Some(0)));
+            }
+            Alteration::Voters(voters) => {
+                assert!(voters.contains(&range.leader.replica));
+                let before = members.voters();
+                members
+                    .members
+                    .retain(|replica, _| voters.contains(replica) || !before.contains(replica));
+                members.configs = vec![voters];
+            }
+            Alteration::Remove(learner) => {
+                assert!(members.learners().contains(&learner));
+                members.members.remove(&learner);
+            }
+            Alteration::Lead(to) => {
+                assert!(members.voters().contains(&to));
+                range.leader = Peer {
+                    replica: to,
+                    place: members.members[&to],
+                };
+            }
+            Alteration::Absorb(_) | Alteration::Split(_) => unreachable!("done before"),
+        }
+        if let Some(position) = &mut members.position {
+            position.index += 1;
+        }
+    }
+
+    fn range_of(&mut self, number: u64) -> &mut RangeReport {
+        let mut ranges = self.picture.ranges.iter_mut();
+        let range = ranges.find(|range| range.descriptor.range == number);
+        range.unwrap()
+    }
+
+    /// A range takes in the one behind it, whose replicas are where its own are.
+    fn absorb(&mut self, left: u64, right: u64) {
+        let mut ranges = self.picture.ranges.iter();
+        let at = ranges.position(|range| range.descriptor.range == right);
+        let right = self.picture.ranges.remove(at.unwrap());
+        let left = self.range_of(left);
+        assert_eq!(left.descriptor.span.end, right.descriptor.span.start);
+        let nodes = |range: &RangeReport| -> BTreeSet<NodeId> {
+            assert!(range.membership.learners().is_empty());
+            let members = range.membership.members.values();
+            members.map(|place| place.node).collect()
+        };
+        assert_eq!(nodes(left), nodes(&right));
+        left.descriptor.span.end = right.descriptor.span.end;
+        left.bytes += right.bytes;
+        left.requests += right.requests;
     }
 
     pub(super) fn node(&mut self, number: u64) -> &mut (NodeStatus, Duration) {

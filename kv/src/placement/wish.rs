@@ -6,11 +6,12 @@
 
 use std::collections::BTreeSet;
 
-use pontoon_raft::{NodeId, Peer, Place, ReplicaId};
+use pontoon_raft::NodeId;
 
 use crate::cluster::{Alteration, NodeState, RangeReport, Wanted};
 use crate::placement::merge;
 use crate::placement::plan::{Picture, Plan, SYSTEM_RANGE, Wishes, has_caught_up};
+use crate::placement::supposed::{member, moved, peer, place, voter, without};
 
 const WHY: &str = "an operator wants it";
 
@@ -38,11 +39,20 @@ pub fn is_fulfilled(range: &RangeReport, (from, to): (NodeId, NodeId)) -> bool {
 pub(super) fn next(
     plan: &Plan<'_>,
     range: &RangeReport,
-    (from, to): (NodeId, NodeId),
+    way: (NodeId, NodeId),
 ) -> Option<(Alteration, &'static str)> {
+    toward(plan, range, way).map(|what| (what, WHY))
+}
+
+/// [`next`], whoever wants it.
+pub(super) fn toward(
+    plan: &Plan<'_>,
+    range: &RangeReport,
+    (from, to): (NodeId, NodeId),
+) -> Option<Alteration> {
     let old = member(range, from)?;
     let Some(new) = member(range, to) else {
-        return Some((Alteration::Add(to), WHY));
+        return Some(Alteration::Add(to));
     };
     let mut voters = range.membership.voters();
     if voters.contains(&new) || !has_caught_up(range, new) {
@@ -51,10 +61,10 @@ pub(super) fn next(
     voters.remove(&old);
     if range.leader.replica == old {
         let heir = plan.successor(range, &voters)?;
-        return Some((Alteration::Lead(heir), WHY));
+        return Some(Alteration::Lead(heir));
     }
     voters.insert(new);
-    Some((Alteration::Voters(voters), WHY))
+    Some(Alteration::Voters(voters))
 }
 
 fn against_move(plan: &Plan<'_>, range: &RangeReport, from: NodeId, to: NodeId) -> Option<String> {
@@ -74,19 +84,7 @@ fn against_move(plan: &Plan<'_>, range: &RangeReport, from: NodeId, to: NodeId) 
         return Some(format!("{to} cannot be given a replica: {why}"));
     }
     let before = without(range, member(range, to));
-    let new = ReplicaId(u64::MAX);
-    let mut after = without(&before, Some(old));
-    after.membership.members.insert(new, place(to));
-    after.behind.push((new, Some(0)));
-    for config in &mut after.membership.configs {
-        config.insert(new);
-    }
-    if after.leader.replica == old {
-        let others = after.membership.members.iter();
-        let mut others = others.filter(|(replica, _)| **replica != new);
-        let (replica, place) = others.next()?;
-        after.leader = peer(*replica, *place);
-    }
+    let after = moved(&before, old, to);
     mended(plan, &before, &after)
 }
 
@@ -177,41 +175,4 @@ fn no_vote(range: &RangeReport, node: NodeId) -> String {
         "{node} has no replica of range {number} that votes; they are on {}",
         nodes.join(", ")
     )
-}
-
-/// The replica of a range on a node.
-fn member(range: &RangeReport, node: NodeId) -> Option<ReplicaId> {
-    let mut members = range.membership.members.iter();
-    let found = members.find(|(_, place)| place.node == node);
-    found.map(|(replica, _)| *replica)
-}
-
-/// [`member`], if it votes.
-fn voter(range: &RangeReport, node: NodeId) -> Option<ReplicaId> {
-    let voters = range.membership.voters();
-    member(range, node).filter(|replica| voters.contains(replica))
-}
-
-/// A range as if it did not have a member.
-fn without(range: &RangeReport, replica: Option<ReplicaId>) -> RangeReport {
-    let mut range = range.clone();
-    if let Some(replica) = replica {
-        range.membership.members.remove(&replica);
-        range.behind.retain(|(member, _)| *member != replica);
-        for config in &mut range.membership.configs {
-            config.remove(&replica);
-        }
-    }
-    range
-}
-
-fn place(node: NodeId) -> Place {
-    Place {
-        node,
-        ..Place::default()
-    }
-}
-
-fn peer(replica: ReplicaId, place: Place) -> Peer {
-    Peer { replica, place }
 }

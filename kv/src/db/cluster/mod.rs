@@ -9,6 +9,7 @@ mod join;
 mod roll;
 mod token;
 mod touch;
+mod used;
 mod vacate;
 mod watch;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use pontoon_raft::{NodeId, Peer, ReplicaId};
 
 use crate::cluster::{Move, NodeRow, NodeState, NodeStatus, Opening, RangeReport, Report, View};
+use crate::db::cluster::used::Used;
 use crate::db::cluster::wish::Wanting;
 use crate::placement;
 
@@ -36,6 +37,8 @@ struct Heard {
     lost: BTreeSet<(u64, ReplicaId)>,
     /// The generation of each range's bounds, and since when it is that.
     bounds: BTreeMap<u64, (u64, Duration)>,
+    /// How much ranges are used.
+    used: Used,
     /// What operators want of ranges.
     wanting: Wanting,
 }
@@ -129,6 +132,7 @@ impl Roll {
                     .or_insert_with(|| range.clone());
             }
         }
+        heard.used.note(&mut ranges, now);
         let known = &mut heard.bounds;
         known.retain(|range, _| ranges.contains_key(range));
         let mut steady = BTreeMap::new();
