@@ -62,6 +62,15 @@ const QUESTIONS: &[&str] = &[
     "SELECT sum(1 / (o.id - 700)) FROM orders o JOIN items i ON i.order_id = o.id",
     "SELECT o.id FROM orders o JOIN items i ON i.order_id = o.id ORDER BY i.price DESC, i.id LIMIT 7",
     "SELECT count(*) FROM (SELECT o.id FROM orders o JOIN items i ON i.order_id = o.id LIMIT 900) x",
+    // Groups that are merged by all nodes, few and many; by keys of several types, and NULL.
+    "SELECT order_id, count(*), sum(price), avg(n) FROM items GROUP BY order_id ORDER BY order_id",
+    "SELECT kind, day, min(n), max(total), count(big_order) FROM items GROUP BY kind, day \
+     HAVING sum(n) > 400 ORDER BY kind, day",
+    "SELECT name, count(*) FROM orders GROUP BY name ORDER BY 2 DESC, 1 LIMIT 12",
+    "SELECT count(*), sum(s) FROM (SELECT id % 5000 k, sum(n) s FROM items GROUP BY 1) x",
+    "SELECT i.order_id, sum(k.id) FROM items i JOIN kinds k ON k.id = i.kind \
+     GROUP BY i.order_id ORDER BY 1",
+    "SELECT day, sum(1 / (n - 700)) FROM items GROUP BY day",
     "SELECT count(*), sum(a.n) FROM items a JOIN items b ON a.id = b.id JOIN items c ON b.id = c.id",
 ];
 
@@ -144,6 +153,32 @@ fn joins_are_explained(client: &mut Client) {
         assert!(own.all(|line| line.contains("1 row and ")), "{lines:#?}");
     }
     assert_eq!(sum(&lines, " rows read"), 18_000, "{lines:#?}");
+
+    let many = "SELECT order_id, count(*) FROM items GROUP BY order_id";
+    let planned = explained(client, "DIST", many);
+    let lines = explained(client, "ANALYZE, DIST", many);
+    println!("{}", lines.join("\n"));
+    for title in [
+        "  Aggregate over items, shuffled to 3 nodes",
+        "  Groups merged",
+    ] {
+        assert!(planned.contains(&title.to_owned()), "{planned:#?}");
+        assert!(lines.contains(&title.to_owned()), "{lines:#?}");
+    }
+    assert_eq!(sum(&lines, " rows read"), 12_000, "{lines:#?}");
+    let merged: Vec<String> = lines
+        .into_iter()
+        .skip_while(|l| l != "  Groups merged")
+        .collect();
+    let groups = client.query(many).unwrap().rows.len() as u64;
+    assert_eq!(sum(&merged, " rows"), groups, "{merged:#?}");
+    assert_eq!(
+        merged
+            .iter()
+            .filter(|l| l.contains("rows shuffled to it"))
+            .count(),
+        3
+    );
 }
 
 #[test]

@@ -30,12 +30,12 @@ pub enum Distribution {
     Shuffled(Shuffled),
 }
 
-/// Rows of two tables that are shuffled, and what is done with each partition.
+/// Rows of tables, or groups of one, that are shuffled, and what is done with each partition.
 pub struct Shuffled {
     /// What is done with a partition.
     pub work: Arc<Work>,
-    /// The two tables.
-    pub sides: [Spread; 2],
+    /// The tables.
+    pub sides: Vec<Spread>,
     /// Where the partitions are.
     pub partitions: Vec<NodeId>,
     /// The other nodes.
@@ -49,7 +49,7 @@ pub struct Shuffled {
 /// What the scans of a draft read.
 enum Ground {
     Scan(Led),
-    Shuffled(Box<[Led; 2]>),
+    Shuffled(Vec<Led>),
 }
 
 impl Ground {
@@ -62,9 +62,8 @@ impl Ground {
         let ground = match &draft.base {
             Base::Scan(_) => led(draft)?.map(Self::Scan),
             Base::Shuffled(sides) => {
-                let [left, right] = sides.as_ref();
-                let both = led(left)?.zip(led(right)?);
-                both.map(|(left, right)| Self::Shuffled(Box::new([left, right])))
+                let all: Vec<Option<Led>> = sides.iter().map(led).collect::<Result<_, _>>()?;
+                all.into_iter().collect::<Option<_>>().map(Self::Shuffled)
             }
         };
         Ok(ground.filter(|ground| ground.others().next().is_some()))
@@ -73,7 +72,7 @@ impl Ground {
     fn others(&self) -> impl Iterator<Item = NodeId> {
         let led = match self {
             Self::Scan(led) => std::slice::from_ref(led),
-            Self::Shuffled(both) => both.as_slice(),
+            Self::Shuffled(all) => all.as_slice(),
         };
         led.iter().flat_map(Led::others)
     }
@@ -214,8 +213,11 @@ fn distributed(
                 let inlets = given(&side.needs);
                 Spread::new(executor, fellows.clone(), side.work, led, inlets)
             };
-            let ([left, right], [of_left, of_right]) = (*sides, *led);
-            let sides = [side(left, of_left)?, side(right, of_right)?];
+            let sides = sides
+                .into_iter()
+                .zip(led)
+                .map(|(draft, led)| side(draft, led));
+            let sides = sides.collect::<Result<_, _>>()?;
             let account = executor.cx.account.as_ref();
             let read = Arc::default();
             let account =

@@ -16,6 +16,9 @@
 //! are shuffled by the keys of the join, so that rows with equal keys meet; each side is then a
 //! draft of its own. They are shuffled once in a draft.
 //!
+//! The first halves of an aggregate are shuffled by their groups, if there are many: each node does
+//! the second half of some. Whether there are is seen when the first halves are done.
+//!
 //! Whether a side is small is guessed from the plan, and seen when it is run ([`Known`]).
 
 use std::collections::HashMap;
@@ -30,7 +33,7 @@ use crate::plan::node::{Access, JoinKey, JoinType, Op, Plan, TableScan};
 use crate::types::Datum;
 
 use super::portable::make_portable;
-use super::work::{Groups, Joined, Rows, Shuffle, Source, Step, Top, Work};
+use super::work::{Groups, Half, Joined, Keys, Rows, Shuffle, Source, Step, Top, Work};
 
 /// Bytes that a value is guessed to have at least.
 const VALUE_BYTES: f64 = 8.0;
@@ -52,8 +55,8 @@ pub(super) struct Draft<'p> {
 pub(super) enum Base<'p> {
     /// Those of a scan that they lead.
     Scan(&'p TableScan),
-    /// Those of two drafts, which are shuffled: the first two inlets.
-    Shuffled(Box<[Draft<'p>; 2]>),
+    /// Those of other drafts, which are shuffled: the first inlets.
+    Shuffled(Vec<Draft<'p>>),
 }
 
 /// What is wanted of a plan.
@@ -72,7 +75,7 @@ pub enum Wanted {
 /// What is known of the sides of joins that every part might be given.
 pub(super) struct Known {
     /// Bytes that are given to every part at most.
-    max: f64,
+    max: usize,
     /// Those that were run, by address.
     sides: HashMap<usize, Side>,
 }
@@ -89,7 +92,7 @@ impl Known {
     /// Nothing yet; of a side so many bytes are given to every part at most.
     pub(super) fn new(max: usize) -> Self {
         Self {
-            max: max as f64,
+            max,
             sides: HashMap::new(),
         }
     }
@@ -114,8 +117,12 @@ impl Known {
         match self.sides.get(&address(plan)) {
             Some(Side::Small(_)) => true,
             Some(Side::Large) => false,
-            None => plan.rows * plan.columns.len().max(1) as f64 * VALUE_BYTES <= self.max,
+            None => !self.is_guessed_large(plan),
         }
+    }
+
+    fn is_guessed_large(&self, plan: &Plan) -> bool {
+        plan.rows * plan.columns.len().max(1) as f64 * VALUE_BYTES > self.max as f64
     }
 }
 
@@ -140,6 +147,7 @@ impl<'p> Draft<'p> {
         let draft = is_it.then(|| Self::drawn(plan, params, known)).flatten()?;
         match wanted {
             Wanted::First(top) => draft.first(top, params),
+            Wanted::Groups if known.is_guessed_large(plan) => Some(draft.merged(known.max)),
             _ => Some(draft),
         }
     }
@@ -187,8 +195,9 @@ impl<'p> Draft<'p> {
                     portable = portable && make_portable(parts, params);
                 }
                 let draft = portable.then(|| Self::drawn(input, params, known));
-                let mut draft = draft.flatten().filter(|draft| !draft.work.groups())?;
+                let mut draft = draft.flatten().filter(|draft| draft.gives_rows())?;
                 draft.work.groups = Some(Groups {
+                    half: Half::First,
                     keys,
                     calls,
                     columns: plan.columns.clone(),
@@ -210,13 +219,44 @@ impl<'p> Draft<'p> {
 
     fn and_then(mut self, step: Step) -> Option<Self> {
         self.work.steps.push(step);
-        (!self.work.groups()).then_some(self)
+        self.gives_rows().then_some(self)
+    }
+
+    fn gives_rows(&self) -> bool {
+        self.work.half().is_none()
+    }
+
+    /// The same for an aggregate that may have many groups: they are shuffled too, unless there are
+    /// only so few bytes of them.
+    fn merged(mut self, few: usize) -> Self {
+        let keys = self
+            .work
+            .groups
+            .as_ref()
+            .map_or(0, |groups| groups.keys.len());
+        if keys == 0 || !matches!(self.base, Base::Scan(_)) {
+            return self;
+        }
+        let mut work = self.work.clone();
+        if let Some(groups) = &mut work.groups {
+            groups.half = Half::Second;
+        }
+        self.work.shuffle = Some(Shuffle {
+            keys: Keys::First(keys),
+            partitions: 0,
+            few,
+        });
+        Self {
+            work,
+            base: Base::Shuffled(vec![self]),
+            needs: Vec::new(),
+        }
     }
 
     /// The same, as far as it gives the first rows.
     fn first(mut self, mut top: Top, params: &[Datum]) -> Option<Self> {
         let keys = top.keys.iter_mut().map(|key| &mut key.expr);
-        let can = make_portable(keys, params) && !self.work.groups() && top.most <= TOP_MAX;
+        let can = make_portable(keys, params) && self.gives_rows() && top.most <= TOP_MAX;
         if let Source::Table(rows) = &mut self.work.source {
             // A part ends when it has enough, if it need not see all rows for that.
             rows.of_all &= !top.keys.is_empty();
@@ -263,14 +303,14 @@ impl<'p> Draft<'p> {
                 return draft.and_then(Step::Join(Box::new(step)));
             }
         }
-        let sides = [
+        let sides = vec![
             Self::drawn(left, params, known)?.shuffled(&keys, |key| key.left.clone())?,
             Self::drawn(right, params, known)?.shuffled(&keys, |key| key.right.clone())?,
         ];
         let work = Work::with(Source::Inlet(left.columns.clone(), left.rows));
         let draft = Self {
             work,
-            base: Base::Shuffled(Box::new(sides)),
+            base: Base::Shuffled(sides),
             needs: Vec::new(),
         };
         draft.and_then(Step::Join(Box::new(joined(right, 1, false))))
@@ -278,9 +318,9 @@ impl<'p> Draft<'p> {
 
     /// The number of the next inlet.
     fn inlets(&self) -> usize {
-        let shuffled = match self.base {
+        let shuffled = match &self.base {
             Base::Scan(_) => 0,
-            Base::Shuffled(_) => 2,
+            Base::Shuffled(sides) => sides.len(),
         };
         shuffled + self.needs.len()
     }
@@ -289,10 +329,11 @@ impl<'p> Draft<'p> {
     fn shuffled(mut self, keys: &[JoinKey], side: impl Fn(&JoinKey) -> Expr) -> Option<Self> {
         let form = |key: &JoinKey| -> (Expr, Form) { (side(key), form_of(key)) };
         let keys: Vec<_> = keys.iter().map(form).collect();
-        let can = !keys.is_empty() && !self.work.groups() && matches!(self.base, Base::Scan(_));
+        let can = !keys.is_empty() && self.gives_rows() && matches!(self.base, Base::Scan(_));
         self.work.shuffle = Some(Shuffle {
-            keys,
+            keys: Keys::Exprs(keys),
             partitions: 0,
+            few: 0,
         });
         can.then_some(self)
     }

@@ -225,7 +225,7 @@ impl Cursor {
             Ok((Reply::Page(page), bytes)) => Ok(Ok((page, bytes))),
             Ok((Reply::Refused(reason), _)) | Err(reason) => Ok(Err(reason)),
             Ok((Reply::Failed(failure), _)) => Err(failure.into()),
-            Ok((Reply::Finished(_), _)) => Err(SqlError::internal("a page was asked for")),
+            Ok(_) => Err(SqlError::internal("a page was asked for")),
         }
     }
 }

@@ -10,24 +10,18 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, StreamExt};
 use pontoon_kv::NodeId;
 
-use crate::bind::tree::Column;
 use crate::error::SqlError;
 use crate::exec::error::into_datafusion;
 use crate::exec::rows::Executor;
-use crate::exec::vector::leaf::{OwnExec, schema_of};
+use crate::exec::vector::leaf::OwnExec;
 
 use super::fetch::{Batches, Cursor, Pages, Reading};
 use super::part::Inlet;
 use super::serve::Number;
 use super::wire::decode_batches;
 
-/// The rows of an inlet. What it has is looked for when it is run.
-pub fn inlet(
-    executor: &Arc<Executor>,
-    number: usize,
-    columns: &[Column],
-) -> Arc<dyn ExecutionPlan> {
-    let schema = schema_of(columns);
+/// The rows of an inlet, which have this schema. What it has is looked for when it is run.
+pub fn inlet(executor: &Arc<Executor>, number: usize, schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
     let (executor, own) = (Arc::clone(executor), Arc::clone(&schema));
     let start = move |_: Vec<SendableRecordBatchStream>| -> DfResult<SendableRecordBatchStream> {
         let batches = batches(&executor, number, &own).map_err(into_datafusion)?;
@@ -46,7 +40,7 @@ fn batches(executor: &Executor, number: usize, schema: &SchemaRef) -> Result<Bat
             let batches = decode_batches(rows, schema)?;
             Ok(stream::iter(batches.into_iter().map(Ok)).boxed())
         }
-        Some(Inlet::Shuffled { from, partition }) => {
+        Some(Inlet::Shuffled { from, partitions }) => {
             let runtime = &executor.cx.runtime;
             let fellows = runtime.fellows();
             let reading = Reading {
@@ -58,9 +52,10 @@ fn batches(executor: &Executor, number: usize, schema: &SchemaRef) -> Result<Bat
             };
             // All are asked at once: one of them may wait for another partition, and that one
             // for what it gives here.
-            let pages = from
-                .iter()
-                .map(|from| shuffled(&reading, *from, *partition));
+            let pages = partitions.clone().flat_map(|partition| {
+                let of = |from| shuffled(&reading, from, partition);
+                from.iter().copied().map(of).collect::<Vec<_>>()
+            });
             Ok(stream::select_all(pages).boxed())
         }
     }

@@ -6,6 +6,7 @@
 //!                                    <-- first half at n2, at n3, ...
 //! Sort, Limit the first n <-- gather <-- the first n here
 //!                                    <-- the first n at n2, at n3, ...
+//! Aggregate   groups <-- gather <-- second half of some groups, of which all nodes shuffle first halves
 //! Join        rows <-- gather <-- own rows here and at n2, n3, ... with all rows of a small side
 //! Join        rows <-- gather <-- rows of both sides with the same keys, which all nodes shuffle
 //! ```
@@ -41,7 +42,7 @@ pub use part::{Inlet, Part};
 pub use serve::{Cursors, Number};
 pub use shuffle::shuffle;
 pub use spread::{Placement, Spread};
-pub use work::Top;
+pub use work::{Half, Top};
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
 //! [`Part`]: what a node does for another one.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -12,7 +13,7 @@ use crate::bind::tree::Column;
 use crate::error::SqlError;
 use crate::exec::context::ExecContext;
 use crate::exec::rows::Executor;
-use crate::exec::vector::aggregate::first_half;
+use crate::exec::vector::aggregate::half_of;
 use crate::exec::vector::lower::{lower, with_columns};
 
 use super::serve::Number;
@@ -36,12 +37,12 @@ pub struct Part {
 pub enum Inlet {
     /// These, as a stream of Arrow.
     Rows(Bytes),
-    /// A partition of what other parts shuffle.
+    /// Partitions of what other parts shuffle.
     Shuffled {
         /// The parts, and the nodes that run them.
         from: Vec<(NodeId, Number)>,
         /// Which.
-        partition: u32,
+        partitions: Range<u32>,
     },
 }
 
@@ -54,9 +55,9 @@ impl Part {
     ) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
         let plan = self.work.plan(&self.spans, read);
         let executor = self.executor(cx);
-        match self.work.groups() {
-            true => first_half(&executor, &plan).await,
-            false => {
+        match self.work.half() {
+            Some(half) => half_of(&executor, &plan, half).await,
+            None => {
                 let lowered = lower(&executor, &plan).await?;
                 with_columns(lowered, &plan.columns)
             }

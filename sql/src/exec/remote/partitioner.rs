@@ -22,14 +22,20 @@ use crate::exec::vector::expr::VectorExpr;
 
 use super::serve::{PAGE_BYTES, Piece, bytes_of};
 use super::wire::{Failure, Finished, Page, encode_batches};
-use super::work::Shuffle;
+use super::work::{Keys, Shuffle};
 
 /// Sends rows to partitions.
 pub(super) struct Partitioner<'a> {
-    keys: Vec<Arc<dyn PhysicalExpr>>,
+    keys: Sorting,
     converter: Option<RowConverter>,
     partitions: Vec<Partition>,
     finished: &'a Mutex<Finished>,
+}
+
+/// By what rows are sent.
+enum Sorting {
+    By(Vec<Arc<dyn PhysicalExpr>>),
+    First(usize),
 }
 
 /// Whoever has a partition, and what is not sent to it yet.
@@ -48,7 +54,7 @@ impl<'a> Partitioner<'a> {
             bytes: 0,
         };
         Self {
-            keys: Vec::new(),
+            keys: Sorting::First(0),
             converter: None,
             partitions: to.into_iter().map(partition).collect(),
             finished,
@@ -57,11 +63,18 @@ impl<'a> Partitioner<'a> {
 
     /// By what, of rows with these columns.
     pub(super) fn shuffle_by(&mut self, cx: &ExecContext, shuffle: &Shuffle, columns: &[Column]) {
+        let keys = match &shuffle.keys {
+            Keys::Exprs(keys) => keys,
+            Keys::First(count) => {
+                self.keys = Sorting::First(*count);
+                return;
+            }
+        };
         let evaluator = Arc::new(Evaluator::new(cx.clone(), columns, Vec::new()));
-        let keys = shuffle.keys.iter().map(|(key, form)| {
+        let keys = keys.iter().map(|(key, form)| {
             VectorExpr::new(Arc::clone(&evaluator), Arc::new(key.clone()), *form)
         });
-        self.keys = keys.collect();
+        self.keys = Sorting::By(keys.collect());
     }
 
     /// Nobody needs any more.
@@ -90,11 +103,15 @@ impl<'a> Partitioner<'a> {
 
     /// Which rows go to whom.
     fn sorted(&mut self, batch: &RecordBatch) -> Result<Vec<Vec<u32>>, SqlError> {
-        let keys = self.keys.iter().map(|key| {
+        let evaluated = |key: &Arc<dyn PhysicalExpr>| {
             let value = key.evaluate(batch)?;
             value.into_array(batch.num_rows())
-        });
-        let keys: Vec<ArrayRef> = keys.collect::<Result<_, _>>().map_err(from_datafusion)?;
+        };
+        let keys: Vec<ArrayRef> = match &self.keys {
+            Sorting::By(keys) => keys.iter().map(evaluated).collect::<Result<_, _>>(),
+            Sorting::First(count) => Ok(batch.columns().iter().take(*count).cloned().collect()),
+        }
+        .map_err(from_datafusion)?;
         let converter = match &mut self.converter {
             Some(converter) => converter,
             none => {

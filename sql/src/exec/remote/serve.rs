@@ -8,10 +8,10 @@ use std::time::Duration;
 use arrow::array::{Array, RecordBatch};
 use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::StreamExt;
+use futures::stream::{self, StreamExt};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -51,6 +51,8 @@ pub(super) enum Question {
     Keep(Number),
     /// What became of it, at the end; it is closed then.
     Finish(Number),
+    /// Whether it has few groups; it begins now.
+    Few(Number),
 }
 
 /// Names a part that is run, among all nodes.
@@ -81,9 +83,23 @@ struct State {
     begin: Notify,
     kept: Mutex<Instant>,
     finished: Mutex<Finished>,
+    /// Whether there are few groups, when that is known.
+    few: watch::Sender<Option<bool>>,
 }
 
 impl State {
+    /// Whether there are few groups.
+    async fn few(&self) -> Reply {
+        *self.kept.lock() = Instant::now();
+        self.begin.notify_one();
+        let mut few = self.few.subscribe();
+        let known = few.wait_for(Option::is_some).await;
+        match known.ok().and_then(|known| *known) {
+            Some(few) => Reply::Few(few),
+            None => given_up(),
+        }
+    }
+
     /// Waits until nobody has wanted a part for long.
     async fn abandoned(&self) {
         loop {
@@ -141,6 +157,10 @@ impl Cursors {
                 }
                 Reply::Page(Page::default())
             }
+            Question::Few(number) => match self.find(number) {
+                Some(cursor) => cursor.state.few().await,
+                None => given_up(),
+            },
             Question::Finish(number) => match self.running.lock().remove(&number) {
                 Some(cursor) => Reply::Finished(*cursor.state.finished.lock()),
                 None => given_up(),
@@ -165,6 +185,7 @@ impl Cursors {
             begin: Notify::new(),
             kept: Mutex::new(Instant::now()),
             finished: Mutex::default(),
+            few: watch::Sender::new(None),
         });
         let (running_here, own) = (Arc::clone(&self.running), Arc::clone(&state));
         let task = tokio::spawn(async move {
@@ -180,7 +201,7 @@ impl Cursors {
                 Some(shuffle) => {
                     let all = async {
                         own.begin.notified().await;
-                        to_partitions(&part, shuffle, cx, senders, &own.finished).await;
+                        to_partitions(&part, shuffle, cx, senders, &own).await;
                     };
                     tokio::select! {
                         () = all => own.abandoned().await,
@@ -289,13 +310,26 @@ async fn to_partitions(
     shuffle: &Shuffle,
     cx: ExecContext,
     to: Vec<mpsc::Sender<Piece>>,
-    finished: &Mutex<Finished>,
+    state: &State,
 ) {
+    let finished = &state.finished;
     let mut partitioner = Partitioner::new(to, finished);
     let all = async {
         let read = Arc::new(AtomicUsize::new(0));
         let mut stream = batches_of(part, &cx, &read).await?;
         partitioner.shuffle_by(&cx, shuffle, &part.columns());
+        let (mut first, mut bytes, mut few) = (Vec::new(), 0, false);
+        while part.work.half().is_some() && bytes <= shuffle.few && !few {
+            match stream.next().await {
+                Some(batch) => {
+                    bytes += batch.as_ref().map_or(0, bytes_of);
+                    first.push(batch);
+                }
+                None => few = true,
+            }
+        }
+        state.few.send_replace(Some(few));
+        let mut stream = stream::iter(first).chain(stream);
         let mut all = true;
         while let Some(batch) = stream.next().await {
             for batch in pieces(batch.map_err(from_datafusion)?) {
@@ -314,6 +348,8 @@ async fn to_partitions(
         partitioner.end().await
     };
     if let Err(error) = all.await {
+        // Whoever asks for pages hears of it.
+        state.few.send_replace(Some(true));
         partitioner.fail(error).await;
     }
 }

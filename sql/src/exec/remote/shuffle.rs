@@ -4,6 +4,7 @@
 //! Nothing passes through this node but what those make of it. The parts that read are kept while
 //! this node wants them, and closed by it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -30,6 +31,7 @@ use super::part::{Inlet, Part};
 use super::serve::{KEPT_EVERY, Number, Question};
 use super::spread::{Placement, Spread};
 use super::wire::{Reply, encode};
+use super::work::Half;
 
 /// An operator that gives what the parts make of their partitions, in any order.
 pub fn shuffle(
@@ -117,15 +119,23 @@ async fn open(
         schema: Arc::clone(schema),
         counts: None,
     };
-    let partitions = shuffled.partitions.iter().zip(0..);
-    let partitions = partitions
-        .map(|(node, partition)| open_later(&reading, &away_of(shuffled, &from, *node, partition)));
-    let rows = stream::select_all(partitions.collect::<Vec<_>>());
-    let tables = shuffled.sides.each_ref().map(|side| Table {
+    let each = shuffled.partitions.iter().zip(0..);
+    let each = each.map(|(node, partition)| (*node, partition..partition + 1));
+    let mut partitions: Vec<(NodeId, Range<u32>)> = each.collect();
+    if shuffled.work.half() == Some(Half::Second) && few(fellows, &sources.begun).await? {
+        let all = 0..u32::try_from(partitions.len()).unwrap_or(u32::MAX);
+        partitions = vec![(fellows.me, all)];
+    }
+    let parts = partitions.into_iter().map(|(node, partitions)| {
+        open_later(&reading, &away_of(shuffled, &from, node, partitions))
+    });
+    let rows = stream::select_all(parts.collect::<Vec<_>>());
+    let tables = shuffled.sides.iter().map(|side| Table {
         storage: side.work.whole_table(),
         read: Arc::clone(&side.read),
         all: true,
     });
+    let tables = tables.collect();
     let runtime = Arc::clone(runtime);
     let end = stream::once(async move {
         for table in finish(&mut sources, tables).await {
@@ -139,16 +149,28 @@ async fn open(
     Ok(all.filter_map(futures::future::ready).boxed())
 }
 
-/// The part that has a partition.
+/// Whether parts have few groups all together: they are not worth being merged by several nodes.
+async fn few(fellows: &Fellows, parts: &[Begun]) -> Result<bool, SqlError> {
+    let asked = parts.iter().map(|part| async move {
+        match ask(fellows, part.node, &Question::Few(part.number)).await? {
+            Ok((Reply::Few(few), _)) => Ok(few),
+            Ok((Reply::Refused(reason), _)) | Err(reason) => Err(lost(part.node, reason)),
+            Ok(_) => Err(SqlError::internal("a part gives an odd answer")),
+        }
+    });
+    Ok(try_join_all(asked).await?.into_iter().all(|few| few))
+}
+
+/// The part that has some partitions.
 fn away_of(
     shuffled: &Shuffled,
     from: &[Vec<(NodeId, Number)>],
     node: NodeId,
-    partition: u32,
+    partitions: Range<u32>,
 ) -> Away {
     let given = from.iter().map(|from| Inlet::Shuffled {
         from: from.clone(),
-        partition,
+        partitions: partitions.clone(),
     });
     let account = shuffled.account.as_ref();
     Away {
@@ -197,7 +219,7 @@ async fn begin(
         Ok((Reply::Page(_), _)) => return Ok(begun),
         Ok((Reply::Failed(failure), _)) => return Err(failure.into()),
         Ok((Reply::Refused(reason), _)) | Err(reason) => reason,
-        Ok((Reply::Finished(_), _)) => "it gives an odd answer".to_owned(),
+        Ok(_) => "it gives an odd answer".to_owned(),
     };
     tracing::info!(%node, reason, "a part of a query is run here instead");
     if let Some(account) = begun.account.take() {
@@ -208,7 +230,7 @@ async fn begin(
         Ok((Reply::Page(_), _)) => Ok(begun),
         Ok((Reply::Failed(failure), _)) => Err(failure.into()),
         Ok((Reply::Refused(reason), _)) | Err(reason) => Err(lost(fellows.me, reason)),
-        Ok((Reply::Finished(_), _)) => Err(SqlError::internal("a part gives an odd answer")),
+        Ok(_) => Err(SqlError::internal("a part gives an odd answer")),
     }
 }
 
@@ -235,7 +257,7 @@ struct Table {
 }
 
 /// Asks the parts what became of them, and closes them.
-async fn finish(sources: &mut Sources, mut tables: [Table; 2]) -> [Table; 2] {
+async fn finish(sources: &mut Sources, mut tables: Vec<Table>) -> Vec<Table> {
     let fellows = sources.fellows.clone();
     for begun in std::mem::take(&mut sources.begun) {
         let Some(table) = tables.get_mut(begun.side) else {

@@ -25,6 +25,8 @@ pub(super) enum Reply {
     Refused(String),
     /// What became of a part whose rows were shuffled.
     Finished(Finished),
+    /// Whether a part whose groups are shuffled has few.
+    Few(bool),
 }
 
 /// What became of a part whose rows were shuffled.

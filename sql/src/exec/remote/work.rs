@@ -69,12 +69,22 @@ pub(super) struct Joined {
     pub(super) columns: Vec<Column>,
 }
 
-/// The first half of an aggregate.
+/// A half of an aggregate.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Groups {
+    pub(super) half: Half,
     pub(super) keys: Vec<Expr>,
     pub(super) calls: Vec<AggCall>,
     pub(super) columns: Vec<Column>,
+}
+
+/// Which half of an aggregate.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Half {
+    /// Of the rows of a part.
+    First,
+    /// Of first halves with the same keys, which are the first inlet.
+    Second,
 }
 
 /// The first rows: those of every part together hold those of all.
@@ -89,10 +99,21 @@ pub struct Top {
 /// Rows are shuffled: those with equal keys go to the same partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Shuffle {
-    /// The keys, and in which form equal ones have equal bytes.
-    pub keys: Vec<(Expr, Form)>,
+    /// The keys.
+    pub keys: Keys,
+    /// Groups of so many bytes are few.
+    pub few: usize,
     /// Among how many.
     pub partitions: u32,
+}
+
+/// By what rows are shuffled.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Keys {
+    /// Expressions, and in which form equal ones have equal bytes.
+    Exprs(Vec<(Expr, Form)>),
+    /// The first columns, which have.
+    First(usize),
 }
 
 impl Work {
@@ -130,7 +151,13 @@ impl Work {
             1 => format!("a join of {rows}"),
             n => format!("{n} joins of {rows}"),
         };
+        let second = |groups: &Groups| groups.half == Half::Second;
         match (&self.groups, &self.top, &self.shuffle) {
+            (Some(groups), ..) if second(groups) => "Groups merged".to_owned(),
+            (Some(_), _, Some(shuffle)) => {
+                let partitions = shuffle.partitions;
+                format!("Aggregate over {rows}, shuffled to {partitions} nodes")
+            }
             (Some(_), ..) => format!("Aggregate over {rows}"),
             (None, Some(top), _) => format!("First {} rows of {rows}", top.most),
             (None, None, Some(shuffle)) => {
@@ -143,9 +170,9 @@ impl Work {
         }
     }
 
-    /// Whether it gives the first half of an aggregate.
-    pub fn groups(&self) -> bool {
-        self.groups.is_some()
+    /// Which half of an aggregate it gives, if it does.
+    pub fn half(&self) -> Option<Half> {
+        self.groups.as_ref().map(|groups| groups.half)
     }
 
     /// By what its rows are shuffled.
@@ -163,6 +190,7 @@ impl Work {
             keys,
             calls,
             columns,
+            ..
         }) = &self.groups
         {
             let op = Op::Aggregate {

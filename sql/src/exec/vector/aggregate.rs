@@ -14,13 +14,14 @@ use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, Physic
 use crate::bind::tree::AggCall;
 use crate::error::SqlError;
 use crate::exec::error::from_datafusion;
-use crate::exec::remote::{self, Distribution, Wanted};
+use crate::exec::remote::{self, Distribution, Half, Wanted};
 use crate::exec::rows::Executor;
 use crate::plan::node::{Op, Plan};
 use crate::types::Oid;
 use crate::types::registry::FunctionBody;
 
 use super::expr::{Form, VectorExpr};
+use super::leaf::schema_of;
 use super::lower::{Lowered, all_away, bridge_one, lower, physical, plain_key, ready, unexpected};
 use super::sums::{self, Exact};
 
@@ -119,14 +120,21 @@ pub(super) fn has_halves(plan: &Plan) -> bool {
     natives(plan).is_some()
 }
 
-/// The first half of an aggregate that another node has asked for.
-pub async fn first_half(
+/// A half of an aggregate that a part does.
+pub async fn half_of(
     executor: &Arc<Executor>,
     plan: &Plan,
+    half: Half,
 ) -> Result<Arc<dyn ExecutionPlan>, SqlError> {
     let natives = natives(plan).ok_or_else(unexpected)?;
-    let (_, half) = halved(executor, plan, natives).await?;
-    Ok(half)
+    let (grouped, first) = halved(executor, plan, natives).await?;
+    match half {
+        Half::First => Ok(first),
+        Half::Second => {
+            let firsts = remote::inlet(executor, 0, first.schema());
+            grouped.exec(AggregateMode::Final, firsts)
+        }
+    }
 }
 
 /// Lowers an aggregate whose rows several nodes have: each does the first half of its own.
@@ -144,6 +152,12 @@ async fn in_halves(
             let (grouped, half) = halved(&here.executor(cx), &own, natives).await?;
             let away = all_away(executor, &spread).await?;
             (grouped, remote::gather(executor, &spread, half, away))
+        }
+        Distribution::Shuffled(shuffled) if shuffled.work.half() == Some(Half::Second) => {
+            return Ok(Lowered {
+                exec: remote::shuffle(executor, shuffled, schema_of(&plan.columns)),
+                columns: plan.columns.clone(),
+            });
         }
         Distribution::Shuffled(shuffled) => {
             // What the parts do; it is not run here.

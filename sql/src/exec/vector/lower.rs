@@ -224,7 +224,7 @@ pub fn lower<'a>(
                 lower(executor, body).await
             }
             Op::Inlet(number) => Ok(Lowered {
-                exec: remote::inlet(executor, *number, &plan.columns),
+                exec: remote::inlet(executor, *number, schema_of(&plan.columns)),
                 columns: plan.columns.clone(),
             }),
             Op::Unit
