@@ -1,7 +1,4 @@
-//! Three nodes on one machine: they join by themselves, any of them answers, and kill -9 of each in
-//! turn loses nothing that was acknowledged.
-//!
-//! `PONTOON_KILLS=n` sets how many kills there are; the time without writes after each is printed.
+//! Several nodes on one machine: they join by themselves, any of them answers, and none matters.
 
 #[path = "cluster/faults.rs"]
 mod faults;
@@ -9,16 +6,18 @@ mod faults;
 mod growth;
 #[path = "cluster/joins.rs"]
 mod joins;
+#[path = "cluster/kills.rs"]
+mod kills;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pontoon_sqllogictest::server::{PontoonNode, pontoon_binary};
-use pontoon_sqllogictest::wire::{Address, Client, WireError};
+use pontoon_sqllogictest::wire::{Client, WireError};
 
 #[path = "cluster/ranges.rs"]
 mod ranges;
@@ -525,7 +524,6 @@ fn ranges_become_one_while_rows_are_written() {
 }
 
 /// Whoever has joined is found again, however soon it is killed and wherever it comes back: before
-/// it holds anything, while it gets its replicas, and after that.
 /// pontoon_internal, by way of each node.
 fn the_cluster_is_shown(cluster: &Cluster) {
     for node in 0..3 {
@@ -670,131 +668,4 @@ fn nodes_that_move_as_soon_as_they_have_joined_are_found_again() {
         }
         cluster.wait_for_replicas();
     }
-}
-
-/// What the writers share.
-struct Load {
-    addresses: Vec<Address>,
-    stop: AtomicBool,
-    acknowledged: Mutex<BTreeSet<u64>>,
-    /// Milliseconds since the beginning at the last acknowledgement.
-    last_ms: AtomicU64,
-    began: Instant,
-}
-
-/// Inserts until told to stop, on whichever node answers.
-fn write(load: &Load, writer: usize) {
-    let mut client: Option<Client> = None;
-    let mut node = writer;
-    for n in 0.. {
-        if load.stop.load(Ordering::Relaxed) {
-            return;
-        }
-        let id = writer as u64 * 1_000_000_000 + n;
-        let connected = match client.take() {
-            Some(connected) => Some(connected),
-            None => Client::connect(&load.addresses[node % load.addresses.len()]).ok(),
-        };
-        let Some(mut connected) = connected else {
-            node += 1;
-            thread::sleep(Duration::from_millis(20));
-            continue;
-        };
-        let written = connected.query(&format!("INSERT INTO kept VALUES ({id}, {n})"));
-        match written {
-            Ok(_) => {
-                load.acknowledged.lock().unwrap().insert(id);
-                let now = load.began.elapsed().as_millis();
-                load.last_ms.store(now as u64, Ordering::Relaxed);
-                client = Some(connected);
-            }
-            Err(WireError::Server(error)) => {
-                let may_be = ["57P01", "57P03", "08007", "08006", "40001", "40003"];
-                assert!(may_be.contains(&error.code.as_str()), "{error}");
-                client = Some(connected);
-            }
-            // The node is gone.
-            Err(_) => node += 1,
-        }
-    }
-}
-
-#[test]
-fn kill_9_of_any_node_loses_nothing() {
-    let kills: usize = std::env::var("PONTOON_KILLS")
-        .ok()
-        .and_then(|kills| kills.parse().ok())
-        .unwrap_or(6);
-    let mut cluster = Cluster::start(3);
-    cluster.wait_for_replicas();
-    cluster
-        .client(0)
-        .query("CREATE TABLE kept (id bigint PRIMARY KEY, n bigint NOT NULL)")
-        .unwrap();
-    let load = Arc::new(Load {
-        addresses: cluster.nodes.iter().map(PontoonNode::address).collect(),
-        stop: AtomicBool::new(false),
-        acknowledged: Mutex::default(),
-        last_ms: AtomicU64::new(0),
-        began: Instant::now(),
-    });
-    let writers: Vec<_> = (0..2)
-        .map(|writer| {
-            let load = Arc::clone(&load);
-            thread::spawn(move || write(&load, writer))
-        })
-        .collect();
-    let mut gaps = Vec::new();
-    for kill in 0..kills {
-        let before = load.acknowledged.lock().unwrap().len();
-        let since = Instant::now();
-        while load.acknowledged.lock().unwrap().len() < before + 50 {
-            assert!(since.elapsed() < PATIENCE, "no writes before kill {kill}");
-            thread::sleep(Duration::from_millis(5));
-        }
-        let victim = kill % cluster.nodes.len();
-        cluster.nodes[victim].kill9().unwrap();
-        let killed = Instant::now();
-        let killed_ms = load.began.elapsed().as_millis() as u64;
-        // Both writers work again, whichever of them was on the node.
-        let before = load.acknowledged.lock().unwrap().len();
-        while load.last_ms.load(Ordering::Relaxed) < killed_ms
-            || load.acknowledged.lock().unwrap().len() < before + 20
-        {
-            assert!(
-                killed.elapsed() < PATIENCE,
-                "writes do not resume after kill {kill}"
-            );
-            thread::sleep(Duration::from_millis(5));
-        }
-        gaps.push(killed.elapsed());
-        cluster.nodes[victim].start_again().unwrap();
-        cluster.wait_for_replicas();
-    }
-    load.stop.store(true, Ordering::Relaxed);
-    for writer in writers {
-        writer.join().unwrap();
-    }
-    let mut client = cluster.client(1);
-    let found = client.query("SELECT id FROM kept").unwrap();
-    let found: BTreeSet<u64> = found
-        .rows
-        .iter()
-        .map(|row| row[0].as_deref().unwrap().parse().unwrap())
-        .collect();
-    let acknowledged = load.acknowledged.lock().unwrap();
-    let lost: Vec<_> = acknowledged.difference(&found).collect();
-    assert!(
-        lost.is_empty(),
-        "{} acknowledged rows are lost: {lost:?}",
-        lost.len()
-    );
-    gaps.sort();
-    println!(
-        "{} kills, {} rows acknowledged; without writes: {} ms median, {} ms at most",
-        gaps.len(),
-        acknowledged.len(),
-        gaps[gaps.len() / 2].as_millis(),
-        gaps.last().unwrap().as_millis()
-    );
 }
