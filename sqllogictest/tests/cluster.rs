@@ -8,6 +8,12 @@ mod growth;
 mod joins;
 #[path = "cluster/kills.rs"]
 mod kills;
+#[path = "cluster/ranges.rs"]
+mod ranges;
+#[path = "cluster/restart.rs"]
+mod restart;
+#[path = "cluster/roles.rs"]
+mod roles;
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -19,12 +25,7 @@ use std::time::{Duration, Instant};
 use pontoon_sqllogictest::server::{PontoonNode, pontoon_binary};
 use pontoon_sqllogictest::wire::{Client, WireError};
 
-#[path = "cluster/ranges.rs"]
-mod ranges;
-#[path = "cluster/restart.rs"]
-mod restart;
-#[path = "cluster/roles.rs"]
-mod roles;
+use joins::{explained, sum};
 
 /// Longer than anything should take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -557,26 +558,7 @@ fn the_cluster_is_shown(cluster: &Cluster) {
 
 /// EXPLAIN (DIST), asked of n1 while all three lead some of the table.
 fn parts_are_explained(client: &mut Client) {
-    let mut explain = |options: &str, question: &str| -> Vec<String> {
-        let answer = client.query(&format!("EXPLAIN ({options}) {question}"));
-        let lines: Vec<String> = answer
-            .unwrap()
-            .rows
-            .concat()
-            .into_iter()
-            .flatten()
-            .collect();
-        let from = lines.iter().position(|line| line == "Distribution:");
-        lines[from.unwrap_or_else(|| panic!("{question}: {lines:#?}"))..].to_vec()
-    };
-    // The numbers before a word, over all lines.
-    let sum = |lines: &[String], word: &str| -> u64 {
-        let pieces = lines.iter().flat_map(|line| line.split([';', ',']));
-        let pieces = pieces.flat_map(|piece| piece.split(" and "));
-        let before =
-            pieces.filter_map(|piece| piece.split_once(word)?.0.trim().parse::<u64>().ok());
-        before.sum()
-    };
+    let mut explain = |options: &str, question: &str| explained(client, options, question);
     for question in [
         "SELECT id, name FROM parts WHERE big IS NOT NULL",
         "SELECT small, count(*), sum(big) FROM parts GROUP BY small",

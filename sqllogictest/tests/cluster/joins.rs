@@ -100,15 +100,18 @@ fn filled() -> Cluster {
     cluster
 }
 
-fn explained(client: &mut Client, options: &str, question: &str) -> Vec<String> {
+/// What EXPLAIN says of how a query is distributed.
+pub(super) fn explained(client: &mut Client, options: &str, question: &str) -> Vec<String> {
     let sql = format!("EXPLAIN ({options}) {question}");
     let rows = client.query(&sql).unwrap().rows;
     let lines = rows.into_iter().map(|row| row[0].clone().unwrap());
-    lines.skip_while(|line| line != "Distribution:").collect()
+    let lines: Vec<String> = lines.skip_while(|line| line != "Distribution:").collect();
+    assert!(!lines.is_empty(), "{question}");
+    lines
 }
 
 /// Sums the numbers before a word, over all lines.
-fn sum(lines: &[String], word: &str) -> u64 {
+pub(super) fn sum(lines: &[String], word: &str) -> u64 {
     let pieces = lines.iter().flat_map(|line| line.split([';', ',']));
     let pieces = pieces.flat_map(|piece| piece.split(" and "));
     let before = pieces.filter_map(|piece| piece.split_once(word)?.0.trim().parse::<u64>().ok());
