@@ -27,6 +27,16 @@ pub enum EntryPayload {
     Membership(Bytes),
 }
 
+impl EntryPayload {
+    /// How many bytes it carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Blank => 0,
+            Self::Command(bytes) | Self::Membership(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// One committed log entry.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {

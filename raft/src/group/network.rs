@@ -37,6 +37,8 @@ type Snapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
 
 /// A piece of a snapshot is answered by then, or sent again.
 const CHUNK_ANSWER: Duration = Duration::from_secs(5);
+/// At this pace a peer receives entries at least, and has them on its disk: 4 MiB a second.
+const APPEND_BYTES_PER_MS: u64 = 4 << 10;
 /// How often a piece is sent before the transfer is given up.
 const CHUNK_TRIES: usize = 4;
 /// Pieces of a snapshot read ahead of the network.
@@ -270,6 +272,16 @@ fn odd_reply() -> RPCError<Types> {
     RPCError::Unreachable(Unreachable::new(&Refusal::Malformed))
 }
 
+/// What a peer is given for entries beyond the time of a heartbeat: to receive them and to have them
+/// on its disk. A large one that was given up before that would be sent again and again.
+fn time_for(request: &AppendRequest) -> Duration {
+    let bytes = request
+        .entries
+        .iter()
+        .map(|entry| entry.payload.bytes() as u64);
+    Duration::from_millis(bytes.sum::<u64>() / APPEND_BYTES_PER_MS)
+}
+
 impl RaftNetworkV2<Types> for Connection {
     type SnapshotData = SnapshotData;
 
@@ -278,16 +290,15 @@ impl RaftNetworkV2<Types> for Connection {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let body = Request::Append(AppendRequest {
+        let request = AppendRequest {
             vote: convert::vote(&request.vote),
             previous: request.prev_log_id.as_ref().map(convert::position),
             entries: request.entries.into_iter().map(convert::entry).collect(),
             committed: request.leader_commit.as_ref().map(convert::position),
-        });
-        match self
-            .call(body, RPCTypes::AppendEntries, option.soft_ttl())
-            .await?
-        {
+        };
+        let ttl = option.soft_ttl() + time_for(&request);
+        let body = Request::Append(request);
+        match self.call(body, RPCTypes::AppendEntries, ttl).await? {
             Reply::Append(AppendReply::Stored) => Ok(AppendEntriesResponse::Success),
             Reply::Append(AppendReply::StoredUpTo(upto)) => Ok(
                 AppendEntriesResponse::PartialSuccess(upto.map(convert::log_id)),

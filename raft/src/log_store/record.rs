@@ -60,14 +60,7 @@ pub(super) struct GroupMeta {
 
 /// Bytes of the entry's record.
 pub(super) fn entry_length(entry: &Entry) -> usize {
-    ENTRY_OVERHEAD + payload_length(&entry.payload)
-}
-
-pub(super) fn payload_length(payload: &EntryPayload) -> usize {
-    match payload {
-        EntryPayload::Blank => 0,
-        EntryPayload::Command(bytes) | EntryPayload::Membership(bytes) => bytes.len(),
-    }
+    ENTRY_OVERHEAD + entry.payload.bytes()
 }
 
 /// Appends a record; returns its length.

@@ -260,6 +260,11 @@ impl CopyIn {
                 Ok(())
             }
             Err(error) if error.context.is_some() => Err(error),
+            Err(error) if !is_of_a_row(&error) => {
+                // Some of the rows may be written by now, so looking for one would find others.
+                let last = lines.last().map_or(0, |(line, _)| *line);
+                Err(error.with_context(format!("COPY {}, line {last}", self.table.name)))
+            }
             Err(error) => {
                 // The transaction fails in any case; find the row for the message.
                 for (row, (line, raw)) in rows.into_iter().zip(lines) {
@@ -312,6 +317,11 @@ impl CopyIn {
         }
         Ok(())
     }
+}
+
+/// Whether an error lies with the values of a row: those of classes 22 and 23.
+fn is_of_a_row(error: &SqlError) -> bool {
+    error.state.0.starts_with(b"22") || error.state.0.starts_with(b"23")
 }
 
 impl CopySink for CopyIn {

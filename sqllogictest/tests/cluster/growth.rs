@@ -33,22 +33,32 @@ fn psql(node: &PontoonNode, name: &str) -> Command {
     command
 }
 
-/// Loads lines into a table by COPY, as a client sends a file.
+/// Bytes of one COPY; a transaction takes twice as many, with their keys.
+const COPIED: usize = 100 << 20;
+
+/// Loads lines into a table by COPY, as a client sends files: each a transaction.
 pub(super) fn copy(node: &PontoonNode, table: &str, lines: impl Iterator<Item = String>) {
-    let mut copy = psql(node, "psql")
-        .args(["-q", "-v", "ON_ERROR_STOP=1", "-c"])
-        .arg(format!("COPY {table} FROM STDIN"))
-        .stdin(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufWriter::with_capacity(1 << 20, copy.stdin.take().unwrap());
-    for line in lines {
-        writeln!(out, "{line}").unwrap();
+    let mut lines = lines.peekable();
+    while lines.peek().is_some() {
+        let mut copy = psql(node, "psql")
+            .args(["-q", "-v", "ON_ERROR_STOP=1", "-c"])
+            .arg(format!("COPY {table} FROM STDIN"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufWriter::with_capacity(1 << 20, copy.stdin.take().unwrap());
+        let mut bytes = 0;
+        while bytes < COPIED
+            && let Some(line) = lines.next()
+        {
+            bytes += line.len() + 1;
+            writeln!(out, "{line}").unwrap();
+        }
+        // The rest is written when it is dropped, and an error would be lost.
+        out.flush().unwrap();
+        drop(out);
+        assert!(copy.wait().unwrap().success());
     }
-    // The rest is written when it is dropped, and an error would be lost.
-    out.flush().unwrap();
-    drop(out);
-    assert!(copy.wait().unwrap().success());
 }
 
 fn load(node: &PontoonNode, rows: u64) {
