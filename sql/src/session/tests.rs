@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pontoon_kv::Db;
+use pontoon_kv::{Db, DbConfig};
 
 use super::api::{Format, Outcome, RowsTag, SideMessage, WireValue};
 use super::run::rows_of;
@@ -342,6 +342,26 @@ async fn prepared_statements_and_cursors() {
         "25P01 DECLARE CURSOR can only be used in transaction blocks",
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_a_transaction_takes_is_no_duplicate() {
+    let config = DbConfig {
+        txn_bytes_max: 20_000,
+        ..DbConfig::default()
+    };
+    let db = Db::in_memory_with(config).unwrap();
+    let engine = Engine::open(db, EngineConfig::default()).await.unwrap();
+    let mut c = connect(&engine);
+    c.sql("CREATE TABLE t (a int PRIMARY KEY)").await;
+    let rows: String = (0..3_000).map(|n| format!("{n}\n")).collect();
+    let said = c.copy("COPY t FROM STDIN", &rows).await;
+    assert!(said.starts_with("53200 transaction is too large"), "{said}");
+    assert!(
+        said.ends_with("several transactions. / COPY t, line 1000"),
+        "{said}"
+    );
+    c.check("SELECT count(*) FROM t", "0\nSELECT 1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
