@@ -275,7 +275,7 @@ pub struct RangeReport {
     pub leader: Peer,
     /// Members, and how many entries their logs are behind, as far as the leader knows.
     pub behind: Vec<(ReplicaId, Option<u64>)>,
-    /// Bytes that it holds, roughly.
+    /// Bytes that it holds, roughly; 0: that is not known.
     pub bytes: u64,
     /// Requests a second to its leader.
     pub requests: u64,

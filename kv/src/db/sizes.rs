@@ -2,7 +2,9 @@
 //!
 //! Nobody counts bytes exactly as they are written: versions replace each other, and garbage goes.
 //! A range is measured, by reading it once, when enough was written to it since it was measured
-//! last; a small part of its bytes is read for each that is written.
+//! last; a small part of its bytes is read for each that is written. After a restart, or when it has
+//! come from elsewhere, nobody knows its size. Whoever leads it then reads as much of it as tells
+//! whether it is small.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -24,6 +26,9 @@ const EVERY: Duration = Duration::from_millis(1_000);
 const HOT_FOR: Duration = Duration::from_secs(20);
 /// Keys that are remembered while a range is measured, at equal distances.
 const MARKS: u64 = 64;
+/// A range is small that has one part in so many of the bytes at which one is split. So much is read
+/// in one round of those whose size nobody knows.
+const SMALL: u64 = 4;
 
 /// Runs for as long as the node lives.
 pub(super) async fn keep_small(node: Weak<Node>) {
@@ -42,6 +47,7 @@ pub(super) async fn keep_small(node: Weak<Node>) {
         let passed = now.saturating_sub(looked);
         looked = now;
         let mut still_hot = BTreeMap::new();
+        let mut read = 0;
         for replica in strong.replicas() {
             let range = replica.state().range;
             let requests = replica.state().load.look(passed);
@@ -49,6 +55,9 @@ pub(super) async fn keep_small(node: Weak<Node>) {
                 continue;
             }
             let mut kept = strong.keep_range_small(&replica).await;
+            if read < strong.config.split_bytes / SMALL {
+                kept = kept.and(strong.know_size(&replica, &mut read).await);
+            }
             if strong.is_hot(&replica, requests) {
                 let since = hot.get(&range).copied().unwrap_or(now);
                 still_hot.insert(range, since);
@@ -76,7 +85,7 @@ impl Node {
         }
         let measured = {
             let state = Arc::clone(state);
-            let measure = move || measure(&state, limit);
+            let measure = move || measure(&state, limit, u64::MAX);
             self.runtime.blocking(measure).await.unwrap_or(Ok(None))?
         };
         state.written.fetch_sub(written, Ordering::Relaxed);
@@ -99,6 +108,24 @@ impl Node {
 }
 
 impl Node {
+    /// Measures a range that this node leads, if that was never done here; up to what is small.
+    async fn know_size(&self, replica: &Replica, read: &mut u64) -> Result<(), Error> {
+        let state = Arc::clone(replica.state());
+        if state.measured.load(Ordering::Relaxed) || !replica.leads() || state.is_frozen() {
+            return Ok(());
+        }
+        let most = self.config.split_bytes / SMALL;
+        let written = state.written.load(Ordering::Relaxed);
+        let measured = self.runtime.blocking(move || {
+            measure(&state, u64::MAX, most)?;
+            Ok::<_, Error>(state.bytes.load(Ordering::Relaxed))
+        });
+        *read += measured.await.unwrap_or(Ok(0))?;
+        let known = &replica.state().written;
+        known.fetch_sub(written, Ordering::Relaxed);
+        Ok(())
+    }
+
     fn is_hot(&self, replica: &Replica, requests: u64) -> bool {
         let state = replica.state();
         let system = keys::system_span().contains(&state.descriptor().span.start);
@@ -127,7 +154,7 @@ impl Node {
         let state = Arc::clone(replica.state());
         let written = state.written.load(Ordering::Relaxed);
         let measured = self.runtime.blocking(move || {
-            measure(&state, u64::MAX)?;
+            measure(&state, u64::MAX, u64::MAX)?;
             Ok::<_, Error>(state.bytes.load(Ordering::Relaxed))
         });
         let bytes = measured.await.unwrap_or(Ok(u64::MAX))?;
@@ -139,8 +166,9 @@ impl Node {
     }
 }
 
-/// Measures a range; returns the key in its middle when it is larger than `limit` bytes.
-fn measure(state: &RangeState, limit: u64) -> Result<Option<Bytes>, Error> {
+/// Measures a range, up to `most` bytes; returns the key in its middle when it is larger than `limit`
+/// bytes.
+fn measure(state: &RangeState, limit: u64, most: u64) -> Result<Option<Bytes>, Error> {
     let span = state.descriptor().span;
     let snapshot = state.engine.snapshot();
     let mut rows = snapshot.scan(Space::Kv, &span.start, &span.end, false);
@@ -153,12 +181,52 @@ fn measure(state: &RangeState, limit: u64) -> Result<Option<Bytes>, Error> {
             next = bytes + step;
         }
         bytes += (key.len() + value.len()) as u64;
-        true
+        bytes < most
     })?;
     state.bytes.store(bytes, Ordering::Relaxed);
+    state.measured.store(true, Ordering::Relaxed);
     if bytes <= limit {
         return Ok(None);
     }
     let middle = marks.into_iter().find(|(at, _)| *at >= bytes / 2);
     Ok(middle.map(|(_, key)| key).filter(|key| *key > span.start))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::range::{Beginning, Descriptor};
+    use crate::storage::{Engine, MemoryEngine, WriteBatch};
+
+    #[test]
+    fn a_size_is_known_from_the_beginning_or_when_it_was_measured() {
+        let engine = Arc::new(MemoryEngine::default());
+        let open = || {
+            let descriptor = Descriptor {
+                range: 7,
+                generation: 1,
+                span: keys::user_span(),
+                frozen: None,
+            };
+            let (news, _) = unbounded_channel();
+            let engine = Arc::clone(&engine) as Arc<dyn Engine>;
+            RangeState::open(engine, Beginning::Empty(descriptor), news).unwrap()
+        };
+        assert_eq!(open().size(), 1, "it has nothing");
+        let mut batch = WriteBatch::default();
+        let start = keys::user_span().start;
+        for n in 0..100_u8 {
+            let key = [start.as_ref(), &[n]].concat();
+            batch.put(Space::Kv, key, vec![0; 100]);
+        }
+        engine.write(batch).unwrap();
+        let state = open();
+        assert_eq!(state.size(), 0, "nobody knows");
+        measure(&state, u64::MAX, 1_000).unwrap();
+        assert!((1_000..1_200).contains(&state.size()), "{}", state.size());
+        measure(&state, u64::MAX, u64::MAX).unwrap();
+        assert!(state.size() >= 10_000, "{}", state.size());
+    }
 }

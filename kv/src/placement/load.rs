@@ -30,19 +30,47 @@ const LEADS: &str = "nodes are used unequally";
 const COMES: &str = "nodes are used unequally, and one that is used less shall lead it";
 const GOES: &str = "it makes room on a node that is used less and shall lead another range";
 
-/// Whether to have `moves` requests a second go from one node to another makes the two more alike by
-/// much: what moves back would have to be another thing than what is measured wrong.
-fn evens(from: u64, to: u64, moves: u64) -> bool {
-    from.checked_sub(to).is_some_and(|more| {
-        more > LOAD_MIN && more > from / 3 && moves > more / 10 && moves < more / 3 * 2
-    })
+/// What a node leads: how many ranges, and the requests a second to all of them.
+#[derive(Clone, Copy)]
+struct Load {
+    ranges: usize,
+    requests: u64,
 }
 
-/// [`evens`], and so much that it is worth a copy of the range.
-fn is_worth_a_copy(from: u64, to: u64, moves: u64) -> bool {
-    from.checked_sub(to).is_some_and(|more| {
-        more > LOAD_MIN * 2 && more > from / 2 && moves > more / 5 && moves < more / 5 * 3
-    })
+impl Load {
+    fn of(spot: &Spot<'_>) -> Self {
+        Self {
+            ranges: spot.leaders,
+            requests: spot.requests,
+        }
+    }
+
+    /// By how many requests a second it is used more than another node, if that is much.
+    fn more(self, other: u64) -> Option<u64> {
+        let more = self.requests.checked_sub(other)?;
+        (more > LOAD_MIN && more > self.requests / 3).then_some(more)
+    }
+
+    /// Half of what is asked of one of its ranges on average: less does not count, unless it is a
+    /// good part of a difference. Of many small ranges none is that.
+    fn little(self) -> u64 {
+        self.requests / (self.ranges.max(1) as u64) / 2
+    }
+
+    /// Whether to have `moves` requests a second go to another node makes the two more alike by
+    /// much: what moves back would have to be another thing than what is measured wrong.
+    fn evens(self, other: u64, moves: u64) -> bool {
+        self.more(other)
+            .is_some_and(|more| moves > (more / 10).min(self.little()) && moves < more / 3 * 2)
+    }
+
+    /// [`Self::evens`], and so much that it is worth a copy of the range.
+    fn is_worth_a_copy(self, other: u64, moves: u64) -> bool {
+        self.more(other).is_some_and(|more| {
+            let much = more > LOAD_MIN * 2 && more > self.requests / 2;
+            much && moves > (more / 5).min(self.little()) && moves < more / 5 * 3
+        })
+    }
 }
 
 /// A leader that should change; and one that changes the other way, where that is needed.
@@ -103,7 +131,7 @@ impl<'a> Plan<'a> {
         other: &Spot<'_>,
         calm: &[&'r RangeReport],
     ) -> Option<Option<(&'r RangeReport, ReplicaId)>> {
-        let even = |moves| evens(leader.requests, other.requests, moves);
+        let even = |moves| Load::of(leader).evens(other.requests, moves);
         if other.leaders < leader.leaders {
             return even(range.requests).then_some(None);
         }
@@ -136,7 +164,7 @@ impl<'a> Plan<'a> {
         })?;
         // Two that are used much alike would change places for what is measured wrong.
         let moves = range.requests.saturating_sub(back.requests);
-        (moves >= back.requests && evens(leader.requests, other.requests, moves))
+        (moves >= back.requests && Load::of(leader).evens(other.requests, moves))
             .then_some((back, heir))
     }
 
@@ -173,7 +201,8 @@ impl<'a> Plan<'a> {
             }
             for (node, spot) in self.candidates(range) {
                 let (most, least) = (leader.requests, spot.requests);
-                if is_worth_a_copy(most, least, range.requests) && !under_way.contains(node) {
+                let worth = Load::of(leader).is_worth_a_copy(least, range.requests);
+                if worth && !under_way.contains(node) {
                     let more = most.saturating_sub(least);
                     // By how much it makes the sum of the squares of the loads smaller.
                     let gain = range.requests * (more - range.requests);
@@ -182,14 +211,17 @@ impl<'a> Plan<'a> {
             }
         }
         best.sort_by_key(|(gain, number, node, _)| (*gain, *number, *node));
-        let tried = best.into_iter().take(TRIED_MAX);
-        for (_, _, node, range) in tried {
-            let planned = self.bring(range, node, calm);
+        let tried: Vec<_> = best.into_iter().take(TRIED_MAX).collect();
+        for (_, _, node, range) in &tried {
+            let planned = self.bring(range, *node, calm);
             if !planned.is_empty() {
                 return planned;
             }
         }
-        Vec::new()
+        let mut room = tried
+            .iter()
+            .filter_map(|(_, _, node, range)| self.make_room(range, *node, calm));
+        room.next().into_iter().collect()
     }
 
     /// The steps by which a node gets a replica of a range that it shall lead; none where that would
@@ -200,41 +232,86 @@ impl<'a> Plan<'a> {
         node: NodeId,
         calm: &[&'r RangeReport],
     ) -> Vec<Planned<'r>> {
-        let Some(leaves) = self.leaves(range, node) else {
+        let Some(leaves) = self.leaves_for(range, node, calm) else {
             return Vec::new();
         };
-        let count = |node: &NodeId| self.spots.get(node).map_or(0, |spot| spot.replicas);
         let comes = (range, Alteration::Add(node), COMES);
-        if !self.would_lead(range, node, leaves, calm) {
-            return Vec::new();
-        }
-        let (here, there) = (count(&node), count(&leaves));
+        let (here, there) = (self.count(node), self.count(leaves));
         if here < there {
             return vec![comes];
         }
-        // The node has as many replicas as the other: something makes room for it.
+        // It has as many replicas as the other. Something goes there in return, unless numbers would
+        // be too unequal while both are under way.
         let takers = self.spots.values().filter(|spot| spot.takes);
-        let fewest = takers.map(|spot| spot.replicas).min().unwrap_or(0);
-        if here > fewest {
-            // First, and alone: it leaves the numbers as they are, and what comes has room then.
-            let room = calm.iter().filter_map(|other| {
-                let fewer = self.candidates(other).filter(|(to, spot)| {
-                    spot.replicas < here && here <= there + usize::from(**to == leaves)
-                });
-                let (to, _) = fewer.min_by_key(|(to, spot)| (spot.replicas, **to))?;
-                Some((*other, *to))
-            });
-            return self.room(range, node, room).into_iter().collect();
+        let fewest = takers.map(|spot| spot.replicas).min();
+        if fewest.is_none_or(|fewest| here > fewest) {
+            return Vec::new();
         }
         self.note(&comes.1, range);
-        let room = calm.iter().map(|other| (*other, leaves));
-        if let Some(goes) = self.room(range, node, room) {
-            return vec![comes, goes];
+        let mut others = calm.iter().filter(|other| !is_same(other, range));
+        if let Some(other) = others.find(|other| self.can_go(other, node, leaves)) {
+            return vec![comes, (*other, Alteration::Add(leaves), GOES)];
         }
         if let Some(spot) = self.spots.get_mut(&node) {
             spot.replicas -= 1;
         }
         Vec::new()
+    }
+
+    /// A replica that leaves a node so that it has room for one of a range that it shall lead. On its
+    /// own that leaves the numbers as they are.
+    fn make_room<'r>(
+        &mut self,
+        range: &RangeReport,
+        node: NodeId,
+        calm: &[&'r RangeReport],
+    ) -> Option<Planned<'r>> {
+        self.leaves_for(range, node, calm)?;
+        let here = self.count(node);
+        for other in calm.iter().filter(|other| !is_same(other, range)) {
+            let candidates = self.candidates(other);
+            let fewer = candidates.filter(|(_, spot)| spot.replicas < here);
+            let fewest = fewer.min_by_key(|(to, spot)| (spot.replicas, **to));
+            let Some(to) = fewest.map(|(to, _)| *to) else {
+                continue;
+            };
+            if !self.can_go(other, node, to) {
+                continue;
+            }
+            self.shift(node, to);
+            let leaves = self.leaves_for(range, node, calm);
+            let has_room = leaves.is_some_and(|leaves| self.count(node) < self.count(leaves));
+            self.shift(to, node);
+            if has_room {
+                return Some((*other, Alteration::Add(to), GOES));
+            }
+        }
+        None
+    }
+
+    fn count(&self, node: NodeId) -> usize {
+        self.spots.get(&node).map_or(0, |spot| spot.replicas)
+    }
+
+    /// Counts a replica elsewhere.
+    fn shift(&mut self, from: NodeId, to: NodeId) {
+        if let Some(spot) = self.spots.get_mut(&from) {
+            spot.replicas = spot.replicas.saturating_sub(1);
+        }
+        if let Some(spot) = self.spots.get_mut(&to) {
+            spot.replicas += 1;
+        }
+    }
+
+    /// [`Self::leaves`], if the node would lead the range then.
+    fn leaves_for(
+        &self,
+        range: &RangeReport,
+        node: NodeId,
+        calm: &[&RangeReport],
+    ) -> Option<NodeId> {
+        let leaves = self.leaves(range, node)?;
+        self.would_lead(range, node, leaves, calm).then_some(leaves)
     }
 
     /// The node that would have no replica of a range any more if another had one; `None`: that
@@ -274,34 +351,28 @@ impl<'a> Plan<'a> {
         let heir = self.successor(range, &voters);
         let heir = heir.and_then(|heir| self.spot(range, heir));
         heir.is_some_and(|heir| {
-            let meanwhile = heir.requests + range.requests;
-            comes.leaders < leader.leaders && evens(meanwhile, comes.requests, range.requests)
+            let meanwhile = Load {
+                ranges: heir.leaders + 1,
+                requests: heir.requests + range.requests,
+            };
+            comes.leaders < leader.leaders && meanwhile.evens(comes.requests, range.requests)
         })
     }
 
-    /// Of these ranges and the nodes to which they would go, the one that is used least and can go
-    /// there from `node`.
-    fn room<'r>(
-        &self,
-        comes: &RangeReport,
-        node: NodeId,
-        mut among: impl Iterator<Item = (&'r RangeReport, NodeId)>,
-    ) -> Option<Planned<'r>> {
-        let fits = |(range, to): &(&RangeReport, NodeId)| {
-            let other = range.descriptor.range != comes.descriptor.range;
-            // What it leads would have to be led by another first.
-            let follows = range.leader.place.node != node;
-            let mut free = self.candidates(range);
-            other
-                && follows
-                && is_copied(range)
-                && voter(range, node).is_some()
-                && free.any(|(free, _)| free == to)
-                && self.leaves(range, *to) == Some(node)
-        };
-        let (range, to) = among.find(fits)?;
-        Some((range, Alteration::Add(to), GOES))
+    /// Whether a replica that does not lead can go from one node to another.
+    fn can_go(&self, range: &RangeReport, from: NodeId, to: NodeId) -> bool {
+        let mut free = self.candidates(range);
+        is_copied(range)
+            // What leads would have to hand that over first.
+            && range.leader.place.node != from
+            && voter(range, from).is_some()
+            && free.any(|(node, _)| *node == to)
+            && self.leaves(range, to) == Some(from)
     }
+}
+
+fn is_same(one: &RangeReport, other: &RangeReport) -> bool {
+    one.descriptor.range == other.descriptor.range
 }
 
 /// Whether a range has several replicas that all vote. One that is alone would have to be led by the

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::tests::{Model, node};
+use crate::cluster::Rule;
+use crate::keys;
 use crate::placement::{Wishes, plan};
 
 /// A range: which nodes hold it, the leader first, and how much it is used.
@@ -113,8 +115,6 @@ fn one_range_alone_is_nobodys_to_spread_and_little_is_left() {
 
 #[test]
 fn a_rule_keeps_load_where_it_is() {
-    use crate::cluster::Rule;
-    use crate::keys;
     let shapes: Vec<Shape> = (0..6).map(|_| (vec![1, 2, 3], 5_000)).collect();
     let mut model = Model::used(5, &shapes);
     for n in 1..=5 {
@@ -139,6 +139,80 @@ fn a_rule_keeps_load_where_it_is() {
     }
 }
 
+/// Steps in a hundred rounds in which what is measured varies by a tenth.
+fn moved_by_noise(nodes: u64, shapes: &[Shape], mut seed: u64) -> usize {
+    let mut model = Model::used(nodes, shapes);
+    model.settle();
+    let mut steps = 0;
+    for _ in 0..100 {
+        for (range, (_, requests)) in model.picture.ranges.iter_mut().skip(1).zip(shapes) {
+            range.requests = requests * (90 + drawn(&mut seed) % 21) / 100;
+        }
+        for step in plan(&model.picture, &Wishes::default()) {
+            steps += 1;
+            model.carry_out(step);
+        }
+    }
+    steps
+}
+
+/// Two clusters that changed the same leaders again and again, while nearly all of a difference was
+/// moved, and while ranges that are used alike changed places.
+#[test]
+fn leaders_do_not_change_places_for_noise() {
+    let shapes = [
+        (vec![3, 4, 2], 0),
+        (vec![1, 2, 4], 2_492),
+        (vec![1, 3, 4], 5_574),
+        (vec![4, 1, 2], 3_873),
+        (vec![1, 2, 4], 5_241),
+        (vec![2, 3, 1], 4_925),
+        (vec![1, 3, 4], 3_000),
+        (vec![4, 1, 2], 0),
+        (vec![1, 2, 3], 182),
+        (vec![1, 2, 3], 5),
+        (vec![1, 3, 4], 115),
+    ];
+    let steps = moved_by_noise(4, &shapes, 4_118_608_606_270_417_159);
+    assert!(steps <= 6, "{steps} steps");
+    let shapes = [
+        (vec![2, 3, 4], 6_874),
+        (vec![1, 2, 4], 6_856),
+        (vec![1, 3, 4], 2_182),
+        (vec![5, 4, 2], 7_378),
+        (vec![4, 1, 5], 3_890),
+        (vec![5, 1, 4], 7_317),
+        (vec![4, 2, 1], 3_316),
+        (vec![1, 2, 4], 119),
+    ];
+    let steps = moved_by_noise(5, &shapes, 17_306_748_038_197_446_967);
+    assert!(steps <= 6, "{steps} steps");
+}
+
+/// What the idle nodes hold may be nowhere else, so load that came would go back for the numbers.
+#[test]
+fn load_stays_where_nothing_can_make_room() {
+    let hot = (0..6).map(|_| (vec![1, 2, 3], 5_000));
+    let cold = (0..6).map(|_| (vec![4, 5, 6], 10));
+    let shapes: Vec<Shape> = hot.chain(cold).collect();
+    let mut model = Model::used(6, &shapes);
+    for n in 4..=6 {
+        model.node(n).0.row.locality = vec![("region".into(), "us".into())];
+    }
+    let start = |n: usize| keys::table_span(100 + n as u32).start;
+    for (n, range) in model.picture.ranges.iter_mut().enumerate() {
+        range.descriptor.span.start = start(n);
+        range.descriptor.span.end = start(n + 1);
+    }
+    let rule = Rule {
+        constraint: Some("region=us".parse().unwrap()),
+        ..Rule::default()
+    };
+    model.picture.rules = (107..=112).map(|table| (table, rule.clone())).collect();
+    model.settle();
+    model.assert_even();
+}
+
 fn shape(nodes: u64) -> impl Strategy<Value = Shape> {
     let load = prop_oneof![4 => 0..200_u64, 1 => 500..8_000_u64, 1 => 3_000..4_000_u64];
     let all: Vec<u64> = (1..=nodes).collect();
@@ -159,25 +233,32 @@ proptest! {
         let steps = model.settle();
         prop_assert!(steps <= 12 * shapes.len() + 50, "{steps} steps for {}", shapes.len());
         model.assert_even();
-        let (loads, counts) = (model.loads(), model.counts());
-        let leads = |node: &u64| counts.get(node).map_or(0, |(_, leads)| *leads);
-        let (idle, least) = loads.iter().min_by_key(|(_, load)| **load).unwrap();
-        for (node, load) in &loads {
-            // It leads more ranges already, and none of them can come back.
-            if leads(idle) >= leads(node) {
-                continue;
-            }
-            let led = model.picture.ranges.iter().filter(|r| r.leader.place.node.0 == *node);
-            let more = load - least;
-            // One of its ranges would make the two more alike by much.
-            let fits = led.filter(|r| r.requests > more / 3 && r.requests < more / 5 * 3).count();
-            prop_assert!(more <= 2_000 || more <= load / 2 || fits == 0, "{loads:?} {counts:?}");
-        }
-        // All but a few nodes do their share, if there is enough to be shared.
+        let loads = model.loads();
+        // A small cluster has numbers that cannot be even otherwise.
         let total: u64 = loads.values().sum();
         let largest = shapes.iter().map(|(_, requests)| *requests).max().unwrap_or(0);
         let most = loads.values().max().unwrap();
         prop_assert!(*most <= 2 * total / nodes + largest + 2_000, "{loads:?}");
+    }
+
+    /// All that is used is on three nodes, and the others get their share, where enough is not used.
+    #[test]
+    fn all_nodes_get_a_share(
+        nodes in 5..8_u64,
+        hot in prop::collection::vec(1_500..4_000_u64, 8..16),
+        cold in prop::collection::vec(prop::sample::subsequence(vec![1, 2, 3, 4], 3), 30..60),
+    ) {
+        let hot = hot.into_iter().map(|requests| (vec![1, 2, 3], requests));
+        let shapes: Vec<Shape> = hot.chain(cold.into_iter().map(|on| (on, 20))).collect();
+        let mut model = Model::used(nodes, &shapes);
+        model.settle();
+        model.assert_even();
+        let loads = model.loads();
+        let share = loads.values().sum::<u64>() / nodes;
+        // What one of them leads may be such that numbers keep load away.
+        let mut loads: Vec<u64> = loads.into_values().collect();
+        loads.sort_unstable();
+        prop_assert!(loads[1] >= share / 4 && *loads.last().unwrap() <= share * 2 + 2_000, "{loads:?}");
     }
 
     /// Steps that fail are planned again or made up for.
@@ -198,19 +279,8 @@ proptest! {
 
     /// What is measured varies by a tenth, and next to nothing moves for that.
     #[test]
-    fn noise_moves_next_to_nothing((nodes, shapes) in shapes(), mut seed in any::<u64>()) {
-        let mut model = Model::used(nodes, &shapes);
-        model.settle();
-        let mut steps = 0;
-        for _ in 0..100 {
-            for (range, (_, requests)) in model.picture.ranges.iter_mut().skip(1).zip(&shapes) {
-                range.requests = requests * (90 + drawn(&mut seed) % 21) / 100;
-            }
-            for step in plan(&model.picture, &Wishes::default()) {
-                steps += 1;
-                model.carry_out(step);
-            }
-        }
+    fn noise_moves_next_to_nothing((nodes, shapes) in shapes(), seed in any::<u64>()) {
+        let steps = moved_by_noise(nodes, &shapes, seed);
         prop_assert!(steps <= 30, "{steps} steps");
     }
 }

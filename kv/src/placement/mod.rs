@@ -12,6 +12,10 @@
 //! hold and should lead it are the rule's; a replica elsewhere is exchanged as if its node were to
 //! leave.
 //!
+//! What is wrong with a range comes first. Then numbers of replicas and leaders are made equal
+//! (`balance`), load is spread (`load`), small neighbours become one (`merge`), and those on different
+//! nodes are brought together for that (`together`); each only where nothing before it is to be done.
+//!
 //! Absent on purpose: a range never gives up votes because nodes have died; it waits for new ones.
 
 mod balance;
@@ -27,6 +31,9 @@ mod ruled;
 mod supposed;
 #[cfg(test)]
 mod tests;
+mod together;
+#[cfg(test)]
+mod together_tests;
 mod unmet;
 mod wish;
 #[cfg(test)]

@@ -7,7 +7,9 @@ use bytes::Bytes;
 use pontoon_raft::{NodeId, ReplicaId};
 
 use crate::cluster::{Alteration, Change, NodeState, NodeStatus, RangeReport, Rules};
-use crate::placement::{merge, wish};
+use crate::placement::merge::{self, Pair};
+use crate::placement::together::{self, Approach};
+use crate::placement::wish;
 
 /// A member of so many entries fewer than the leader may vote.
 const CAUGHT_UP: u64 = 1_000;
@@ -27,6 +29,8 @@ pub struct Wishes {
     pub dead_after: Duration,
     /// Neighbours that have no more bytes together become one range; 0: none do.
     pub merge_bytes: u64,
+    /// Only neighbours that have no more requests a second together.
+    pub merge_requests: u64,
     /// Only ranges whose bounds have not changed for so long.
     pub merge_after: Duration,
 }
@@ -39,6 +43,8 @@ impl Default for Wishes {
             dead_after: Duration::from_secs(60),
             // A quarter of what a range is split at: the two would have to grow fourfold.
             merge_bytes: 32 << 20,
+            // Here too a quarter of what a range is split at.
+            merge_requests: 2_500,
             merge_after: Duration::from_secs(300),
         }
     }
@@ -107,8 +113,11 @@ pub(super) struct Plan<'a> {
 /// The next steps, the most urgent first.
 pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
     let mut plan = Plan::new(picture, wishes);
+    let pairs = merge::pairs(&plan, picture);
+    let approach = together::next(&plan, picture, &pairs);
     let mut steps = Vec::new();
-    let mut calm = Vec::new();
+    // Ranges with which nothing is wrong.
+    let mut rest = Vec::new();
     for range in &picture.ranges {
         if picture.changing.contains(&range.descriptor.range) {
             continue;
@@ -118,31 +127,16 @@ pub fn plan(picture: &Picture, wishes: &Wishes) -> Vec<Step> {
             continue;
         }
         let wanted = picture.wanted_moves.get(&range.descriptor.range);
-        match plan.repair(range, wanted) {
+        match plan.repair(range, wanted, approach.as_ref()) {
             Some((what, why)) => {
                 plan.note(&what, range);
                 steps.push(step(range, what, why));
             }
-            None if wanted.is_some() || picture.held.contains(&range.descriptor.range) => {}
-            None => calm.push(range),
+            None if wanted.is_some() => {}
+            None => rest.push(range),
         }
     }
-    // Balance only what nothing else is wrong with, and little at a time; what is used least first,
-    // as others wait for a leader that changes.
-    calm.sort_by_key(|range| range.requests);
-    let mut planned = plan.balance(&calm);
-    if planned.is_empty() {
-        planned = plan.spread_leaders(&calm);
-    }
-    if planned.is_empty() {
-        planned = plan.spread_replicas(picture, &calm);
-    }
-    if planned.is_empty()
-        && let Some((left, right)) = merge::next(&calm, picture, wishes)
-    {
-        let what = Alteration::Absorb(right.descriptor.range);
-        planned.push((left, what, "two small ranges are to be one"));
-    }
+    let planned = plan.improve(picture, &rest, &pairs, approach.as_ref());
     let planned = planned.into_iter();
     steps.extend(planned.map(|(range, what, why)| step(range, what, why)));
     steps
@@ -329,13 +323,60 @@ impl<'a> Plan<'a> {
         &self,
         range: &RangeReport,
         wanted: Option<&(NodeId, NodeId)>,
+        approach: Option<&Approach>,
     ) -> Option<(Alteration, &'static str)> {
         let part = self.part(range).map(Alteration::Split);
         let part = part.map(|what| (what, "a placement rule holds for a part of it"));
         part.or_else(|| match wanted {
             Some(wanted) => wish::next(self, range, *wanted),
-            None => self.mend(range),
+            None => match approach.filter(|approach| approach.is_under_way(range)) {
+                Some(approach) => approach.step(self, range),
+                None => self.mend(range),
+            },
         })
+    }
+
+    /// What should be changed about ranges with which nothing is wrong; a little at a time.
+    fn improve<'r>(
+        &mut self,
+        picture: &Picture,
+        rest: &[&'r RangeReport],
+        pairs: &[Pair<'r>],
+        approach: Option<&Approach>,
+    ) -> Vec<Planned<'r>> {
+        let merge = merge::next(pairs, rest);
+        let stays = |range: &RangeReport| {
+            let number = range.descriptor.range;
+            let merges = merge.is_some_and(|(left, right)| {
+                [left, right].iter().any(|of| of.descriptor.range == number)
+            });
+            let comes = approach.is_some_and(|approach| approach.is_of(range));
+            picture.held.contains(&number) || merges || comes
+        };
+        let calm = rest.iter().filter(|range| !stays(range)).copied();
+        let mut calm: Vec<&RangeReport> = calm.collect();
+        // What is used least first, as others wait for a leader that changes.
+        calm.sort_by_key(|range| range.requests);
+        let mut planned = self.balance(&calm);
+        if planned.is_empty() {
+            planned = self.spread_leaders(&calm);
+        }
+        if planned.is_empty() {
+            planned = self.spread_replicas(picture, &calm);
+        }
+        if !planned.is_empty() {
+            return planned;
+        }
+        if let Some((left, right)) = merge {
+            let what = Alteration::Absorb(right.descriptor.range);
+            return vec![(left, what, "two small ranges are to be one")];
+        }
+        let step = approach.and_then(|approach| {
+            let range = approach.ready(rest)?;
+            let (what, why) = approach.step(self, range)?;
+            Some((range, what, why))
+        });
+        step.into_iter().collect()
     }
 
     /// What is wrong with a range, and should be changed next.

@@ -84,10 +84,11 @@ impl Model {
     /// Nodes, and ranges with replicas on these of them, of which the first leads.
     pub(super) fn of(nodes: u64, ranges: &[Vec<u64>]) -> Self {
         let mut model = Self::new(nodes, ranges.len() as u64 + 1);
-        for (range, nodes) in model.picture.ranges.iter_mut().skip(1).zip(ranges) {
-            let members = (1..)
-                .map(ReplicaId)
-                .zip(nodes.iter().map(|node| place(*node)));
+        let system: Vec<u64> = (1..=if nodes < 5 { 3 } else { 5 }).collect();
+        let all = std::iter::once(&system).chain(ranges);
+        for (range, nodes) in model.picture.ranges.iter_mut().zip(all) {
+            let members = (1..).map(ReplicaId);
+            let members = members.zip(nodes.iter().map(|node| place(*node)));
             range.membership.members = members.collect();
             let members = range.membership.members.keys();
             range.membership.configs = vec![members.copied().collect()];

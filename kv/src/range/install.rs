@@ -266,6 +266,7 @@ fn take_over(state: &RangeState, head: Head, applied: AppliedState) -> Result<()
     state.set_durable(applied.position);
     state.window.store(window, Ordering::Release);
     state.safe_point.store(safe_point, Ordering::Release);
+    state.measured.store(false, Ordering::Relaxed);
     state.recent.lock().forget();
     state.watches.forget();
     let loaded = state.intents.load(&*state.engine, &descriptor.span);

@@ -78,8 +78,11 @@ pub struct RangeState {
     pub(crate) durable: Mutex<Option<LogPosition>>,
     /// Bytes of rows written since the range was measured.
     pub(crate) written: AtomicU64,
-    /// Bytes of rows when it was measured.
+    /// Bytes of rows when it was measured; of a large range that was measured for the first time, so
+    /// many at least.
     pub(crate) bytes: AtomicU64,
+    /// Whether that is known: the replica began without rows, or was measured.
+    pub(crate) measured: std::sync::atomic::AtomicBool,
     /// How much it is used.
     pub(crate) load: Load,
     /// Counts applied batches and installed snapshots: caches compare it.
@@ -126,7 +129,7 @@ impl RangeState {
         let (Beginning::Empty(initial) | Beginning::Awaits(initial)) = &beginning;
         let range = initial.range;
         let stored = engine.get(Space::Meta, &meta::descriptor(range))?;
-        let mut awaited = None;
+        let (mut awaited, mut empty) = (None, false);
         let descriptor = match (stored, beginning) {
             (Some(stored), _) => Descriptor::decode(&stored)?,
             (None, Beginning::Awaits(descriptor)) => {
@@ -137,6 +140,7 @@ impl RangeState {
                 let mut batch = WriteBatch::default();
                 batch.put(Space::Meta, meta::descriptor(range), initial.encode());
                 engine.write(batch)?;
+                empty = true;
                 initial
             }
         };
@@ -190,6 +194,7 @@ impl RangeState {
             durable: Mutex::new(None),
             written: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            measured: std::sync::atomic::AtomicBool::new(empty),
             load: Load::default(),
             changes: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
@@ -197,6 +202,15 @@ impl RangeState {
             #[cfg(test)]
             hasty: std::sync::atomic::AtomicBool::default(),
         }))
+    }
+
+    /// Bytes of its rows, roughly; 0 while that is not known.
+    pub(crate) fn size(&self) -> u64 {
+        let bytes = self.bytes.load(Ordering::Relaxed) + self.written.load(Ordering::Relaxed);
+        match self.measured.load(Ordering::Relaxed) {
+            true => bytes.max(1),
+            false => 0,
+        }
     }
 
     /// The timestamp below which history may be gone.

@@ -266,10 +266,7 @@ pub(super) fn report_of(replica: &Replica) -> RangeReport {
         behind,
         settled: stays && status.membership_committed && status.membership.configs.len() == 1,
         membership: status.membership,
-        bytes: {
-            let state = replica.state();
-            state.bytes.load(Ordering::Relaxed) + state.written.load(Ordering::Relaxed)
-        },
+        bytes: replica.state().size(),
         requests: replica.state().load.per_second(),
     }
 }
