@@ -83,6 +83,8 @@ pub struct RangeState {
     pub(crate) bytes: AtomicU64,
     /// Whether that is known: the replica began without rows, or was measured.
     pub(crate) measured: std::sync::atomic::AtomicBool,
+    /// Others know more of the range than this replica did when that was looked at last.
+    pub(crate) outdated: std::sync::atomic::AtomicBool,
     /// How much it is used.
     pub(crate) load: Load,
     /// Counts applied batches and installed snapshots: caches compare it.
@@ -195,6 +197,7 @@ impl RangeState {
             written: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             measured: std::sync::atomic::AtomicBool::new(empty),
+            outdated: std::sync::atomic::AtomicBool::new(false),
             load: Load::default(),
             changes: AtomicU64::new(0),
             replaced: AtomicU64::new(0),

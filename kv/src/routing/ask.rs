@@ -1,6 +1,7 @@
 //! Sending a request to whoever leads, and serving those of others.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -30,11 +31,17 @@ const LEADER_LOOK: Duration = Duration::from_millis(100);
 /// How long to wait before a range is asked again.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// Whether others knew more of a range than a replica of it.
+fn is_outdated(replica: &Replica) -> bool {
+    replica.state().outdated.load(Ordering::Relaxed)
+}
+
 impl Node {
     /// The range that holds `key`.
     pub(crate) fn route(&self, key: &[u8]) -> Result<Route, Refusal> {
         let held = self.ranges.at(key);
-        if let Some(replica) = held.as_ref().filter(|held| !self.is_left_behind(held)) {
+        let trusted = |held: &&Arc<Replica>| !self.is_left_behind(held) && !is_outdated(held);
+        if let Some(replica) = held.as_ref().filter(trusted) {
             return Ok(Route::Held(Arc::clone(replica)));
         }
         let system = keys::system_span();
@@ -43,10 +50,24 @@ impl Node {
             false => self.away.at(key),
         };
         match (away, held) {
-            (Some(away), Some(held)) if !away.is_newer_than(&held) => Ok(Route::Held(held)),
+            (Some(away), Some(held)) if !away.is_newer_than(&held) => {
+                held.state().outdated.store(false, Ordering::Relaxed);
+                Ok(Route::Held(held))
+            }
             (Some(away), _) => Ok(Route::Away(away)),
             (None, Some(held)) => Ok(Route::Held(held)),
             (None, None) => Err(Refusal::Moved),
+        }
+    }
+
+    /// Remembers where a range is. A replica here that has yet to hear of it is no longer asked for
+    /// its leader: a follower that is behind knows bounds that a split has changed.
+    pub(crate) fn learn_address(&self, address: Address) {
+        let held = self.ranges.at(&address.descriptor.span.start);
+        let held = held.filter(|held| AwayRange::new(address.clone()).is_newer_than(held));
+        self.away.learn(address);
+        if let Some(held) = held {
+            held.state().outdated.store(true, Ordering::Relaxed);
         }
     }
 
@@ -64,7 +85,7 @@ impl Node {
             let held = self.ranges.before(&span.end);
             let away = || self.away.before(&span.end);
             match held {
-                Some(held) if self.is_left_behind(&held) => match away() {
+                Some(held) if self.is_left_behind(&held) || is_outdated(&held) => match away() {
                     Some(away) if away.is_newer_than(&held) => Some(Route::Away(away)),
                     _ => Some(Route::Held(held)),
                 },
@@ -338,7 +359,7 @@ impl Node {
                 return Err(mismatch());
             };
             for (_, stored) in &rows {
-                self.away.learn(decode_row::<Address>(stored)?);
+                self.learn_address(decode_row::<Address>(stored)?);
             }
             match rows.last() {
                 Some((last, _)) if more => left.start = after(last),

@@ -17,6 +17,8 @@
 //! gateway has died would have to be found out first.
 
 mod ask;
+#[cfg(test)]
+mod ask_tests;
 mod away;
 mod calls;
 mod request;

@@ -153,7 +153,7 @@ impl Node {
     ) -> Result<(), Error> {
         let addresses = self.known.lock().take_over(since, watched, stirred);
         for address in addresses? {
-            self.away.learn(address);
+            self.learn_address(address);
         }
         Ok(())
     }
