@@ -205,7 +205,7 @@ async fn ranges_that_became_one_are_one_after_a_kill() {
         let mut looks = 0..1_000;
         while db.node().log.groups().len() != founded {
             assert!(looks.next().is_some(), "a log was left");
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(get(&db, "m").await.as_deref(), Some("last"));
         for name in ["a", "t", "u", "z"] {
