@@ -28,8 +28,8 @@ pub use range::Watch;
 pub use storage::RoomStats;
 pub use timestamp::Timestamp;
 pub use txn::{
-    Asked, CommitInfo, Db, IsolationLevel, Key, KvBatch, Led, LockStrength, LockWait, Savepoint,
-    Scan, ScanOptions, Span, Txn, TxnOptions, Value,
+    Asked, CommitInfo, Db, IsolationLevel, Key, KvBatch, Led, LockStrength, LockWait, Remembered,
+    Savepoint, Scan, ScanOptions, Span, Txn, TxnOptions, Value,
 };
 
 /// The result of an operation of this crate.

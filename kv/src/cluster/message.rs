@@ -9,9 +9,9 @@ use pontoon_raft::{LogPosition, Membership, NodeId, Peer, ReplicaId};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{NodeRow, NodeState, Report, View, Watched, Watching};
+use crate::oracle::Moment;
 use crate::range::{Absorbable, Descriptor};
 use crate::routing::{Request, Response};
-use crate::timestamp::Timestamp;
 
 /// A question to a node. New ones are appended at the end: their order is their encoding.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,8 @@ pub enum Call {
     /// For what has changed of the cluster's metadata; the coordinator answers, and others name
     /// it.
     Watch(Watching),
+    /// Like [`Self::Now`], for one timestamp of a commit of which everybody is to hear.
+    Announce,
 }
 
 /// SHA-256 of the secret of a join token.
@@ -228,8 +230,8 @@ pub struct Joined {
 pub enum Answer {
     /// To [`Call::Range`].
     Range(Response),
-    /// To [`Call::Now`]: the first of those asked for, the others follow it.
-    Now(Timestamp),
+    /// To [`Call::Now`]: the first of those asked for, the others follow it. To [`Call::Announce`].
+    Now(Moment),
     /// To [`Call::Join`].
     Joined(Joined),
     /// To [`Call::Heartbeat`].

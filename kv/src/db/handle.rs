@@ -148,10 +148,7 @@ impl Db {
 
     /// A timestamp not below any that was handed out before the call.
     pub async fn now(&self) -> Result<Timestamp, Error> {
-        match self.node.timestamps.try_now() {
-            Some(now) => Ok(now),
-            None => self.node.timestamps.now().await,
-        }
+        self.node.timestamps.now().await
     }
 
     /// Figures for monitoring.

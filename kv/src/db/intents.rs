@@ -79,7 +79,6 @@ impl Node {
         loop {
             match what().await {
                 Ok(done) => return Ok(done),
-                Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Moved | Refusal::Elsewhere(_)) => {
                     self.wait_for_ranges(&mut until).await?;
                 }
@@ -87,6 +86,7 @@ impl Node {
                     let younger = own < foreign.start;
                     self.settle(&foreign, force && younger).await?;
                 }
+                Err(refusal) => return Err(plain(refusal)),
             }
         }
     }
@@ -113,7 +113,6 @@ impl Node {
             match self.validate_in(&route, &here, own, upto).await {
                 Ok(()) if here.is_empty() => self.wait_for_ranges(&mut until).await?,
                 Ok(()) => left = elsewhere,
-                Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Moved | Refusal::Elsewhere(_)) => {
                     self.wait_for_ranges(&mut until).await?;
                 }
@@ -121,6 +120,7 @@ impl Node {
                     let younger = own < foreign.start;
                     self.settle(&foreign, force && younger).await?;
                 }
+                Err(refusal) => return Err(plain(refusal)),
             }
         }
         Ok(())

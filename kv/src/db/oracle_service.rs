@@ -12,7 +12,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::cluster::{Answer, Book, Call, Search};
 use crate::error::Error;
-use crate::oracle::{TimestampSource, Window};
+use crate::oracle::{Moment, TimestampSource, Window};
 use crate::range::{Body, Refusal, Replica};
 use crate::routing::{PeerError, Peers, Whom};
 use crate::shell::Runtime;
@@ -29,6 +29,9 @@ pub struct OracleService {
     /// The background task was asked to refill.
     asked: AtomicBool,
     ask: Notify,
+    /// A fault that the simulator must find: commits are not announced.
+    #[cfg(test)]
+    pub(crate) silent: AtomicBool,
 }
 
 impl OracleService {
@@ -41,7 +44,14 @@ impl OracleService {
             refilling: Mutex::default(),
             asked: AtomicBool::new(false),
             ask: Notify::new(),
+            #[cfg(test)]
+            silent: AtomicBool::default(),
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn window(&self) -> &Window {
+        &self.window
     }
 
     /// A replica of range 1 has come here, in place of what was here before.
@@ -71,16 +81,20 @@ impl OracleService {
         replica.group().leader_hint().map(|peer| peer.place.node)
     }
 
-    fn take(&self) -> Option<Timestamp> {
+    fn take(&self) -> Option<Moment> {
         self.take_block(1)
     }
 
-    fn take_block(&self, count: u32) -> Option<Timestamp> {
+    fn take_block(&self, count: u32) -> Option<Moment> {
+        self.take_by(|window, term, wall_ms| window.take_block(term, wall_ms, count))
+    }
+
+    fn take_by<T>(&self, take: impl FnOnce(&Window, u64, u64) -> Option<T>) -> Option<T> {
         // The check comes after the request. A pause after it is harmless: the window ends below
         // where a successor begins.
         let term = self.replica.read().as_ref()?.leadership()?.term;
         let wall_ms = self.clock.wall_ms();
-        let taken = self.window.take_block(term, wall_ms, count)?;
+        let taken = take(&self.window, term, wall_ms)?;
         if self.window.wants_refill(term, wall_ms) && !self.asked.swap(true, Ordering::Relaxed) {
             self.ask.notify_one();
         }
@@ -89,11 +103,25 @@ impl OracleService {
 
     /// As many timestamps as `count` says, all above every one handed out before the call: the one
     /// returned and those behind it.
-    pub(crate) async fn block(&self, count: u32) -> Result<Timestamp, Error> {
+    pub(crate) async fn block(&self, count: u32) -> Result<Moment, Error> {
+        self.filled(|| self.take_block(count)).await
+    }
+
+    /// A timestamp for a commit of which everybody is to hear.
+    pub(crate) async fn announced(&self) -> Result<Timestamp, Error> {
+        #[cfg(test)]
+        if self.silent.load(Ordering::Relaxed) {
+            return Ok(self.block(1).await?.at);
+        }
+        self.filled(|| self.take_by(Window::announce)).await
+    }
+
+    /// What `take` takes from the window, which is refilled when that has no room.
+    async fn filled<T>(&self, take: impl Fn() -> Option<T>) -> Result<T, Error> {
         // A refill may race with a change of leader; the second one is under the new one.
         for _ in 0..8 {
-            if let Some(now) = self.take_block(count) {
-                return Ok(now);
+            if let Some(taken) = take() {
+                return Ok(taken);
             }
             self.refill().await?;
         }
@@ -133,12 +161,16 @@ impl OracleService {
 }
 
 impl TimestampSource for OracleService {
-    fn try_now(&self) -> Option<Timestamp> {
+    fn try_moment(&self) -> Option<Moment> {
         self.take()
     }
 
-    fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+    fn moment(&self) -> BoxFuture<'_, Result<Moment, Error>> {
         self.block(1).boxed()
+    }
+
+    fn announce(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+        self.announced().boxed()
     }
 }
 
@@ -168,7 +200,7 @@ struct Asking {
 /// Those who wait for a timestamp of another node.
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<oneshot::Sender<Result<Timestamp, Error>>>,
+    waiting: Vec<oneshot::Sender<Result<Moment, Error>>>,
     /// Somebody asks for them.
     asked: bool,
 }
@@ -199,11 +231,17 @@ impl ClusterTimestamps {
 }
 
 impl TimestampSource for ClusterTimestamps {
-    fn try_now(&self) -> Option<Timestamp> {
+    fn try_moment(&self) -> Option<Moment> {
         self.inner.local.take()
     }
 
-    fn now(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+    fn announce(&self) -> BoxFuture<'_, Result<Timestamp, Error>> {
+        // Rare enough to be asked for alone.
+        let asked = self.inner.ask(Wanted::Announced);
+        asked.map(|answer| Ok(answer?.at)).boxed()
+    }
+
+    fn moment(&self) -> BoxFuture<'_, Result<Moment, Error>> {
         async move {
             if let Some(now) = self.inner.local.take() {
                 return Ok(now);
@@ -225,6 +263,15 @@ impl TimestampSource for ClusterTimestamps {
         }
         .boxed()
     }
+}
+
+/// What is asked of the coordinator.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// So many timestamps.
+    Block(u32),
+    /// One for a commit of which everybody is to hear.
+    Announced,
 }
 
 fn nobody(reason: &str) -> Error {
@@ -249,18 +296,21 @@ impl Asking {
                 std::mem::replace(&mut queue.waiting, later)
             };
             let count = u32::try_from(waiting.len()).unwrap_or(1);
-            let answer = self.ask(count).await;
+            let answer = self.ask(Wanted::Block(count)).await;
             for (n, waits) in (0..).zip(waiting) {
                 // Each gets its own: a timestamp is the name of a transaction.
-                let own = answer.clone().map(|Timestamp(first)| Timestamp(first + n));
+                let own = answer.clone().map(|Moment { at, announced }| Moment {
+                    at: Timestamp(at.0 + n),
+                    announced,
+                });
                 // It may have been dropped.
                 let _ = waits.send(own);
             }
         }
     }
 
-    /// As many timestamps as `count` says, from whoever leads.
-    async fn ask(&self, count: u32) -> Result<Timestamp, Error> {
+    /// Timestamps from whoever leads; the first of them.
+    async fn ask(&self, wanted: Wanted) -> Result<Moment, Error> {
         let until = self.runtime.monotonic() + self.patience;
         loop {
             let here = Whom::Node(self.me);
@@ -270,8 +320,8 @@ impl Asking {
             };
             // It may be about to lead when there is nobody else.
             let answer = match whom.unwrap_or(here.clone()) {
-                whom if whom == here => self.ask_here(count).await,
-                whom => self.ask_another(whom, count).await,
+                whom if whom == here => self.ask_here(wanted).await,
+                whom => self.ask_another(whom, wanted).await,
             };
             let reason = match answer {
                 Ok(now) => return Ok(now),
@@ -284,8 +334,14 @@ impl Asking {
         }
     }
 
-    async fn ask_here(&self, count: u32) -> Result<Timestamp, String> {
-        let reason = match self.runtime.timeout(ANSWER, self.local.block(count)).await {
+    async fn ask_here(&self, wanted: Wanted) -> Result<Moment, String> {
+        let taken = async {
+            match wanted {
+                Wanted::Block(count) => self.local.block(count).await,
+                Wanted::Announced => self.local.announced().await.map(Moment::alone),
+            }
+        };
+        let reason = match self.runtime.timeout(ANSWER, taken).await {
             Some(Ok(now)) => {
                 self.search.found(self.me);
                 return Ok(now);
@@ -297,8 +353,12 @@ impl Asking {
         Err(reason)
     }
 
-    async fn ask_another(&self, whom: Whom, count: u32) -> Result<Timestamp, String> {
-        let asked = self.peers.call(whom.clone(), Call::Now { count });
+    async fn ask_another(&self, whom: Whom, wanted: Wanted) -> Result<Moment, String> {
+        let call = match wanted {
+            Wanted::Block(count) => Call::Now { count },
+            Wanted::Announced => Call::Announce,
+        };
+        let asked = self.peers.call(whom.clone(), call);
         let reason = match self.runtime.timeout(ANSWER, asked).await {
             Some(Ok(Answer::Now(now))) => {
                 if let Whom::Node(node) = whom {

@@ -14,7 +14,8 @@
 //!  0x09    birth of a node (8)                        1      the join token that let it in
 //!  0x0a    key                                        1      that a range shall begin there
 //!  0x0b    table id (4)                               1      what somebody wants of its replicas
-//!  0x10    chosen by the SQL layer                    2..    catalog rows
+//!  0x10    'v'                                        2      version of the catalog
+//!  0x10    else chosen by the SQL layer               2..    catalog rows
 //!  0x11    chosen by the SQL layer                    2..    jobs
 //!  0x12    chosen by the SQL layer                    2..    other state of the SQL layer
 //!  0x20    table id (4) ‖ index id (4) ‖ columns      2..    rows and index entries
@@ -43,13 +44,13 @@ pub use encode::{
 };
 pub(crate) use space::is_watched;
 pub use space::{
-    ADDRESS, AUTHORITY, CATALOG, COUNTER, END, INDEX_PREFIX_LEN, JOBS, JOIN_TOKEN, LET_IN, NODE,
-    PLACEMENT_RULE, PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN, WANTED_SPLIT,
-    address_key, address_span, authority_key, catalog_prefix, decode_table_prefix, index_span,
-    jobs_prefix, join_token_key, join_token_span, let_in_key, let_in_span, next_node_key,
-    next_range_key, next_replica_key, node_key, node_span, placement_rule_key, placement_rule_span,
-    probe_key, setting_key, setting_span, sql_state_prefix, system_span, table_prefix, table_span,
-    user_span, wanted_split_key, wanted_split_span,
+    ADDRESS, AUTHORITY, CATALOG, CATALOG_VERSION, COUNTER, END, INDEX_PREFIX_LEN, JOBS, JOIN_TOKEN,
+    LET_IN, NODE, PLACEMENT_RULE, PROBE, SETTING, SQL_STATE, SYSTEM_MIN, TABLE, USER_MIN,
+    WANTED_SPLIT, address_key, address_span, authority_key, catalog_prefix, decode_table_prefix,
+    index_span, jobs_prefix, join_token_key, join_token_span, let_in_key, let_in_span,
+    next_node_key, next_range_key, next_replica_key, node_key, node_span, placement_rule_key,
+    placement_rule_span, probe_key, setting_key, setting_span, sql_state_prefix, system_span,
+    table_prefix, table_span, user_span, wanted_split_key, wanted_split_span,
 };
 
 #[cfg(test)]

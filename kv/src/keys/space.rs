@@ -170,6 +170,10 @@ pub fn catalog_prefix() -> Vec<u8> {
     vec![CATALOG]
 }
 
+/// The key that everybody writes who changes the catalog. Such commits are announced: see
+/// [`crate::oracle`].
+pub const CATALOG_VERSION: &[u8] = &[CATALOG, b'v'];
+
 /// Begins the key of a job; the SQL layer appends what it likes.
 pub fn jobs_prefix() -> Vec<u8> {
     vec![JOBS]

@@ -2,6 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
+
+use super::Moment;
 use crate::timestamp::Timestamp;
 
 /// How far ahead of the wall clock a window reaches.
@@ -16,6 +19,14 @@ pub struct Window {
     limit: AtomicU64,
     /// The leadership to which the window belongs; 0 for none.
     term: AtomicU64,
+    /// The last timestamp that was announced, or the bound below which earlier leaders may have
+    /// announced some; the largest number while one is being announced.
+    announced: AtomicU64,
+    /// Held by whoever changes `announced`.
+    announcing: Mutex<()>,
+    /// A fault that the simulator must find: what earlier leaders have announced is not reckoned with.
+    #[cfg(test)]
+    pub(crate) forgets: std::sync::atomic::AtomicBool,
 }
 
 impl Window {
@@ -23,12 +34,32 @@ impl Window {
     ///
     /// Ordering: sequentially consistent, so that who sees no latch after it has got a timestamp
     /// knows that later latches get later ones.
-    pub fn take(&self, term: u64, wall_ms: u64) -> Option<Timestamp> {
+    pub fn take(&self, term: u64, wall_ms: u64) -> Option<Moment> {
         self.take_block(term, wall_ms, 1)
     }
 
     /// Like [`Self::take`], as many timestamps as `count` says: the one returned and those behind it.
-    pub fn take_block(&self, term: u64, wall_ms: u64, count: u32) -> Option<Timestamp> {
+    pub fn take_block(&self, term: u64, wall_ms: u64, count: u32) -> Option<Moment> {
+        let at = self.take_bare(term, wall_ms, count)?;
+        // Invariant: looked at after the timestamp was taken. Of an announced commit with a smaller
+        // one it was said before that was taken.
+        let announced = Timestamp(self.announced.load(Ordering::SeqCst));
+        Some(Moment { at, announced })
+    }
+
+    /// Like [`Self::take`], for a commit of which everybody is to hear.
+    pub fn announce(&self, term: u64, wall_ms: u64) -> Option<Timestamp> {
+        let _one = self.announcing.lock();
+        // Invariant: before the timestamp is taken, so that whoever takes a larger one sees it.
+        let before = self.announced.swap(u64::MAX, Ordering::SeqCst);
+        let taken = self.take_bare(term, wall_ms, 1);
+        let announced = taken.map_or(before, |taken| taken.0);
+        debug_assert!(before <= announced, "Invariant: announcements rise");
+        self.announced.store(announced, Ordering::SeqCst);
+        taken
+    }
+
+    fn take_bare(&self, term: u64, wall_ms: u64, count: u32) -> Option<Timestamp> {
         if self.term.load(Ordering::SeqCst) != term {
             return None;
         }
@@ -62,8 +93,16 @@ impl Window {
     /// the highest bound before it was `before`.
     pub fn open(&self, term: u64, before: u64, bound: u64) {
         if self.term.load(Ordering::SeqCst) != term {
+            let _one = self.announcing.lock();
             self.term.store(0, Ordering::SeqCst);
             self.last.fetch_max(before, Ordering::SeqCst);
+            #[cfg(test)]
+            let before = match self.forgets.load(Ordering::SeqCst) {
+                true => 0,
+                false => before,
+            };
+            // What earlier leaders have announced lies below.
+            self.announced.fetch_max(before, Ordering::SeqCst);
         }
         self.limit.fetch_max(bound, Ordering::SeqCst);
         self.term.store(term, Ordering::SeqCst);
@@ -96,16 +135,13 @@ mod tests {
         let bound = window.next_bound(5, 0);
         window.open(1, 0, bound);
         assert_eq!(window.take(2, 5), None);
-        assert_eq!(window.take(1, 5), Some(Timestamp::from_millis(5)));
-        assert_eq!(
-            window.take(1, 4),
-            Some(Timestamp(Timestamp::from_millis(5).0 + 1))
-        );
+        let next = |wall_ms| window.take(1, wall_ms).map(|moment| moment.at);
+        assert_eq!(next(5), Some(Timestamp::from_millis(5)));
+        assert_eq!(next(4), Some(Timestamp(Timestamp::from_millis(5).0 + 1)));
         assert_eq!(window.take(1, 5 + WINDOW_MS), None);
-        let block = window.take_block(1, 4, 10);
+        let block = window.take_block(1, 4, 10).map(|moment| moment.at);
         assert_eq!(block, Some(Timestamp(Timestamp::from_millis(5).0 + 2)));
-        let next = window.take(1, 4);
-        assert_eq!(next, Some(Timestamp(Timestamp::from_millis(5).0 + 12)));
+        assert_eq!(next(4), Some(Timestamp(Timestamp::from_millis(5).0 + 12)));
         assert_eq!(window.take_block(1, 5 + WINDOW_MS - 1, 1 << 20), None);
         assert!(window.wants_refill(1, 5 + WINDOW_MS / 2 + 1));
         assert!(!window.wants_refill(1, 5));
@@ -119,7 +155,56 @@ mod tests {
         let bound = window.next_bound(5, old);
         window.open(7, old, bound);
         let first = window.take(7, 5).unwrap();
-        assert!(first.0 > old && first.0 < bound);
+        assert!(first.at.0 > old && first.at.0 < bound);
+        let known =
+            first.is_quiet_since(Timestamp(old)) && !first.is_quiet_since(Timestamp(old - 1));
+        assert!(
+            known,
+            "an earlier leader may have announced anything: {first:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_announced_is_told_with_every_later_timestamp() {
+        let window = Window::default();
+        assert_eq!(window.announce(1, 5), None);
+        window.open(1, 0, u64::MAX);
+        let before = window.take(1, 5).unwrap();
+        assert!(before.is_quiet_since(Timestamp::ZERO), "{before:?}");
+        let announced = window.announce(1, 5).unwrap();
+        assert_eq!(window.announce(2, 5), None);
+        let after = window.take_block(1, 5, 7).unwrap();
+        assert!(before.at < announced && announced < after.at);
+        assert_eq!(after.announced, announced);
+        assert!(after.is_quiet_since(announced) && !after.is_quiet_since(before.at));
+    }
+
+    #[test]
+    fn threads_hear_of_everything_announced_before() {
+        let window = Window::default();
+        window.open(1, 0, u64::MAX);
+        let (taken, announced) = std::thread::scope(|scope| {
+            let take = || (0..20_000).filter_map(|_| window.take(1, 3)).collect();
+            let announce = || (0..2_000).filter_map(|_| window.announce(1, 3)).collect();
+            let taking = [scope.spawn(take), scope.spawn(take)];
+            let announcing = [scope.spawn(announce), scope.spawn(announce)];
+            let taken: Vec<Vec<Moment>> = taking.map(|thread| thread.join().unwrap()).into();
+            let announced: Vec<Vec<Timestamp>> =
+                announcing.map(|thread| thread.join().unwrap()).into();
+            (taken.concat(), announced.concat())
+        });
+        let mut announced = announced;
+        announced.sort();
+        for moment in taken {
+            let below = announced.partition_point(|announced| *announced < moment.at);
+            let last = below
+                .checked_sub(1)
+                .map_or(Timestamp::ZERO, |at| announced[at]);
+            assert!(
+                last <= moment.announced,
+                "{last} was announced before {moment:?}"
+            );
+        }
     }
 
     #[test]
@@ -128,7 +213,8 @@ mod tests {
         window.open(1, 0, u64::MAX);
         let mut all: Vec<Timestamp> = std::thread::scope(|scope| {
             let take = || {
-                let taken: Vec<_> = (0..5_000).filter_map(|_| window.take(1, 3)).collect();
+                let taken = (0..5_000).filter_map(|_| window.take(1, 3));
+                let taken: Vec<_> = taken.map(|moment| moment.at).collect();
                 assert!(taken.is_sorted_by(|a, b| a < b));
                 taken
             };

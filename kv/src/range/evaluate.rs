@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::concurrency::ReadSpan;
 use crate::error::{ConflictReason, Error};
+use crate::keys;
 use crate::mvcc::{self, Write, encode_version};
-use crate::oracle::TimestampSource;
+use crate::oracle::{Moment, TimestampSource};
 use crate::range::state::RangeState;
 use crate::timestamp::Timestamp;
 
@@ -50,6 +51,22 @@ pub struct CommitRequest {
     pub writes: Arc<Writes>,
     /// What it has read and wants validated.
     pub reads: Vec<ReadEntry>,
+    /// It rests on the catalog as of then. Where the oracle says that there may have been a change
+    /// since, it is refused with [`super::Refusal::Announced`].
+    pub catalog_at: Option<Timestamp>,
+}
+
+/// A timestamp for the commit of such writes.
+///
+/// Invariant: a commit that writes the version of the catalog is announced.
+pub(crate) async fn commit_moment(
+    writes: &Writes,
+    timestamps: &dyn TimestampSource,
+) -> Result<Moment, Error> {
+    if writes.contains_key(keys::CATALOG_VERSION) {
+        return timestamps.announce().await.map(Moment::alone);
+    }
+    timestamps.next().await
 }
 
 impl CommitRequest {

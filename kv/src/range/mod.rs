@@ -41,6 +41,7 @@ mod watch;
 pub(crate) use changes::Told;
 pub use command::{Body, Command, Outcome, Renounce};
 pub use descriptor::{Descriptor, Frozen};
+pub(crate) use evaluate::commit_moment;
 pub use evaluate::{CommitRequest, ReadEntry, WriteEntry, Writes};
 pub(crate) use heard::SAYS_SO;
 pub use held::HeldRanges;

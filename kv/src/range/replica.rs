@@ -80,6 +80,9 @@ pub enum Refusal {
     Error(Error),
     /// Another node leads, if it is known which. Nothing happened.
     Elsewhere(Option<Peer>),
+    /// The catalog, on which a commit rests, may have changed: what it has read of it must be
+    /// validated where it lies. Nothing happened.
+    Announced,
 }
 
 impl From<Error> for Refusal {
@@ -571,10 +574,8 @@ impl Replica {
             Checked::Free(fresh) => fresh,
             Checked::Committed(at) => return Ok(Attempt::Committed(at)),
         };
-        let commit = match timestamps.try_now() {
-            Some(now) => now,
-            None => timestamps.now().await?,
-        };
+        let moment = evaluate::commit_moment(&request.writes, timestamps).await?;
+        let commit = moment.at;
         guard.set_commit(commit);
         debug_assert!(
             request.reads.iter().all(|read| read.at < commit)
@@ -593,6 +594,12 @@ impl Replica {
                 }
             }
             evaluate::validate(&self.state, &request.reads, timestamps)?;
+        }
+        if request
+            .catalog_at
+            .is_some_and(|at| !moment.is_quiet_since(at))
+        {
+            return Err(Refusal::Announced);
         }
         guard.release_reads();
         let body = Body::Commit(evaluate::rows(request, fresh, commit));

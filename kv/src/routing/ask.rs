@@ -183,9 +183,9 @@ impl Node {
                 }
                 // Says that it has not been done yet, and not that it will not be: what was sent
                 // before may still arrive.
-                Err(PeerError::Refused(Refusal::Intent(_) | Refusal::Moved))
-                    if open && request.decides() =>
-                {
+                Err(PeerError::Refused(
+                    Refusal::Intent(_) | Refusal::Moved | Refusal::Announced,
+                )) if open && request.decides() => {
                     return Err(Error::Ambiguous.into());
                 }
                 Err(PeerError::Refused(Refusal::Elsewhere(_))) => {
@@ -303,7 +303,9 @@ impl Node {
         let answer = answer.unwrap_or(Err(PeerError::Lost));
         if let Route::Away(away) = route {
             match &answer {
-                Ok(_) | Err(PeerError::Refused(Refusal::Intent(_))) => away.answered(whom),
+                Ok(_) | Err(PeerError::Refused(Refusal::Intent(_) | Refusal::Announced)) => {
+                    away.answered(whom);
+                }
                 Err(PeerError::Refused(Refusal::Elsewhere(leader))) => {
                     away.ask_another(leader.map(|peer| peer.place.node));
                 }
@@ -342,10 +344,7 @@ impl Node {
             return Ok(());
         }
         let mut left = keys::address_span();
-        let at = match self.timestamps.try_now() {
-            Some(now) => now,
-            None => self.timestamps.now().await?,
-        };
+        let at = self.timestamps.now().await?;
         while left.start < left.end {
             let route = self.route(&left.start)?;
             let request = Request::Scan {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::db::Node;
-use crate::error::Error;
+use crate::error::{ConflictReason, Error};
 use crate::mvcc::Outcome as Ending;
 use crate::range::{
     Absorbable, CommitRequest, Fate, Foreign, Frozen, PrewriteRequest, ReadEntry, Refusal,
@@ -291,6 +291,9 @@ pub(crate) fn plain(refusal: Refusal) -> Error {
         Refusal::Error(error) => error,
         Refusal::Intent(foreign) => Error::Unavailable {
             message: format!("an intent of {} is in the way", foreign.start),
+        },
+        Refusal::Announced => Error::Conflict {
+            reason: ConflictReason::ReadWrite,
         },
         Refusal::Moved => Error::Unavailable {
             message: "the range does not hold the key any more".into(),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::sim::clients::{ACCOUNTS, End, FUNDS, REGISTERS, Record, What};
+use crate::sim::clients::{ACCOUNTS, CATALOG, End, FUNDS, REGISTERS, Record, What};
 use crate::timestamp::Timestamp;
 
 /// Checks everything that can be checked without the cluster.
@@ -79,11 +79,12 @@ fn explained(history: &[Record], register: u64) -> Result<(), String> {
     let mut events: BTreeMap<(Timestamp, u64), &Record> = BTreeMap::new();
     let mut possible: BTreeSet<u64> = BTreeSet::new();
     for record in history {
-        let (What::Write { register: of, .. }
-        | What::Read { register: of, .. }
-        | What::Swap { register: of, .. }) = record.what
-        else {
-            continue;
+        let of = match record.what {
+            What::Write { register, .. }
+            | What::Read { register, .. }
+            | What::Swap { register, .. } => register,
+            What::Rest { .. } => CATALOG,
+            _ => continue,
         };
         if of != register {
             continue;
@@ -101,7 +102,7 @@ fn explained(history: &[Record], register: u64) -> Result<(), String> {
     let mut current = 0;
     for (_, record) in events {
         let (seen, next) = match record.what {
-            What::Read { value, .. } => (Some(value), None),
+            What::Read { value, .. } | What::Rest { version: value, .. } => (Some(value), None),
             What::Write { value, .. } => (None, Some(value)),
             What::Swap { old, value, .. } => (Some(old), Some(value)),
             _ => (None, None),

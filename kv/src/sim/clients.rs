@@ -15,16 +15,19 @@ use crate::sim::cluster::Cluster;
 use crate::sim::kept::{self, Kept};
 use crate::timestamp::Timestamp;
 use crate::txn::{
-    Db, IsolationLevel, Key, LockStrength, LockWait, ScanOptions, Span, Txn, TxnOptions,
+    Db, IsolationLevel, Key, LockStrength, LockWait, Remembered, ScanOptions, Span, Txn, TxnOptions,
 };
 
-pub(super) const REGISTERS: u64 = 3;
+/// The last of them is the version of the catalog.
+pub(super) const REGISTERS: u64 = 4;
+pub(super) const CATALOG: u64 = REGISTERS - 1;
 pub(super) const ACCOUNTS: u64 = 5;
 pub(super) const FUNDS: u64 = 100;
 const REGISTER_TABLE: u32 = 1;
 const BANK_TABLE: u32 = 2;
 const CALL_TABLE: u32 = 3;
 const FRESH_TABLE: u32 = 4;
+const ROWS_TABLE: u32 = 5;
 /// So many operations share a key that is to be inserted once.
 const INSERTS: u64 = 12;
 /// Longer than any operation should take; then its outcome is unknown.
@@ -46,6 +49,11 @@ pub(super) enum What {
         register: u64,
         old: u64,
         value: u64,
+    },
+    /// Writes a row, at some isolation level, which rests on the catalog as it was read.
+    Rest {
+        version: u64,
+        row: u64,
     },
     Transfer,
     Total {
@@ -110,6 +118,13 @@ impl History {
     }
 }
 
+fn register_key(n: u64) -> Key {
+    if n == CATALOG {
+        return keys::CATALOG_VERSION.into();
+    }
+    key(REGISTER_TABLE, n)
+}
+
 fn key(table: u32, n: u64) -> Key {
     let mut key = keys::table_prefix(table, 1);
     key.extend_from_slice(&n.to_be_bytes());
@@ -134,6 +149,7 @@ pub(super) fn later_splits() -> Vec<Key> {
         key(BANK_TABLE, 1),
         key(BANK_TABLE, 3),
         key(CALL_TABLE, 0),
+        key(ROWS_TABLE, 1),
     ]
 }
 
@@ -170,6 +186,8 @@ pub(super) struct Client {
     node: usize,
     /// The bank, as it was read before.
     bank: Option<Kept>,
+    /// The version of the catalog, as it was read before.
+    catalog: Remembered<u64>,
 }
 
 /// How often, and how long, all clients rest.
@@ -186,6 +204,7 @@ impl Client {
             rng,
             node,
             bank: None,
+            catalog: Remembered::default(),
         }
     }
 
@@ -212,7 +231,7 @@ impl Client {
 
     fn draw(&mut self) -> What {
         let register = self.rng.random_range(0..REGISTERS);
-        match self.rng.random_range(0..11) {
+        match self.rng.random_range(0..13) {
             0..2 => What::Write {
                 register,
                 value: self.history.value(),
@@ -233,7 +252,11 @@ impl Client {
                 key: self.history.fresh_key(),
                 there: false,
             },
-            _ => What::LeaveOrReturn,
+            10 => What::LeaveOrReturn,
+            _ => What::Rest {
+                version: 0,
+                row: self.rng.random_range(0..REGISTERS),
+            },
         }
     }
 
@@ -266,6 +289,8 @@ impl Client {
         );
         let isolation = match what {
             What::Insert { .. } => IsolationLevel::RepeatableRead,
+            What::Rest { row: 0, .. } => IsolationLevel::ReadCommitted,
+            What::Rest { row: 1, .. } => IsolationLevel::RepeatableRead,
             _ => IsolationLevel::Serializable,
         };
         let options = TxnOptions {
@@ -277,17 +302,36 @@ impl Client {
         txn.begin_statement().await?;
         match what {
             What::Write { register, value } => {
-                txn.put(key(REGISTER_TABLE, *register), encode(*value))?;
+                txn.put(register_key(*register), encode(*value))?;
             }
             What::Read { register, value } => {
-                *value = get(&txn, &key(REGISTER_TABLE, *register)).await?;
+                *value = match *register {
+                    CATALOG => self.version(&txn).await?,
+                    _ => get(&txn, &register_key(*register)).await?,
+                };
+            }
+            What::Rest { version, row } => {
+                *version = self.version(&txn).await?;
+                txn.require_catalog();
+                let row = key(ROWS_TABLE, *row);
+                if self.rng.random_bool(0.5) {
+                    let wait = LockWait::Wait(Some(500));
+                    let before = txn.read_timestamp();
+                    txn.lock(std::slice::from_ref(&row), LockStrength::Update, wait)
+                        .await?;
+                    if txn.read_timestamp() != before {
+                        // Its statement runs again, with what it has of the catalog.
+                        get(&txn, &row).await?;
+                    }
+                }
+                txn.put(row, encode(*version))?;
             }
             What::Swap {
                 register,
                 old,
                 value,
             } => {
-                let key = key(REGISTER_TABLE, *register);
+                let key = register_key(*register);
                 if self.rng.random_bool(0.5) {
                     txn.lock(
                         &[key.clone()],
@@ -335,6 +379,16 @@ impl Client {
         }
         let done = txn.commit().await?;
         Ok(done.timestamp)
+    }
+
+    /// The version of the catalog, from memory where that serves.
+    async fn version(&self, txn: &Txn) -> Result<u64, Error> {
+        if let Some(known) = self.catalog.recall(txn) {
+            return Ok(*known);
+        }
+        let read = get(txn, &register_key(CATALOG)).await?;
+        self.catalog.note(txn, Arc::new(read));
+        Ok(read)
     }
 
     async fn transfer(&mut self, txn: &Txn) -> Result<(), Error> {

@@ -46,6 +46,10 @@ pub(super) enum Bug {
     SkipIntents,
     /// Commits over several ranges take their timestamps before their intents are in place.
     EarlyTimestamps,
+    /// Changes of the catalog are not announced.
+    SkipAnnouncing,
+    /// A new coordinator does not reckon with what earlier ones have announced.
+    ForgetAnnounced,
     /// Splits wait for nobody, and entries are applied whatever the bounds have become.
     SkipBounds,
     /// Entries are applied whatever the term is that they were evaluated in.
@@ -574,6 +578,11 @@ impl Cluster {
                 Bug::SkipNotes => replica.state().skip_notes.store(true, Ordering::Relaxed),
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
+                Bug::SkipAnnouncing => started.oracle.silent.store(true, Ordering::Relaxed),
+                Bug::ForgetAnnounced => {
+                    let forgets = &started.oracle.window().forgets;
+                    forgets.store(true, Ordering::Relaxed);
+                }
                 Bug::SkipSettling => started.skip_settling.store(true, Ordering::Relaxed),
                 Bug::SkipFreeze => {
                     replica.state().skip_freeze.store(true, Ordering::Relaxed);

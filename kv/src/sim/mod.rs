@@ -8,6 +8,8 @@
 //!   stale read, no write from nowhere);
 //! * timestamps respect real time: what ended before another began has the smaller one;
 //! * every snapshot of the bank has the same total, and somebody is always on call (write skew);
+//! * what is remembered of the catalog is what a read of it would find, and what was written by an old
+//!   one was committed before it changed;
 //! * what a watch of the metadata tells, from whichever node, is what scans of it find;
 //! * rows that a client keeps are, with what it hears has changed, those that a scan finds;
 //! * in the end the replicas hold the same rows;
@@ -257,6 +259,20 @@ fn intents_that_are_not_seen_are_found() {
 #[test]
 fn timestamps_that_are_taken_too_early_are_found() {
     let found = found_within(THREE_SPLIT, Bug::EarlyTimestamps, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn changes_that_are_not_announced_are_found() {
+    let found = found_within(THREE_SPLIT, Bug::SkipAnnouncing, 60);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
+fn announcements_that_a_new_coordinator_forgets_are_found() {
+    let found = found_within(THREE_BOUNCES, Bug::ForgetAnnounced, 200);
     println!("{found:?}");
     assert!(found.is_some(), "the planted bug was not found");
 }

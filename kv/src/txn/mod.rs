@@ -9,12 +9,13 @@
 //!
 //! Isolation: SERIALIZABLE validates reads; REPEATABLE READ does not; READ COMMITTED moves its read
 //! timestamp with every statement. Write conflicts are found at every level, and so are changes of
-//! what a caller says its writes rest on ([`Txn::require_unchanged`], [`Txn::validate_reads`]).
+//! what a caller says its writes rest on ([`Txn::require_catalog`], [`Txn::validate_reads`]).
 
 mod api;
 mod asked;
 mod buffer;
 mod reads;
+mod remembered;
 mod scan;
 mod several;
 mod transaction;
@@ -26,6 +27,7 @@ pub use api::{
 };
 pub use asked::Asked;
 pub(crate) use reads::after;
+pub use remembered::Remembered;
 pub use scan::Scan;
 pub use transaction::Txn;
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::concurrency::ReadSpan;
+use crate::keys;
 use crate::range::{ReadEntry, Writes};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
@@ -43,6 +44,13 @@ pub(crate) fn after(key: &[u8]) -> Bytes {
     next.extend_from_slice(key);
     next.push(0);
     next.into()
+}
+
+/// That the version of the catalog was read.
+pub(crate) fn catalog_read(at: Timestamp) -> ReadEntry {
+    let key = Bytes::from_static(keys::CATALOG_VERSION);
+    let span = ReadSpan::Point(key);
+    ReadEntry { span, at }
 }
 
 impl ReadSet {

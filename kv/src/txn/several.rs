@@ -26,11 +26,11 @@ use parking_lot::Mutex;
 use crate::db::{Node, certain};
 use crate::error::{ConflictReason, Error};
 use crate::mvcc::Outcome as Ending;
-use crate::range::{PrewriteRequest, ReadEntry, Refusal, SAYS_SO, Writes};
+use crate::range::{CommitRequest, PrewriteRequest, Refusal, SAYS_SO, Writes, commit_moment};
 use crate::routing::{Route, plain};
 use crate::timestamp::Timestamp;
 use crate::txn::Span;
-use crate::txn::reads::after;
+use crate::txn::reads::{after, catalog_read};
 
 /// What a transaction writes in one range.
 struct Part {
@@ -68,21 +68,17 @@ struct Commit {
 /// # Errors
 /// [`Error::Conflict`] when another transaction was in the way; [`Error::Ambiguous`] when the
 /// decision was proposed and nobody can be asked what became of it.
-pub(super) async fn commit(
-    node: &Arc<Node>,
-    start: Timestamp,
-    writes: &Writes,
-    reads: &[ReadEntry],
-) -> Result<Timestamp, Error> {
+pub(super) async fn commit(node: &Arc<Node>, request: &CommitRequest) -> Result<Timestamp, Error> {
+    let CommitRequest { start, writes, .. } = request;
     let primary = writes.keys().next().cloned().ok_or(Error::Finished)?;
     let mut commit = Commit {
         node: Arc::clone(node),
-        start,
+        start: *start,
         primary,
         spans: Mutex::default(),
         ending: None,
     };
-    commit.run(writes, reads).await
+    commit.run(request).await
 }
 
 /// Parts writes by the ranges that hold them.
@@ -111,10 +107,10 @@ fn parts(node: &Node, writes: &Writes) -> Result<Vec<Part>, Refusal> {
 }
 
 impl Commit {
-    async fn run(&mut self, writes: &Writes, reads: &[ReadEntry]) -> Result<Timestamp, Error> {
+    async fn run(&mut self, request: &CommitRequest) -> Result<Timestamp, Error> {
         let outcome = {
             let living = say_so(&self.node, &self.primary, self.start);
-            let working = self.prewrite_and_decide(writes, reads);
+            let working = self.prewrite_and_decide(request);
             let (living, working) = (std::pin::pin!(living), std::pin::pin!(working));
             match futures::future::select(living, working).await {
                 futures::future::Either::Left((never, _)) => match never {},
@@ -137,22 +133,17 @@ impl Commit {
         }
     }
 
-    async fn prewrite_and_decide(
-        &self,
-        writes: &Writes,
-        reads: &[ReadEntry],
-    ) -> Result<Ending, Error> {
+    async fn prewrite_and_decide(&self, request: &CommitRequest) -> Result<Ending, Error> {
         let node = &self.node;
+        let CommitRequest { writes, reads, .. } = request;
         #[cfg(test)]
         let early = node.timestamps.now().await?;
         // Before the decision nothing is open: what is not decided can be rolled back.
         let prewritten = node.while_ranges_move(|| self.prewrite_all(writes)).await;
         prewritten.map_err(plain).map_err(certain)?;
         // Invariant: only now.
-        let commit = match node.timestamps.try_now() {
-            Some(now) => now,
-            None => node.timestamps.now().await?,
-        };
+        let moment = commit_moment(writes, &*node.timestamps).await?;
+        let commit = moment.at;
         #[cfg(test)]
         let commit = {
             let planted = &node.early_timestamps;
@@ -165,6 +156,13 @@ impl Commit {
         );
         let valid = node.validate(reads, self.start, commit, true).await;
         valid.map_err(certain)?;
+        if let Some(at) = request.catalog_at
+            && !moment.is_quiet_since(at)
+        {
+            let read = [catalog_read(at)];
+            let valid = node.validate(&read, self.start, commit, true).await;
+            valid.map_err(certain)?;
+        }
         let decided = node.while_ranges_move(|| self.decide(writes, commit)).await;
         decided.map_err(plain)
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::tests::{begin, get, key, put};
+use super::tests::{begin, change_catalog, get, key, put};
 use super::*;
 use crate::db::{DbConfig, start_in_memory};
 use crate::error::Error;
+use crate::keys;
 use crate::mvcc::Outcome as Ending;
 use crate::range::{Body, PrewriteRequest, WriteEntry, Writes};
 use crate::routing::plain;
@@ -64,6 +65,37 @@ async fn nothing_is_left(db: &Db) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{} intents or records are left", left());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_catalog_in_another_range_costs_a_round_only_when_it_has_changed() {
+    let db = split_at(&["h"]).await;
+    change_catalog(&db, "1").await;
+    let replica = db.node().ranges.at(&key("x")).unwrap();
+    let entries = || replica.state().applied().position.map_or(0, |at| at.index);
+    for (name, changes, writes) in [("x", false, 1), ("y", true, 2)] {
+        let (start, other) = (begin(&db).await, begin(&db).await);
+        // What is announced and not committed costs the round, and no more.
+        other.put(keys::CATALOG_VERSION.into(), "2".into()).unwrap();
+        other.get(&key("a")).await.unwrap();
+        start.require_catalog();
+        start.put(key(name), "new".into()).unwrap();
+        if changes {
+            put(&db, "a", "new").await;
+            assert!(other.commit().await.is_err());
+        }
+        let before = entries();
+        start.commit().await.unwrap();
+        assert_eq!(get(&begin(&db).await, name).await.as_deref(), Some("new"));
+        assert_eq!(entries() - before, writes, "{name}");
+        nothing_is_left(&db).await;
+    }
+    let writer = begin(&db).await;
+    writer.require_catalog();
+    writer.put(key("z"), "new".into()).unwrap();
+    change_catalog(&db, "3").await;
+    assert!(matches!(writer.commit().await, Err(Error::Conflict { .. })));
+    assert_eq!(get(&begin(&db).await, "z").await, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Transactions over a whole node in memory: isolation, savepoints, locks, scans.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -47,6 +48,14 @@ async fn begin_at(db: &Db, isolation: IsolationLevel) -> Txn {
 pub(super) async fn put(db: &Db, name: &str, value: &str) {
     let txn = begin(db).await;
     txn.put(key(name), Bytes::copy_from_slice(value.as_bytes()))
+        .unwrap();
+    txn.commit().await.unwrap();
+}
+
+/// Writes the version of the catalog.
+pub(super) async fn change_catalog(db: &Db, version: &'static str) {
+    let txn = begin(db).await;
+    txn.put(keys::CATALOG_VERSION.into(), version.into())
         .unwrap();
     txn.commit().await.unwrap();
 }
@@ -169,18 +178,16 @@ async fn what_writes_rest_on_is_validated_at_every_level() {
     use IsolationLevel::{ReadCommitted, RepeatableRead, Serializable};
     for level in [ReadCommitted, RepeatableRead, Serializable] {
         let db = Db::in_memory();
-        put(&db, "schema", "1").await;
+        change_catalog(&db, "1").await;
         let writer = begin_at(&db, level).await;
-        assert_eq!(get(&writer, "schema").await.as_deref(), Some("1"));
-        writer.require_unchanged(&key("schema"));
+        writer.require_catalog();
         writer.put(key("row"), "x".into()).unwrap();
-        put(&db, "schema", "2").await;
+        change_catalog(&db, "2").await;
         assert!(is_conflict(writer.commit().await), "{level:?}");
 
-        // A key that did not change stands in nobody's way.
+        // A catalog that did not change stands in nobody's way.
         let writer = begin_at(&db, level).await;
-        assert_eq!(get(&writer, "schema").await.as_deref(), Some("2"));
-        writer.require_unchanged(&key("schema"));
+        writer.require_catalog();
         writer.put(key("row"), "y".into()).unwrap();
         put(&db, "other", "x").await;
         writer.commit().await.unwrap();
@@ -190,11 +197,57 @@ async fn what_writes_rest_on_is_validated_at_every_level() {
         builder.validate_reads(true);
         let seen = rows(&builder, ScanOptions::default()).await.len();
         builder.validate_reads(false);
-        assert_eq!(seen, 3);
-        builder.put(key("schema"), "3".into()).unwrap();
+        assert_eq!(seen, 2);
+        builder.put(key("index"), "3".into()).unwrap();
         put(&db, "late", "x").await;
         assert!(is_conflict(builder.commit().await), "{level:?}");
     }
+}
+
+/// Begins a transaction; whether it is known what it sees of the catalog, and what.
+async fn recalled(db: &Db, remembered: &Remembered<String>) -> Option<String> {
+    let txn = begin(db).await;
+    remembered.recall(&txn).map(|what| (*what).clone())
+}
+
+#[tokio::test]
+async fn what_was_read_of_the_catalog_serves_until_it_changes() {
+    let db = Db::in_memory();
+    let remembered = Remembered::default();
+    change_catalog(&db, "1").await;
+    let (reader, old) = (begin(&db).await, begin(&db).await);
+    assert!(remembered.recall(&reader).is_none());
+    remembered.note(&reader, Arc::new("1".to_owned()));
+    put(&db, "row", "x").await;
+    assert_eq!(recalled(&db, &remembered).await.as_deref(), Some("1"));
+
+    // Whoever changes it sees its own; the others see what was, until it is committed.
+    let changer = begin(&db).await;
+    changer
+        .put(keys::CATALOG_VERSION.into(), "2".into())
+        .unwrap();
+    assert!(remembered.recall(&changer).is_none());
+    assert_eq!(recalled(&db, &remembered).await.as_deref(), Some("1"));
+    changer.commit().await.unwrap();
+    assert_eq!(recalled(&db, &remembered).await, None);
+    assert!(remembered.recall(&old).is_some());
+
+    // What began before and rests on it cannot write any more; what only reads can.
+    old.put(key("row"), "y".into()).unwrap();
+    assert!(is_conflict(old.commit().await));
+    assert!(reader.commit().await.is_ok());
+
+    // A change that failed is told of as well, and does no harm.
+    let (loser, rest) = (begin(&db).await, begin(&db).await);
+    remembered.note(&rest, Arc::new("2".to_owned()));
+    loser.put(keys::CATALOG_VERSION.into(), "3".into()).unwrap();
+    loser.put(key("row"), "z".into()).unwrap();
+    loser.get(&key("other")).await.unwrap();
+    put(&db, "other", "x").await;
+    assert!(is_conflict(loser.commit().await));
+    assert_eq!(recalled(&db, &remembered).await, None);
+    rest.put(key("row"), "y".into()).unwrap();
+    assert!(rest.commit().await.is_ok());
 }
 
 #[tokio::test]

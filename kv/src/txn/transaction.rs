@@ -11,7 +11,9 @@ use parking_lot::Mutex;
 
 use crate::db::Node;
 use crate::error::{ConflictReason, Error};
-use crate::range::{CommitRequest, Refusal, Watch, WriteEntry};
+use crate::keys;
+use crate::oracle::Moment;
+use crate::range::{CommitRequest, ReadEntry, Refusal, Watch, WriteEntry};
 use crate::routing::{Route, Rows};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
@@ -20,7 +22,7 @@ use crate::txn::api::{
 };
 use crate::txn::asked::{Asked, AskedRanges};
 use crate::txn::buffer::{WriteBuffer, WriteView};
-use crate::txn::reads::ReadSet;
+use crate::txn::reads::{ReadSet, catalog_read};
 use crate::txn::scan::Scan;
 use crate::txn::several;
 
@@ -38,6 +40,10 @@ struct Saved {
 
 struct State {
     read: Timestamp,
+    /// What was announced last when the read timestamp was handed out.
+    announced: Timestamp,
+    /// The transaction rests on the catalog as of then.
+    catalog_at: Option<Timestamp>,
     writes: WriteBuffer,
     saved: Vec<Saved>,
     next_savepoint: u64,
@@ -68,6 +74,38 @@ impl Unwritten {
 
     fn holds(&self, read: Timestamp, key: &[u8]) -> bool {
         self.read == read && self.keys.contains(key)
+    }
+}
+
+impl State {
+    /// The read timestamp moves, unless it is there already.
+    fn move_to(&mut self, moment: Moment) {
+        if moment.at > self.read {
+            (self.read, self.announced) = (moment.at, moment.announced);
+        }
+    }
+
+    /// What is written rests on the catalog as of the read timestamp.
+    fn rest_on_catalog(&mut self) {
+        let before = self.catalog_at.unwrap_or(self.read);
+        self.catalog_at = Some(before.min(self.read));
+    }
+
+    fn take_for_commit(&mut self, start: Timestamp) -> CommitRequest {
+        let writes = self.writes.take();
+        let mut reads = self.reads.take_for_commit(&writes);
+        let mut catalog_at = self.catalog_at;
+        if let Some(version) = writes.get(keys::CATALOG_VERSION) {
+            // Its own write is checked anyway, from its base on.
+            let unchecked = catalog_at.take().filter(|at| *at < version.base);
+            reads.extend(unchecked.map(catalog_read));
+        }
+        CommitRequest {
+            start,
+            writes,
+            reads,
+            catalog_at,
+        }
     }
 }
 
@@ -126,50 +164,53 @@ pub struct Txn {
 
 impl Txn {
     pub(crate) async fn begin(node: &Arc<Node>, options: TxnOptions) -> Result<Self, Error> {
-        let fast = match options.as_of {
-            Some(at) => {
-                // A read of the future would not be repeatable.
-                let now = match node.timestamps.try_now() {
-                    Some(now) => now,
-                    None => node.timestamps.now().await?,
-                };
-                if at > now {
-                    let message = format!("timestamp {at} lies in the future");
-                    return Err(Error::Unavailable { message });
-                }
-                node.active.enter(|| Some(at))
+        if let Some(at) = options.as_of {
+            // A read of the future would not be repeatable.
+            if at > node.timestamps.now().await? {
+                let message = format!("timestamp {at} lies in the future");
+                return Err(Error::Unavailable { message });
             }
-            None => node.active.enter(|| node.timestamps.try_now()),
-        };
-        let start = match fast {
-            Some(start) => start,
+            node.active.enter(|| Some(at));
+            return Ok(Self::begun(node, options, Moment::alone(at)));
+        }
+        let mut taken = None;
+        node.active.enter(|| {
+            taken = node.timestamps.try_moment();
+            taken.map(|moment| moment.at)
+        });
+        let moment = match taken {
+            Some(moment) => moment,
             None => {
-                let now = node.timestamps.now().await?;
-                node.active.enter(|| Some(now)).unwrap_or(now)
+                let moment = node.timestamps.moment().await?;
+                node.active.enter(|| Some(moment.at));
+                moment
             }
         };
-        Ok(Self::begun(node, options, start))
+        Ok(Self::begun(node, options, moment))
     }
 
     /// A transaction that only reads, as of a timestamp that another one of this cluster reads at:
     /// it does a part of that one's work. The other one keeps the timestamp from being collected on
     /// its node, this one does on this node.
     pub(crate) fn begin_at(node: &Arc<Node>, at: Timestamp) -> Self {
-        let start = node.active.enter(|| Some(at)).unwrap_or(at);
+        node.active.enter(|| Some(at));
         let options = TxnOptions {
             read_only: true,
             as_of: Some(at),
             ..TxnOptions::default()
         };
-        Self::begun(node, options, start)
+        Self::begun(node, options, Moment::alone(at))
     }
 
     /// A transaction whose timestamp was entered among those that are read at.
-    fn begun(node: &Arc<Node>, options: TxnOptions, start: Timestamp) -> Self {
+    fn begun(node: &Arc<Node>, options: TxnOptions, moment: Moment) -> Self {
+        let start = moment.at;
         let read_only = options.read_only || options.as_of.is_some();
         let validates = !read_only && options.isolation == IsolationLevel::Serializable;
         let state = State {
             read: start,
+            announced: moment.announced,
+            catalog_at: None,
             writes: WriteBuffer::default(),
             saved: Vec::new(),
             next_savepoint: 0,
@@ -190,13 +231,6 @@ impl Txn {
         };
         Self {
             inner: Arc::new(inner),
-        }
-    }
-
-    async fn now(&self) -> Result<Timestamp, Error> {
-        match self.inner.node.timestamps.try_now() {
-            Some(now) => Ok(now),
-            None => self.inner.node.timestamps.now().await,
         }
     }
 
@@ -226,14 +260,37 @@ impl Txn {
     pub async fn begin_statement(&self) -> Result<(), Error> {
         let moves = self.inner.options.isolation == IsolationLevel::ReadCommitted
             && self.inner.options.as_of.is_none();
-        let now = if moves { Some(self.now().await?) } else { None };
+        let now = if moves {
+            Some(self.inner.node.timestamps.next().await?)
+        } else {
+            None
+        };
         let mut state = self.inner.state.lock();
         if state.finished {
             return Err(Error::Finished);
         }
         state.reads.begin_statement();
-        state.read = now.unwrap_or(state.read).max(state.read);
+        if let Some(now) = now {
+            state.move_to(now);
+        }
         Ok(())
+    }
+
+    /// When the catalog is read that this transaction sees, for what was read of it before to serve
+    /// again ([`super::Remembered`]). That counts as a read. `None` when the transaction itself has
+    /// changed the catalog.
+    pub(super) fn catalog_moment(&self) -> Option<Moment> {
+        let mut state = self.inner.state.lock();
+        if state.finished || state.writes.get(keys::CATALOG_VERSION).is_some() {
+            return None;
+        }
+        if self.inner.notes_reads() {
+            state.rest_on_catalog();
+        }
+        Some(Moment {
+            at: state.read,
+            announced: state.announced,
+        })
     }
 
     /// Reads one key.
@@ -306,17 +363,13 @@ impl Txn {
         }
     }
 
-    /// Makes the commit depend on a key that was read: whatever the isolation level, it fails with
-    /// [`Error::Conflict`] if another transaction has written the key after the read timestamp of
-    /// this moment. For what the writes rest on though no row of theirs shows it, such as the
-    /// schema.
-    pub fn require_unchanged(&self, key: &[u8]) {
-        if self.inner.notes_reads() || self.inner.is_read_only() {
-            return;
+    /// Makes the commit depend on the catalog: whatever the isolation level, it fails with
+    /// [`Error::Conflict`] if another transaction has changed the catalog after the read timestamp of
+    /// this moment. For what is written rests on it, though no row that was read shows that.
+    pub fn require_catalog(&self) {
+        if !self.inner.is_read_only() {
+            self.inner.state.lock().rest_on_catalog();
         }
-        let mut state = self.inner.state.lock();
-        let read = state.read;
-        state.reads.add_point(key, read);
     }
 
     /// From now on, or until it is turned off, all reads are validated at commit, also at the
@@ -585,7 +638,8 @@ impl Txn {
 
     /// Moves the read timestamp to now, if nothing that earlier statements have read has changed.
     async fn refresh(&self) -> Result<(), Error> {
-        let now = self.now().await?;
+        let moment = self.inner.node.timestamps.next().await?;
+        let now = moment.at;
         let mut entries = Vec::new();
         if self.inner.options.isolation == IsolationLevel::RepeatableRead {
             // Its one snapshot is a promise; without a record of what it has read, whatever it
@@ -595,11 +649,12 @@ impl Txn {
             });
         }
         if self.inner.validates {
-            entries = self.inner.state.lock().reads.take_for_refresh();
-            let valid = self
-                .inner
-                .node
-                .validate(&entries, self.inner.start, now, false);
+            let catalog_at = {
+                let mut state = self.inner.state.lock();
+                entries = state.reads.take_for_refresh();
+                state.catalog_at
+            };
+            let valid = self.validate_upto(&entries, catalog_at, moment);
             if let Err(error) = valid.await {
                 self.inner
                     .state
@@ -616,8 +671,30 @@ impl Txn {
         }
         let mut state = self.inner.state.lock();
         state.reads.put_back(entries, now);
-        state.read = state.read.max(now);
+        if self.inner.validates {
+            state.catalog_at = state.catalog_at.map(|at| at.max(now));
+        }
+        state.move_to(moment);
         Ok(())
+    }
+
+    /// Checks that nothing of what was read has changed up to `moment`, and not the catalog since
+    /// `catalog_at` either.
+    async fn validate_upto(
+        &self,
+        reads: &[ReadEntry],
+        catalog_at: Option<Timestamp>,
+        moment: Moment,
+    ) -> Result<(), Error> {
+        let (node, start) = (&self.inner.node, self.inner.start);
+        node.validate(reads, start, moment.at, false).await?;
+        match catalog_at {
+            Some(at) if !moment.is_quiet_since(at) => {
+                let read = [catalog_read(at)];
+                node.validate(&read, start, moment.at, false).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Marks a point to which [`Self::rollback_to`] can return.
@@ -661,34 +738,27 @@ impl Txn {
 
     /// Makes all writes visible at one timestamp, durably, or none.
     pub async fn commit(&self) -> Result<CommitInfo, Error> {
-        let (writes, reads, read, locks) = {
+        let (request, read, locks) = {
             let mut state = self.inner.state.lock();
             if std::mem::replace(&mut state.finished, true) {
                 return Err(Error::Finished);
             }
             state.saved.clear();
             let locks = std::mem::take(&mut state.locks);
-            let writes = state.writes.take();
-            let reads = state.reads.take_for_commit(&writes);
-            (writes, reads, state.read, locks)
+            (state.take_for_commit(self.inner.start), state.read, locks)
         };
         let locks = HeldLocks {
             inner: &self.inner,
             keys: locks,
         };
-        if writes.is_empty() {
+        if request.writes.is_empty() {
             return Ok(CommitInfo { timestamp: read });
         }
-        let request = CommitRequest {
-            start: self.inner.start,
-            writes,
-            reads,
-        };
         let timestamp = match self.sole_range(&request)? {
             Some(replica) => match self.inner.node.commit(&replica, &request).await {
                 Ok(timestamp) => timestamp,
                 Err(Refusal::Error(error)) => return Err(error),
-                Err(refused) => self.commit_again(&request, refused).boxed().await?,
+                Err(refused) => self.commit_again(request, refused).boxed().await?,
             },
             None => self.commit_in_several(&request).boxed().await?,
         };
@@ -696,10 +766,10 @@ impl Txn {
         Ok(CommitInfo { timestamp })
     }
 
-    /// Commits though an intent was in the way, or the range had moved.
+    /// Commits though an intent was in the way, the range had moved, or the catalog may have changed.
     async fn commit_again(
         &self,
-        request: &CommitRequest,
+        mut request: CommitRequest,
         refused: Refusal,
     ) -> Result<Timestamp, Error> {
         let node = &self.inner.node;
@@ -712,11 +782,15 @@ impl Txn {
                     let younger = self.inner.start < foreign.start;
                     node.settle(&foreign, younger).await?;
                 }
+                Refusal::Announced => {
+                    let read = request.catalog_at.take().map(catalog_read);
+                    request.reads.extend(read);
+                }
             }
-            let Some(replica) = self.sole_range(request)? else {
-                return self.commit_in_several(request).await;
+            let Some(replica) = self.sole_range(&request)? else {
+                return self.commit_in_several(&request).await;
             };
-            match node.commit(&replica, request).await {
+            match node.commit(&replica, &request).await {
                 Ok(timestamp) => return Ok(timestamp),
                 Err(again) => refused = again,
             }
@@ -724,8 +798,7 @@ impl Txn {
     }
 
     async fn commit_in_several(&self, request: &CommitRequest) -> Result<Timestamp, Error> {
-        let node = &self.inner.node;
-        several::commit(node, request.start, &request.writes, &request.reads).await
+        several::commit(&self.inner.node, request).await
     }
 
     /// Does something again and again while intents of others are in its way.

@@ -11,6 +11,7 @@ use pontoon_kv::cluster::{
     Answer as CallAnswer, Book, Call, Candidate, NodeRow, NodeStatus, Report, Topic, Usage, View,
     WatchEvent, Watched, WatchedKind,
 };
+use pontoon_kv::oracle::Moment;
 use pontoon_kv::range::Refusal as CallRefusal;
 use pontoon_kv::routing::{PeerError, Peers, Whom};
 use pontoon_kv::{Error, Timestamp};
@@ -109,7 +110,7 @@ impl Handler for Echo {
     fn call(&self, call: Call) -> BoxFuture<'static, Result<CallAnswer, CallRefusal>> {
         async move {
             match call {
-                Call::Now { .. } => Ok(CallAnswer::Now(Timestamp(42))),
+                Call::Now { .. } => Ok(CallAnswer::Now(Moment::alone(Timestamp(42)))),
                 Call::Heartbeat(_) => Ok(CallAnswer::Done),
                 Call::Close { range: 0, .. } => futures::future::pending().await,
                 Call::Close { .. } => panic!("asked to"),
@@ -327,7 +328,10 @@ async fn questions_of_both_kinds_are_answered() {
 
     assert!(matches!(
         now(&network).await,
-        Ok(CallAnswer::Now(Timestamp(42)))
+        Ok(CallAnswer::Now(Moment {
+            at: Timestamp(42),
+            ..
+        }))
     ));
     let by_address = Whom::Address(peer.address.clone());
     let answer = network.call(by_address, Call::Now { count: 1 }).await;
@@ -489,7 +493,7 @@ async fn strangers_are_refused_in_plain_words() {
     assert!(
         status
             .message()
-            .starts_with("this node speaks protocol 3, the caller 4: ")
+            .starts_with("this node speaks protocol 4, the caller 5: ")
     );
 }
 

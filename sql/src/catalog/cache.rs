@@ -1,13 +1,14 @@
 //! The catalog snapshot of a transaction, cached by version, and the first rows of a new store.
 //!
-//! A transaction reads the version row through itself, so that a schema change by another is found
-//! when its reads are validated; [`CatalogCache::hold`] does the same for writers at the isolation
-//! levels that do not validate what they read. The descriptors are scanned only when the version is new.
+//! A schema change by another counts as a change of what a transaction has read, and is found when
+//! that is validated; [`CatalogCache::hold`] does the same for writers at the isolation levels that do
+//! not validate what they read. As long as no change is announced, nothing is read; after one, the
+//! version row is, and the descriptors are scanned only when the version is new.
 
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use pontoon_kv::{Db, ScanOptions, Txn, TxnOptions};
+use pontoon_kv::{Db, Remembered, ScanOptions, Txn, TxnOptions};
 
 use super::desc::{
     CatalogSnapshot, FIRST_USER_OID, INFORMATION_SCHEMA, PG_CATALOG, PONTOON_INTERNAL, PUBLIC,
@@ -28,6 +29,7 @@ pub const OWN_VERSIONS: u64 = 1 << 63;
 pub struct CatalogCache {
     version_key: pontoon_kv::Key,
     current: RwLock<Arc<CatalogSnapshot>>,
+    remembered: Remembered<CatalogSnapshot>,
 }
 
 impl Default for CatalogCache {
@@ -35,6 +37,7 @@ impl Default for CatalogCache {
         Self {
             version_key: rows::version_key(),
             current: RwLock::new(Arc::new(CatalogSnapshot::default())),
+            remembered: Remembered::default(),
         }
     }
 }
@@ -42,6 +45,15 @@ impl Default for CatalogCache {
 impl CatalogCache {
     /// The snapshot that the transaction sees.
     pub async fn load(&self, txn: &Txn) -> Result<Arc<CatalogSnapshot>, SqlError> {
+        if let Some(snapshot) = self.remembered.recall(txn) {
+            return Ok(snapshot);
+        }
+        let snapshot = self.read(txn).await?;
+        self.remembered.note(txn, Arc::clone(&snapshot));
+        Ok(snapshot)
+    }
+
+    async fn read(&self, txn: &Txn) -> Result<Arc<CatalogSnapshot>, SqlError> {
         let version = match txn.get(&self.version_key).await? {
             Some(bytes) => rows::decode_u64(&bytes)?,
             None => return Err(rows::damaged("there is no version row")),
@@ -64,7 +76,7 @@ impl CatalogCache {
     /// snapshot that it writes by. Otherwise a writer at READ COMMITTED, whose reads nobody
     /// validates, would leave rows without entries in an index that was made meanwhile.
     pub fn hold(&self, txn: &Txn) {
-        txn.require_unchanged(&self.version_key);
+        txn.require_catalog();
     }
 
     /// The newest snapshot that was loaded; possibly not the newest there is.

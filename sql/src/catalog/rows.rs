@@ -71,9 +71,7 @@ impl RowKind {
 
 /// The version row.
 pub(crate) fn version_key() -> Key {
-    let mut key = keys::catalog_prefix();
-    key.push(b'v');
-    key.into()
+    Key::from_static(keys::CATALOG_VERSION)
 }
 
 /// The counter of object numbers.

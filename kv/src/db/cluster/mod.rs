@@ -27,6 +27,7 @@ use std::time::Duration;
 use crate::cluster::{Answer, Call};
 use crate::db::node::Node;
 use crate::error::Error;
+use crate::oracle::Moment;
 use crate::range::Refusal;
 
 /// How often a node that has nobody to tell does what others do several times a second.
@@ -43,6 +44,11 @@ impl Node {
             Call::Now { count } => {
                 self.coordinates()?;
                 Ok(Answer::Now(self.oracle.block(count).await?))
+            }
+            Call::Announce => {
+                self.coordinates()?;
+                let announced = self.oracle.announced().await?;
+                Ok(Answer::Now(Moment::alone(announced)))
             }
             Call::Join(candidate) => self.admit(candidate, None).await,
             // Whoever signs certificates takes it for himself, and calls `admit_by_token`.
