@@ -15,7 +15,7 @@ mod restart;
 #[path = "cluster/roles.rs"]
 mod roles;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -119,15 +119,22 @@ impl Cluster {
         }
     }
 
-    /// Waits until each of three nodes leads some range.
+    /// Waits until three nodes lead nearly equal numbers of ranges.
     fn wait_for_leaders(&self) {
         let since = Instant::now();
         loop {
-            let leaders = self.ranges().into_iter().map(|range| {
-                let mut words = range.split_whitespace().skip(3);
-                words.next().unwrap_or_default().to_owned()
-            });
-            if leaders.collect::<BTreeSet<_>>().len() == 3 {
+            let mut led = BTreeMap::new();
+            for range in self.ranges() {
+                let leader = range.split_whitespace().nth(3);
+                *led.entry(leader.unwrap_or_default().to_owned())
+                    .or_insert(0) += 1;
+            }
+            let (least, most) = (led.values().min(), led.values().max());
+            if led.len() == 3
+                && least
+                    .zip(most)
+                    .is_some_and(|(least, most)| most - least <= 3)
+            {
                 return;
             }
             assert!(since.elapsed() < PATIENCE, "{:#?}", self.ranges());

@@ -1,6 +1,6 @@
 //! Splitting of ranges: the request, the number of the new range, and its opening on every node.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +10,16 @@ use crate::db::Db;
 use crate::db::node::Node;
 use crate::error::Error;
 use crate::keys;
-use crate::range::News;
+use crate::range::{Descriptor, News, Replica};
 use crate::routing::plain;
 use crate::txn::{ScanOptions, Span, Txn, TxnOptions};
 
 /// How long to wait before the opening of a range is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long to wait for votes in a range that was split off.
+const CAMPAIGN_AGAIN: Duration = Duration::from_millis(50);
+/// How often they are asked for before that is left to the timeout of the election.
+const CAMPAIGNS_MAX: u32 = 10;
 
 /// Opens ranges that were split off from those of the node, and finds those whose keys have come,
 /// for as long as it lives.
@@ -24,7 +28,10 @@ pub(super) async fn hear_news(node: Weak<Node>, mut told: UnboundedReceiver<News
         loop {
             let Some(node) = node.upgrade() else { return };
             let heard = match &news {
-                News::Child(child) => node.open_child(child.clone()).await,
+                News::Child(child) => {
+                    let opened = node.open_child(child.clone()).await;
+                    opened.map(|()| node.lead_child(child))
+                }
                 News::Placed(range) => {
                     node.place(*range).await;
                     Ok(())
@@ -37,6 +44,30 @@ pub(super) async fn hear_news(node: Weak<Node>, mut told: UnboundedReceiver<News
             drop(node);
             runtime.sleep(AGAIN).await;
         }
+    }
+}
+
+impl Node {
+    /// Campaigns for a range that was split off from one that this node leads: whoever wants its keys
+    /// need not wait until an election timeout is over. The other members open it when they have
+    /// applied the split, a little later.
+    fn lead_child(&self, child: &Descriptor) {
+        let before = |of: &Arc<Replica>| of.state().descriptor().span.end == child.span.start;
+        let parent = self.replicas().into_iter().find(before);
+        let (Some(parent), Some(replica)) = (parent, self.ranges.of(child.range)) else {
+            return;
+        };
+        let runtime = self.runtime.clone();
+        self.runtime.spawn(async move {
+            for _ in 0..CAMPAIGNS_MAX {
+                let group = replica.group();
+                let led = replica.leads() || group.leader_hint().is_some();
+                if led || !parent.leads() || group.campaign().await.is_err() {
+                    return;
+                }
+                runtime.sleep(CAMPAIGN_AGAIN).await;
+            }
+        });
     }
 }
 
