@@ -12,6 +12,7 @@ use crate::db::node::Node;
 use crate::error::Error;
 use crate::mvcc;
 use crate::range::{Body, RangeState, Replica};
+use crate::routing::plain;
 use crate::timestamp::Timestamp;
 
 /// Entries looked at while applies are kept out.
@@ -64,7 +65,8 @@ impl Node {
             // Invariant: the safe point never passes a timestamp that is read at.
             let safe_point = Timestamp::from_millis(kept).min(oldest.unwrap_or(Timestamp::ZERO));
             if safe_point > replica.state().safe_point() {
-                replica.propose(Body::SafePoint(safe_point)).await?;
+                let proposed = replica.propose(Body::SafePoint(safe_point)).await;
+                proposed.map_err(plain)?;
             }
         }
         let mut from = None;

@@ -15,6 +15,7 @@ use crate::db::config::DbConfig;
 use crate::db::node::{DataStats, Founding, Node, NodeParts};
 use crate::db::open::{self, Belonging, NoTransport};
 use crate::error::Error;
+use crate::routing::plain;
 use crate::shell::OwnRuntime;
 use crate::storage::{MemoryEngine, Reserve, RoomStats, Volume};
 use crate::timestamp::Timestamp;
@@ -73,7 +74,7 @@ pub(crate) async fn start_in_memory(
     })
     .await?;
     for replica in node.replicas() {
-        replica.lead().await?;
+        replica.lead().await.map_err(plain)?;
     }
     Ok(node)
 }
@@ -141,9 +142,9 @@ impl Db {
     }
 
     /// Begins a transaction that only reads, as of a timestamp that a transaction on another node
-    /// reads at.
-    pub fn read_for_another(&self, at: Timestamp) -> Txn {
-        Txn::begin_at(self.node(), at)
+    /// reads at; it may note what it reads, for that one to validate.
+    pub fn read_for_another(&self, at: Timestamp, notes_reads: bool) -> Txn {
+        Txn::begin_at(self.node(), at, notes_reads)
     }
 
     /// A timestamp not below any that was handed out before the call.

@@ -14,7 +14,7 @@ use crate::cluster::{Answer, Book, Call, Search};
 use crate::error::Error;
 use crate::oracle::{Moment, TimestampSource, Window};
 use crate::range::{Body, Refusal, Replica};
-use crate::routing::{PeerError, Peers, Whom};
+use crate::routing::{PeerError, Peers, Whom, plain};
 use crate::shell::Runtime;
 use crate::timestamp::Timestamp;
 
@@ -134,14 +134,14 @@ impl OracleService {
     async fn refill(&self) -> Result<(), Error> {
         let _one = self.refilling.lock().await;
         let replica = self.replica()?;
-        let term = replica.lead().await?.term;
+        let term = replica.lead().await.map_err(plain)?.term;
         let wall_ms = self.clock.wall_ms();
         if !self.window.wants_refill(term, wall_ms) {
             return Ok(());
         }
         let before = replica.state().window.load(Ordering::Acquire);
         let bound = self.window.next_bound(wall_ms, before);
-        let led = replica.propose(Body::Window(bound)).await?;
+        let led = replica.propose(Body::Window(bound)).await.map_err(plain)?;
         if led.term == term {
             self.window.open(term, before, bound);
         }

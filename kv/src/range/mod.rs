@@ -29,6 +29,7 @@ mod install;
 mod intents;
 mod load;
 mod machine;
+mod many;
 mod recent;
 mod replica;
 mod reshape;

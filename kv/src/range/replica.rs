@@ -132,8 +132,9 @@ impl Replica {
         self.group.leads()
     }
 
-    /// Waits until this replica leads, at most for the patience of the replica.
-    pub async fn lead(&self) -> Result<Leadership, Error> {
+    /// Waits until this replica leads, at most for the patience of the replica. Refuses with
+    /// [`Refusal::Elsewhere`] as soon as it is known that another one does.
+    pub async fn lead(&self) -> Result<Leadership, Refusal> {
         if let Some(leadership) = self.leadership() {
             return Ok(leadership);
         }
@@ -146,11 +147,11 @@ impl Replica {
                 Some(peer) => format!("range {} is led by {peer}", self.state.range),
                 None => format!("range {} has no leader", self.state.range),
             };
-            Err(Error::Unavailable { message })
+            Err(Error::Unavailable { message }.into())
         })
     }
 
-    async fn lead_when_elected(&self) -> Result<Leadership, Error> {
+    async fn lead_when_elected(&self) -> Result<Leadership, Refusal> {
         loop {
             let group = self.group.clone();
             let barrier = self
@@ -163,8 +164,7 @@ impl Replica {
                 Some(Err(BarrierError::NotLeader { hint: Some(peer) }))
                     if peer.replica != self.group.replica() =>
                 {
-                    let message = format!("range {} is led by {peer}", self.state.range);
-                    return Err(Error::Unavailable { message });
+                    return Err(Refusal::Elsewhere(Some(peer)));
                 }
                 Some(Err(_)) => {
                     if let Some(reason) = self.group.failure() {
@@ -173,13 +173,13 @@ impl Replica {
                              the program has an error: restore the directory, or replace the node",
                             self.state.range
                         );
-                        return Err(Error::Storage { message });
+                        return Err(Error::Storage { message }.into());
                     }
                     self.runtime.sleep(RETRY).await;
                 }
                 None => {
                     let message = format!("range {} is shutting down", self.state.range);
-                    return Err(Error::Unavailable { message });
+                    return Err(Error::Unavailable { message }.into());
                 }
             }
         }
@@ -443,7 +443,7 @@ impl Replica {
         key: &Bytes,
         strength: LockStrength,
         wait: LockWait,
-    ) -> Result<Option<bool>, Error> {
+    ) -> Result<Option<bool>, Refusal> {
         let term = self.lead().await?.term;
         if self.state.locks_term.swap(term, Ordering::AcqRel) != term {
             self.state.locks.clear();
@@ -454,7 +454,7 @@ impl Replica {
             Ok(LockOutcome::Held) => return Ok(Some(false)),
             Ok(LockOutcome::Queued(ticket)) => ticket,
             Err(Error::LockNotAvailable) if wait == LockWait::SkipLocked => return Ok(None),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         match wait {
             LockWait::Wait(Some(ms)) => {
@@ -510,7 +510,9 @@ impl Replica {
                 Ok(Attempt::Committed(at)) => return Ok(at),
                 Ok(Attempt::Again) => self.runtime.sleep(RETRY).boxed().await,
                 Ok(Attempt::Unknown) => unknown = true,
-                Err(Refusal::Error(Error::Unavailable { .. })) if unknown => {
+                Err(Refusal::Error(Error::Unavailable { .. }) | Refusal::Elsewhere(_))
+                    if unknown =>
+                {
                     return Err(Error::Ambiguous.into());
                 }
                 Err(refusal) => return Err(refusal),
@@ -705,7 +707,7 @@ impl Replica {
 
     /// Replicates a command that writes no rows. It may use the reserve of the disk: without
     /// windows of timestamps, reads would end too.
-    pub(crate) async fn propose(&self, body: Body) -> Result<Leadership, Error> {
+    pub(crate) async fn propose(&self, body: Body) -> Result<Leadership, Refusal> {
         let leadership = self.lead().await?;
         let generation = self.state.descriptor.read().generation;
         let command = Command {
@@ -714,7 +716,7 @@ impl Replica {
             request: 0,
             body,
         };
-        let unavailable = |message: String| Error::Unavailable { message };
+        let unavailable = |message: String| Refusal::from(Error::Unavailable { message });
         let done = self.group.propose(command.encode()).await;
         let done = done.map_err(|error| unavailable(error.to_string()))?;
         match Outcome::decode(&done.reply) {

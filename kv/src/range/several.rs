@@ -86,9 +86,11 @@ impl Replica {
                 Ok((Sent::Unknown, _)) => unknown = true,
                 Ok(_) => self.runtime.sleep(RETRY).await,
                 // What became of it before is for another leader or range to say.
-                Err(Refusal::Error(Error::Unavailable { .. }) | Refusal::Moved) if unknown => {
-                    return Err(Error::Ambiguous.into());
-                }
+                Err(
+                    Refusal::Error(Error::Unavailable { .. })
+                    | Refusal::Moved
+                    | Refusal::Elsewhere(_),
+                ) if unknown => return Err(Error::Ambiguous.into()),
                 Err(refusal) => return Err(refusal),
             }
         }

@@ -228,8 +228,8 @@ impl Node {
         matches!(self.route(&first), Ok(Route::Away(_)))
     }
 
-    /// Does something again while the ranges that it looks up have moved when it comes to them, for
-    /// as long as patience lasts.
+    /// Does something again while the ranges that it looks up, or their leaders, have moved when it
+    /// comes to them, for as long as patience lasts.
     pub(crate) async fn while_ranges_move<T, F>(
         &self,
         mut what: impl FnMut() -> F,
@@ -240,7 +240,9 @@ impl Node {
         let mut until = None;
         loop {
             match what().await {
-                Err(Refusal::Moved) => self.wait_for_ranges(&mut until).await?,
+                Err(Refusal::Moved | Refusal::Elsewhere(_)) => {
+                    self.wait_for_ranges(&mut until).await?;
+                }
                 other => return other,
             }
         }
@@ -421,12 +423,17 @@ async fn serve(
             replica.validate(&reads, own, upto, timestamps).await?;
             Response::Done
         }
-        Request::LastWritten { key, upto } => {
-            Response::Timestamp(replica.last_written(&key, upto).await?)
+        Request::GetMany {
+            keys,
+            at,
+            bytes_max,
+        } => Response::Values(replica.get_many(&keys, at, bytes_max).await?),
+        Request::LastWritten { keys, upto } => {
+            Response::Timestamps(replica.last_written_many(&keys, upto).await?)
         }
         Request::Commit { request, again } => {
             let commit = replica.commit(&request, again, timestamps).await?;
-            Response::Timestamp(Some(commit))
+            Response::Committed(commit)
         }
         Request::Prewrite(request) => Response::Intent(replica.prewrite(&request).await?),
         Request::Decide {

@@ -57,6 +57,28 @@ impl Node {
         }
     }
 
+    /// [`Replica::get_many`].
+    pub(crate) async fn get_many(
+        &self,
+        route: &Route,
+        keys: Vec<Bytes>,
+        at: Timestamp,
+    ) -> Result<Vec<Option<Bytes>>, Refusal> {
+        let bytes_max = PAGE_BYTES;
+        if let Some(replica) = self.leading(route) {
+            return replica.get_many(&keys, at, bytes_max).await;
+        }
+        let request = Request::GetMany {
+            keys,
+            at,
+            bytes_max,
+        };
+        match self.ask(route, request).await? {
+            Response::Values(values) => Ok(values),
+            _ => Err(mismatch()),
+        }
+    }
+
     /// [`Replica::scan`], of a part of `span` that comes first; returns that part too.
     pub(crate) async fn scan(
         &self,
@@ -111,19 +133,18 @@ impl Node {
         self.ask(route, request).await.map(|_| ())
     }
 
-    /// [`Replica::last_written`].
+    /// [`Replica::last_written_many`].
     pub(crate) async fn last_written(
         &self,
         route: &Route,
-        key: &Bytes,
+        keys: Vec<Bytes>,
         upto: Timestamp,
-    ) -> Result<Option<Timestamp>, Refusal> {
+    ) -> Result<Vec<Option<Timestamp>>, Refusal> {
         if let Some(replica) = self.leading(route) {
-            return replica.last_written(key, upto).await;
+            return replica.last_written_many(&keys, upto).await;
         }
-        let key = key.clone();
-        match self.ask(route, Request::LastWritten { key, upto }).await? {
-            Response::Timestamp(at) => Ok(at),
+        match self.ask(route, Request::LastWritten { keys, upto }).await? {
+            Response::Timestamps(found) => Ok(found),
             _ => Err(mismatch()),
         }
     }
@@ -143,7 +164,7 @@ impl Node {
             again: false,
         };
         match self.ask(route, request).await? {
-            Response::Timestamp(Some(commit)) => Ok(commit),
+            Response::Committed(commit) => Ok(commit),
             _ => Err(Error::Ambiguous.into()),
         }
     }

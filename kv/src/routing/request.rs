@@ -28,6 +28,15 @@ pub enum Request {
         /// As of when.
         at: Timestamp,
     },
+    /// The values of the first of some keys as of a timestamp.
+    GetMany {
+        /// The keys.
+        keys: Vec<Bytes>,
+        /// As of when.
+        at: Timestamp,
+        /// None more once they have so many bytes.
+        bytes_max: usize,
+    },
     /// The first rows of a span as of a timestamp; in reverse the last ones.
     Scan {
         /// The span, which the range holds.
@@ -50,10 +59,10 @@ pub enum Request {
         /// Until when.
         upto: Timestamp,
     },
-    /// When a key was last written.
+    /// When the first of some keys were last written.
     LastWritten {
-        /// The key.
-        key: Bytes,
+        /// The keys.
+        keys: Vec<Bytes>,
         /// Commits at or below it are waited for.
         upto: Timestamp,
     },
@@ -159,8 +168,12 @@ pub enum Response {
         /// There may be rows behind the last one.
         more: bool,
     },
-    /// To [`Request::LastWritten`] and, with the commit timestamp, [`Request::Commit`].
-    Timestamp(Option<Timestamp>),
+    /// To [`Request::GetMany`].
+    Values(Vec<Option<Bytes>>),
+    /// To [`Request::LastWritten`].
+    Timestamps(Vec<Option<Timestamp>>),
+    /// To [`Request::Commit`]: its timestamp.
+    Committed(Timestamp),
     /// To [`Request::Prewrite`]: what is in the way.
     Intent(Option<Foreign>),
     /// To [`Request::Decide`].

@@ -406,11 +406,16 @@ impl Client {
                 .await?;
         }
         let amount = self.rng.random_range(1..20);
-        let balance = get(txn, &from).await?;
-        if balance >= amount {
-            txn.put(from, encode(balance - amount))?;
-            let balance = get(txn, &to).await?;
-            txn.put(to, encode(balance + amount))?;
+        let balances = if self.rng.random_bool(0.5) {
+            let both = txn.multi_get(&[from.clone(), to.clone()]).await?;
+            let balance = |value: Option<Bytes>| value.map_or(0, |value| decode(&value));
+            both.into_iter().map(balance).collect()
+        } else {
+            vec![get(txn, &from).await?, get(txn, &to).await?]
+        };
+        if balances[0] >= amount {
+            txn.put(from, encode(balances[0] - amount))?;
+            txn.put(to, encode(balances[1] + amount))?;
         }
         Ok(())
     }

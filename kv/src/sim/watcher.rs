@@ -154,7 +154,7 @@ impl Watcher {
 
 /// All rows of metadata as of a timestamp.
 async fn rows_at(db: &Db, at: Timestamp) -> Result<Rows, Error> {
-    let txn = db.read_for_another(at);
+    let txn = db.read_for_another(at, false);
     let mut rows = Rows::new();
     for topic in Topic::ALL {
         let mut scan = txn.scan(topic.span(), ScanOptions::default());

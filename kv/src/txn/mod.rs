@@ -14,6 +14,7 @@
 mod api;
 mod asked;
 mod buffer;
+mod many;
 mod reads;
 mod remembered;
 mod scan;

@@ -85,6 +85,18 @@ impl ReadSet {
         self.bound();
     }
 
+    /// Notes what another transaction has read.
+    pub(crate) fn add(&mut self, mut entries: Vec<ReadEntry>) {
+        self.statement.append(&mut entries);
+        self.bound();
+    }
+
+    /// Takes out everything.
+    pub(crate) fn take(&mut self) -> Vec<ReadEntry> {
+        self.end_statement();
+        std::mem::take(&mut self.before)
+    }
+
     fn bound(&mut self) {
         if self.statement.len() >= ENTRIES_MAX {
             join_neighbours(&mut self.statement);

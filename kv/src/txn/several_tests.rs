@@ -68,6 +68,34 @@ async fn nothing_is_left(db: &Db) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn many_keys_of_several_ranges_are_read_in_the_order_asked() {
+    let db = split_at(&["h", "p"]).await;
+    for (name, value) in [("a", "1"), ("i", "2"), ("x", "3"), ("y", "4")] {
+        put(&db, name, value).await;
+    }
+    // Intents in the way: of nobody any more in the middle of a range, and of a younger transaction.
+    let (gone, reader) = (begin(&db).await.start_timestamp(), begin(&db).await);
+    for name in ["b", "y"] {
+        leave_intent(&db, gone, "b", name).await.unwrap();
+    }
+    let young = begin(&db).await.start_timestamp();
+    leave_intent(&db, young, "a", "a").await.unwrap();
+    reader.put(key("z"), "own".into()).unwrap();
+    let names = ["z", "y", "i", "a", "none", "b", "x", "a"];
+    let keys = names.map(key);
+    let found = reader.multi_get(&keys).await.unwrap();
+    let expected = ["own", "4", "2", "1", "", "", "3", "1"];
+    let text = |value: Option<Value>| {
+        value.map_or(String::new(), |v| String::from_utf8(v.to_vec()).unwrap())
+    };
+    let found: Vec<String> = found.into_iter().map(text).collect();
+    assert_eq!(found, expected);
+    // They count as read.
+    put(&db, "i", "new").await;
+    assert!(matches!(reader.commit().await, Err(Error::Conflict { .. })));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_catalog_in_another_range_costs_a_round_only_when_it_has_changed() {
     let db = split_at(&["h"]).await;
     change_catalog(&db, "1").await;

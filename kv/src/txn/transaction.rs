@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::stream::{FuturesOrdered, StreamExt};
 use parking_lot::Mutex;
 
 use crate::db::Node;
@@ -14,7 +13,7 @@ use crate::error::{ConflictReason, Error};
 use crate::keys;
 use crate::oracle::Moment;
 use crate::range::{CommitRequest, ReadEntry, Refusal, Watch, WriteEntry};
-use crate::routing::{Route, Rows};
+use crate::routing::{Route, Rows, plain};
 use crate::timestamp::Timestamp;
 use crate::txn::api::{
     CommitInfo, IsolationLevel, Key, Led, LockStrength, LockWait, Savepoint, ScanOptions, Span,
@@ -28,9 +27,6 @@ use crate::txn::several;
 
 /// Writes of its own in a span that a transaction reads through a [`Watch`].
 const OWN_CHANGES_MAX: usize = 8_192;
-
-/// Keys that are read at one time, as each may be led by another node.
-const GETS_MAX: usize = 64;
 
 struct Saved {
     id: u64,
@@ -191,15 +187,18 @@ impl Txn {
 
     /// A transaction that only reads, as of a timestamp that another one of this cluster reads at:
     /// it does a part of that one's work. The other one keeps the timestamp from being collected on
-    /// its node, this one does on this node.
-    pub(crate) fn begin_at(node: &Arc<Node>, at: Timestamp) -> Self {
+    /// its node, this one does on this node. It may note what it reads, for the other one to validate.
+    pub(crate) fn begin_at(node: &Arc<Node>, at: Timestamp, notes_reads: bool) -> Self {
         node.active.enter(|| Some(at));
         let options = TxnOptions {
             read_only: true,
             as_of: Some(at),
             ..TxnOptions::default()
         };
-        Self::begun(node, options, Moment::alone(at))
+        let txn = Self::begun(node, options, Moment::alone(at));
+        let notes = &txn.inner.validates_now;
+        notes.store(notes_reads, Ordering::Relaxed);
+        txn
     }
 
     /// A transaction whose timestamp was entered among those that are read at.
@@ -317,17 +316,13 @@ impl Txn {
     }
 
     async fn get_stored(&self, key: &[u8], read: Timestamp) -> Result<Option<Value>, Error> {
+        if let Some(value) = self.stored_at_once(key, read) {
+            return value;
+        }
         // Whatever may wait is boxed, so that the futures of those above stay small.
         let node = &self.inner.node;
-        let at_once = node.ranges.at(key);
-        let at_once = at_once.and_then(|replica| replica.try_get(key, read));
-        let value = match at_once {
-            Some(value) => value,
-            None => {
-                let found = || async { node.get(&node.route(key)?, key, read).await };
-                self.settling(found).boxed().await
-            }
-        };
+        let found = || async { node.get(&node.route(key)?, key, read).await };
+        let value = self.settling(found).boxed().await;
         if self.inner.asked.are_wanted() {
             let found = value.as_ref().ok().and_then(Option::as_ref);
             self.note_asked(key, |away| {
@@ -336,6 +331,20 @@ impl Txn {
             });
         }
         value
+    }
+
+    /// What is stored under a key, if that needs neither waiting nor a message.
+    pub(super) fn stored_at_once(
+        &self,
+        key: &[u8],
+        read: Timestamp,
+    ) -> Option<Result<Option<Value>, Error>> {
+        let replica = self.inner.node.ranges.at(key)?;
+        let value = replica.try_get(key, read)?;
+        if self.inner.asked.are_wanted() {
+            self.note_asked(key, |_| Vec::new());
+        }
+        Some(value)
     }
 
     /// Begins to note which ranges are asked, until [`Self::take_asked`].
@@ -379,21 +388,77 @@ impl Txn {
         self.inner.validates_now.store(on, Ordering::Relaxed);
     }
 
-    /// Reads several keys, many at a time; the values come in the order asked.
-    pub async fn multi_get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>, Error> {
-        let (mut gets, mut found) = (FuturesOrdered::new(), Vec::with_capacity(keys.len()));
+    /// Whether what it reads is noted, to be validated at commit.
+    pub fn notes_reads(&self) -> bool {
+        self.inner.notes_reads()
+    }
+
+    /// Takes out what was noted so far, for [`Self::note_reads`] of the transaction that this one works
+    /// for. Of many keys, the spans between neighbours.
+    pub fn take_reads(&self) -> Vec<ReadEntry> {
+        self.inner.state.lock().reads.take()
+    }
+
+    /// Notes what another transaction has read for this one.
+    pub fn note_reads(&self, entries: Vec<ReadEntry>) -> Result<(), Error> {
+        if !self.inner.notes_reads() {
+            return Ok(());
+        }
+        let mut state = self.inner.state.lock();
+        if state.finished {
+            return Err(Error::Finished);
+        }
+        state.reads.add(entries);
+        Ok(())
+    }
+
+    /// The node that holds it.
+    pub(super) fn node(&self) -> &Arc<Node> {
+        &self.inner.node
+    }
+
+    /// The read timestamp, and of each key the value that is known without looking for it: what was
+    /// written here, and none where there was none when it was locked.
+    pub(super) fn known(
+        &self,
+        keys: &[Key],
+    ) -> Result<(Timestamp, Vec<Option<Option<Value>>>), Error> {
+        let state = self.inner.state.lock();
+        if state.finished {
+            return Err(Error::Finished);
+        }
+        let read = state.read;
+        let known = |key: &Key| match state.writes.get(key) {
+            Some(own) => Some(own.value.clone()),
+            None => state.unwritten.holds(read, key).then_some(None),
+        };
+        Ok((read, keys.iter().map(known).collect()))
+    }
+
+    /// Notes that keys were read, but those that were written here.
+    pub(super) fn note_gets(&self, keys: &[Key], read: Timestamp) {
+        if !self.inner.notes_reads() {
+            return;
+        }
+        let mut guard = self.inner.state.lock();
+        let state = &mut *guard;
         for key in keys {
-            if gets.len() >= GETS_MAX
-                && let Some(value) = gets.next().await
-            {
-                found.push(value?);
+            if state.writes.get(key).is_none() {
+                state.reads.add_point(key, read);
             }
-            gets.push_back(self.get(key));
         }
-        while let Some(value) = gets.next().await {
-            found.push(value?);
-        }
-        Ok(found)
+    }
+
+    /// Notes a request for several keys, with the values that it brought.
+    pub(super) fn note_values(&self, keys: &[Key], values: &[Option<Value>]) {
+        let Some(first) = keys.first().filter(|_| self.inner.asked.are_wanted()) else {
+            return;
+        };
+        self.note_asked(first, |away| {
+            let rows = keys.iter().zip(values).filter(|_| away);
+            let rows = rows.filter_map(|(key, value)| Some((key.as_ref(), value.as_ref()?)));
+            rows.collect()
+        });
     }
 
     /// Starts a scan over what the transaction sees at this moment, its own writes included.
@@ -579,31 +644,19 @@ impl Txn {
             state.read
         };
         let mut locked = Vec::with_capacity(keys.len());
-        let mut moved = false;
         for key in keys {
-            if !self.lock_one(key, strength, wait).boxed().await? {
-                continue;
+            if self.lock_one(key, strength, wait).boxed().await? {
+                locked.push(key.clone());
             }
-            // Every commit that is under way on this key: its holder may not have locked it.
-            let node = &self.inner.node;
-            let at_once = node.ranges.at(key);
-            let at_once = at_once.and_then(|replica| replica.try_last_written(key));
-            let newest = match at_once {
-                Some(newest) => newest?,
-                None => {
-                    let written = || async {
-                        let route = node.route(key)?;
-                        node.last_written(&route, key, Timestamp::MAX).await
-                    };
-                    self.settling(written).boxed().await?
-                }
-            };
-            moved |= newest.is_some_and(|newest| newest > read);
-            if newest.is_none() {
-                let mut state = self.inner.state.lock();
+        }
+        // Also by commits that are under way: their holders may not have locked them.
+        let written = self.last_written(&locked).boxed().await?;
+        let moved = written.iter().flatten().any(|newest| *newest > read);
+        {
+            let mut state = self.inner.state.lock();
+            for (key, _) in locked.iter().zip(&written).filter(|(_, w)| w.is_none()) {
                 state.unwritten.add(read, key.clone());
             }
-            locked.push(key.clone());
         }
         if moved {
             self.refresh().boxed().await?;
@@ -633,7 +686,11 @@ impl Txn {
                 state.locks.remove(at);
             }
         }
-        Ok(outcome?.is_some())
+        match outcome {
+            // As above.
+            Err(Refusal::Elsewhere(_)) => Ok(true),
+            outcome => Ok(outcome.map_err(plain)?.is_some()),
+        }
     }
 
     /// Moves the read timestamp to now, if nothing that earlier statements have read has changed.
@@ -802,7 +859,7 @@ impl Txn {
     }
 
     /// Does something again and again while intents of others are in its way.
-    async fn settling<T, F>(&self, what: impl FnMut() -> F) -> Result<T, Error>
+    pub(super) async fn settling<T, F>(&self, what: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Refusal>>,
     {
