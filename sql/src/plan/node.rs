@@ -213,8 +213,19 @@ pub enum Access {
     Full,
     /// Some keys of the primary storage or of a secondary index.
     Key(KeyAccess),
-    /// A part of what one of the others reads, in the primary storage.
+    /// A part of what one of the others reads.
     Part(SpanPart),
+}
+
+impl TableScan {
+    /// Whether the keys that it reads are entries of an index, which name rows.
+    pub fn through_index(&self) -> bool {
+        match &self.access {
+            Access::Full => false,
+            Access::Key(access) => access.index.is_some(),
+            Access::Part(part) => part.through_index,
+        }
+    }
 }
 
 /// A part of a scan: others do the rest.
@@ -222,6 +233,8 @@ pub enum Access {
 pub struct SpanPart {
     /// Spans of keys, in order.
     pub spans: Arc<[Span]>,
+    /// They are keys of an index.
+    pub through_index: bool,
     /// The whole scan reads all rows of the table.
     pub of_all: bool,
     /// Counts the rows that the parts have read so far.

@@ -106,7 +106,9 @@ fn given(plan: &Plan, keys: &[SortKey]) -> Option<bool> {
 
 fn order_of(scan: &TableScan, columns: &[crate::bind::tree::Column]) -> Option<Vec<Ordered>> {
     let (index, fixed): (Option<&Arc<IndexDesc>>, usize) = match &scan.access {
-        Access::Full | Access::Part(_) => (None, 0),
+        Access::Full => (None, 0),
+        Access::Part(part) if part.through_index => return None,
+        Access::Part(_) => (None, 0),
         Access::Key(access) => {
             let single = |t: &KeyTerm| matches!(t, KeyTerm::Equal(_) | KeyTerm::IsNull);
             if access.unique || !access.equal.iter().all(single) {

@@ -47,7 +47,7 @@ impl Engine {
             cancel: shared.cancel.clone(),
             deadline: None,
         };
-        let txn = self.db.read_for_another(part.read_at);
+        let txn = self.db.read_for_another(part.read_at, part.notes_reads);
         let runner = Runner {
             values: shared.values(),
             shared: Arc::new(shared),

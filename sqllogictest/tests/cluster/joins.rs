@@ -72,6 +72,15 @@ const QUESTIONS: &[&str] = &[
      GROUP BY i.order_id ORDER BY 1",
     "SELECT day, sum(1 / (n - 700)) FROM items GROUP BY day",
     "SELECT count(*), sum(a.n) FROM items a JOIN items b ON a.id = b.id JOIN items c ON b.id = c.id",
+    // Through an index, whose ranges other nodes lead than those of the rows.
+    "SELECT id, order_id, n FROM items WHERE n BETWEEN 100 AND 400 ORDER BY n, id",
+    "SELECT count(*), sum(price), min(day) FROM items WHERE n > 250 AND kind <> 3",
+    "SELECT kind, count(*) FROM items WHERE n >= 100 AND n < 800 GROUP BY kind ORDER BY kind",
+    "SELECT k.name, sum(i.price) FROM items i JOIN kinds k ON k.id = i.kind \
+     WHERE i.n BETWEEN 20 AND 420 GROUP BY k.name ORDER BY 1",
+    "SELECT n, id FROM items WHERE n > 300 ORDER BY n LIMIT 1500",
+    "SELECT order_id, count(*), max(n) FROM items WHERE n < 600 GROUP BY order_id ORDER BY 1",
+    "SELECT count(*), sum(i.n) FROM orders o JOIN items i ON i.order_id = o.id WHERE i.n < 450",
 ];
 
 /// Three nodes, each of which leads parts of two large tables; and a small table.
@@ -92,6 +101,8 @@ fn filled() -> Cluster {
         "INSERT INTO kinds SELECT n, 'kind ' || n FROM generate_series(0, 10) n",
         "ALTER TABLE orders SPLIT AT SELECT n * 1000 FROM generate_series(0, 5) n",
         "ALTER TABLE items SPLIT AT SELECT n * 1500 FROM generate_series(0, 7) n",
+        "CREATE INDEX items_n ON items (n)",
+        "ALTER INDEX items_n SPLIT AT VALUES (0), (200), (400), (600), (800)",
     ] {
         client.query(sql).unwrap();
     }
@@ -184,10 +195,61 @@ fn joins_are_explained(client: &mut Client) {
     );
 }
 
+/// What parts have read through an index counts as read by the transaction: the rows, though only
+/// the index was asked for, and whoever changes something else of them is in its way.
+fn reads_through_an_index_are_validated(cluster: &Cluster) {
+    let question = "SELECT count(*), sum(kind) FROM items WHERE n BETWEEN 210 AND 790";
+    let title = "  Aggregate over items through items_n";
+    // A node that does not lead all of the index, and knows how many rows the table has.
+    let readers = (0..3).map(|node| cluster.client(node));
+    let mut reader = readers
+        .filter_map(|mut client| {
+            client.query("SELECT count(*) FROM items").unwrap();
+            let planned = explained(&mut client, "DIST", question);
+            planned.contains(&title.to_owned()).then_some(client)
+        })
+        .next()
+        .expect("other nodes do their part");
+    let mut writer = cluster.client(1);
+    for (changed, isolation, conflicts) in [
+        (215, "SERIALIZABLE", true),
+        (785, "SERIALIZABLE", true),
+        (100, "SERIALIZABLE", false),
+        (215, "REPEATABLE READ", false),
+    ] {
+        reader
+            .query(&format!("BEGIN ISOLATION LEVEL {isolation}"))
+            .unwrap();
+        reader.query(question).unwrap();
+        let update = format!("UPDATE items SET kind = kind + 1 WHERE id = {changed}");
+        writer.query(&update).unwrap();
+        reader
+            .query("UPDATE kinds SET name = 'seen' WHERE id = 10")
+            .unwrap();
+        let ended = reader.query("COMMIT");
+        match ended {
+            Ok(_) => assert!(!conflicts, "{changed} {isolation}"),
+            Err(WireError::Server(error)) => {
+                assert!(
+                    conflicts && error.code == "40001",
+                    "{changed} {isolation}: {error}"
+                );
+            }
+            Err(other) => panic!("{other}"),
+        }
+        let back = format!("UPDATE items SET kind = kind - 1 WHERE id = {changed}");
+        writer.query(&back).unwrap();
+    }
+    writer
+        .query("UPDATE kinds SET name = 'kind 10' WHERE id = 10")
+        .unwrap();
+}
+
 #[test]
 fn joins_are_done_side_by_side() {
     let cluster = filled();
     joins_are_explained(&mut cluster.client(0));
+    reads_through_an_index_are_validated(&cluster);
     for node in 0..3 {
         let mut client = cluster.client(node);
         for question in QUESTIONS {

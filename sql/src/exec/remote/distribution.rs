@@ -85,7 +85,7 @@ pub async fn distribution(
     plan: &Plan,
     wanted: Wanted,
 ) -> Result<Option<Distribution>, SqlError> {
-    let mut known = Known::new(executor.cx.broadcast_max);
+    let mut known = nothing_known(executor);
     loop {
         let Some((fellows, draft, ground)) = drafted(executor, plan, &wanted, &known)? else {
             return Ok(None);
@@ -96,6 +96,11 @@ pub async fn distribution(
     }
 }
 
+fn nothing_known(executor: &Executor) -> Known {
+    let cx = &executor.cx;
+    Known::new(cx.txn.notes_reads(), cx.broadcast_max)
+}
+
 /// The same without running anything, for EXPLAIN: enters the parts in the account, and gives the
 /// plans that would be run before. `None` if nodes do not do it side by side.
 pub fn placed<'p>(
@@ -103,7 +108,7 @@ pub fn placed<'p>(
     plan: &'p Plan,
     wanted: Wanted,
 ) -> Result<Option<Vec<&'p Plan>>, SqlError> {
-    let known = Known::new(executor.cx.broadcast_max);
+    let known = nothing_known(executor);
     let Some((fellows, draft, ground)) = drafted(executor, plan, &wanted, &known)? else {
         return Ok(None);
     };

@@ -74,6 +74,8 @@ pub enum Wanted {
 
 /// What is known of the sides of joins that every part might be given.
 pub(super) struct Known {
+    /// What the transaction reads is validated.
+    validates: bool,
     /// Bytes that are given to every part at most.
     max: usize,
     /// Those that were run, by address.
@@ -89,9 +91,11 @@ enum Side {
 }
 
 impl Known {
-    /// Nothing yet; of a side so many bytes are given to every part at most.
-    pub(super) fn new(max: usize) -> Self {
+    /// Nothing yet. Whether the transaction validates what it reads; of a side, so many bytes are given
+    /// to every part at most.
+    pub(super) fn new(validates: bool, max: usize) -> Self {
         Self {
+            validates,
             max,
             sides: HashMap::new(),
         }
@@ -147,7 +151,7 @@ impl<'p> Draft<'p> {
         let draft = is_it.then(|| Self::drawn(plan, params, known)).flatten()?;
         match wanted {
             Wanted::First(top) => draft.first(top, params),
-            Wanted::Groups if known.is_guessed_large(plan) => Some(draft.merged(known.max)),
+            Wanted::Groups if known.is_guessed_large(plan) => Some(draft.merged(known)),
             _ => Some(draft),
         }
     }
@@ -161,6 +165,12 @@ impl<'p> Draft<'p> {
                     columns: plan.columns.clone(),
                     positions: scan.positions.clone(),
                     filter,
+                    index: match &scan.access {
+                        Access::Key(access) => {
+                            access.index.as_ref().map(|index| index.name.clone())
+                        }
+                        Access::Full | Access::Part(_) => None,
+                    },
                     of_all: matches!(scan.access, Access::Full),
                 })?;
                 Some(Self {
@@ -228,13 +238,13 @@ impl<'p> Draft<'p> {
 
     /// The same for an aggregate that may have many groups: they are shuffled too, unless there are
     /// only so few bytes of them.
-    fn merged(mut self, few: usize) -> Self {
+    fn merged(mut self, known: &Known) -> Self {
         let keys = self
             .work
             .groups
             .as_ref()
             .map_or(0, |groups| groups.keys.len());
-        if keys == 0 || !matches!(self.base, Base::Scan(_)) {
+        if keys == 0 || !self.may_be_shuffled(known) {
             return self;
         }
         let mut work = self.work.clone();
@@ -244,7 +254,7 @@ impl<'p> Draft<'p> {
         self.work.shuffle = Some(Shuffle {
             keys: Keys::First(keys),
             partitions: 0,
-            few,
+            few: known.max,
         });
         Self {
             work,
@@ -304,8 +314,8 @@ impl<'p> Draft<'p> {
             }
         }
         let sides = vec![
-            Self::drawn(left, params, known)?.shuffled(&keys, |key| key.left.clone())?,
-            Self::drawn(right, params, known)?.shuffled(&keys, |key| key.right.clone())?,
+            Self::drawn(left, params, known)?.shuffled(known, &keys, |key| key.left.clone())?,
+            Self::drawn(right, params, known)?.shuffled(known, &keys, |key| key.right.clone())?,
         ];
         let work = Work::with(Source::Inlet(left.columns.clone(), left.rows));
         let draft = Self {
@@ -325,11 +335,25 @@ impl<'p> Draft<'p> {
         shuffled + self.needs.len()
     }
 
+    /// Whether its rows may be shuffled, which come from a scan. What parts have read through an index
+    /// comes here with their rows, to be validated; shuffled rows do not come here.
+    fn may_be_shuffled(&self, known: &Known) -> bool {
+        match &self.base {
+            Base::Scan(scan) => !(known.validates && scan.through_index()),
+            Base::Shuffled(_) => false,
+        }
+    }
+
     /// The same with its rows shuffled by the keys of a join.
-    fn shuffled(mut self, keys: &[JoinKey], side: impl Fn(&JoinKey) -> Expr) -> Option<Self> {
+    fn shuffled(
+        mut self,
+        known: &Known,
+        keys: &[JoinKey],
+        side: impl Fn(&JoinKey) -> Expr,
+    ) -> Option<Self> {
         let form = |key: &JoinKey| -> (Expr, Form) { (side(key), form_of(key)) };
         let keys: Vec<_> = keys.iter().map(form).collect();
-        let can = !keys.is_empty() && self.gives_rows() && matches!(self.base, Base::Scan(_));
+        let can = !keys.is_empty() && self.gives_rows() && self.may_be_shuffled(known);
         self.work.shuffle = Some(Shuffle {
             keys: Keys::Exprs(keys),
             partitions: 0,

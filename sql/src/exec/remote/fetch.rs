@@ -12,7 +12,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::stream::{self, BoxStream, StreamExt, try_unfold};
-use pontoon_kv::NodeId;
+use pontoon_kv::{NodeId, Txn};
 
 use crate::error::{SqlError, SqlState};
 use crate::exec::context::Runtime;
@@ -62,6 +62,8 @@ pub enum Placed {
 pub(super) struct Reading {
     pub(super) fellows: Fellows,
     pub(super) runtime: Arc<Runtime>,
+    /// The transaction for which parts note what they read; shuffled rows do not tell.
+    pub(super) txn: Option<Txn>,
     pub(super) read: Arc<AtomicUsize>,
     pub(super) schema: SchemaRef,
     /// The storage of which all rows are read.
@@ -74,6 +76,7 @@ impl Reading {
         Self {
             fellows: spread.fellows.clone(),
             runtime: Arc::clone(&executor.cx.runtime),
+            txn: Some(executor.cx.txn.clone()),
             read: Arc::clone(&spread.read),
             schema,
             counts: work.whole_table(),
@@ -311,6 +314,9 @@ impl Pages {
         if let Some(account) = &self.cursor.account {
             let rows = batches.iter().map(|batch| batch.num_rows() as u64);
             account.page(rows.sum(), bytes as u64, page.read);
+        }
+        if let Some(txn) = &self.reading.txn {
+            txn.note_reads(page.reads)?;
         }
         self.ready.extend(batches);
         if let Some(read) = page.read {

@@ -46,6 +46,7 @@ fn batches(executor: &Executor, number: usize, schema: &SchemaRef) -> Result<Bat
             let reading = Reading {
                 fellows: fellows.ok_or_else(|| SqlError::internal("there is no other node"))?,
                 runtime: Arc::clone(runtime),
+                txn: None,
                 read: Arc::default(),
                 schema: Arc::clone(schema),
                 counts: None,

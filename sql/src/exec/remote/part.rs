@@ -26,6 +26,8 @@ pub struct Part {
     pub work: Arc<Work>,
     /// When.
     pub read_at: Timestamp,
+    /// Its pages tell what was read for them: the spans do not show it.
+    pub notes_reads: bool,
     /// With which keys, in order.
     pub spans: Vec<Span>,
     /// What it is given besides, by the numbers that its work has for them.

@@ -170,6 +170,7 @@ impl Partition {
         let page = Page {
             batches: encode_batches(&batches)?,
             read,
+            reads: Vec::new(),
         };
         let bytes = page.batches.len();
         if to.send(Ok(page)).await.is_err() {

@@ -287,6 +287,7 @@ async fn pages(part: &Part, cx: ExecContext, to: &mpsc::Sender<Piece>) -> Result
                 let page = Page {
                     batches: encode_batches(&std::mem::take(&mut batches))?,
                     read: None,
+                    reads: cx.txn.take_reads(),
                 };
                 bytes = 0;
                 if to.send_timeout(Ok(page), ASKED_AFTER_MAX).await.is_err() {
@@ -298,6 +299,7 @@ async fn pages(part: &Part, cx: ExecContext, to: &mpsc::Sender<Piece>) -> Result
     let page = Page {
         batches: encode_batches(&batches)?,
         read: Some(read.load(Ordering::Relaxed) as u64),
+        reads: cx.txn.take_reads(),
     };
     // As above.
     let _ = to.send_timeout(Ok(page), ASKED_AFTER_MAX).await;

@@ -115,6 +115,7 @@ async fn open(
     let reading = Reading {
         fellows: fellows.clone(),
         runtime: Arc::clone(runtime),
+        txn: None,
         read: Arc::default(),
         schema: Arc::clone(schema),
         counts: None,
@@ -178,6 +179,7 @@ fn away_of(
         part: Part {
             work: Arc::clone(&shuffled.work),
             read_at: shuffled.read_at,
+            notes_reads: false,
             spans: Vec::new(),
             inlets: given.chain(shuffled.inlets.iter().cloned()).collect(),
         },

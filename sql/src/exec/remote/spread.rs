@@ -27,6 +27,8 @@ pub struct Spread {
     /// Rows that the parts have read so far.
     pub read: Arc<AtomicUsize>,
     pub(super) read_at: Timestamp,
+    /// Each part tells which rows it has read.
+    notes_reads: bool,
     /// What every part is given.
     inlets: Vec<Inlet>,
     /// Runs of spans with the same leader, in the order of their keys.
@@ -36,6 +38,7 @@ pub struct Spread {
 
 /// What a scan reads, by who leads it.
 pub(super) struct Led {
+    through_index: bool,
     spans: Vec<Span>,
     runs: Vec<Run>,
 }
@@ -59,7 +62,7 @@ pub struct Placement {
 }
 
 impl Led {
-    /// What a scan reads; `None` when it does not read spans of the primary storage in order.
+    /// What a scan reads; `None` when it does not read spans in order.
     pub(super) fn by(
         executor: &Executor,
         scan: &TableScan,
@@ -68,6 +71,7 @@ impl Led {
         let spans = spans_of(executor, scan)?;
         Ok(spans.map(|spans| Self {
             runs: runs(executor, &spans, me),
+            through_index: scan.through_index(),
             spans,
         }))
     }
@@ -105,14 +109,9 @@ fn runs(executor: &Executor, spans: &[Span], me: NodeId) -> Vec<Run> {
     runs
 }
 
-/// The spans of the primary storage that a scan reads, in order.
+/// The spans of the primary storage, or of an index, that a scan reads, in order.
 fn spans_of(executor: &Executor, scan: &TableScan) -> Result<Option<Vec<Span>>, SqlError> {
-    let in_order = match &scan.access {
-        Access::Full => true,
-        Access::Key(access) => access.index.is_none(),
-        Access::Part(_) => false,
-    };
-    if !in_order || scan.reverse {
+    if matches!(scan.access, Access::Part(_)) || scan.reverse {
         return Ok(None);
     }
     Ok(match keys_of(&executor.cx, scan, None)? {
@@ -148,6 +147,7 @@ impl Spread {
             fellows,
             read,
             read_at,
+            notes_reads: led.through_index && cx.txn.notes_reads(),
             inlets,
             runs: led.runs,
             account,
@@ -164,6 +164,7 @@ impl Spread {
         Part {
             work: Arc::clone(&self.work),
             read_at: self.read_at,
+            notes_reads: self.notes_reads,
             spans,
             inlets: self.inlets.clone(),
         }

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use bytes::Bytes;
+use pontoon_kv::range::ReadEntry;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +50,8 @@ pub(super) struct Page {
     pub(super) batches: Bytes,
     /// At the end: rows of the table that were read.
     pub(super) read: Option<u64>,
+    /// What was read for it, if whoever asks validates that.
+    pub(super) reads: Vec<ReadEntry>,
 }
 
 /// An error of SQL.

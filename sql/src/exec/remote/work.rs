@@ -39,6 +39,8 @@ pub(super) struct Rows {
     pub(super) columns: Vec<Column>,
     pub(super) positions: Vec<usize>,
     pub(super) filter: Vec<Expr>,
+    /// The name of the index through which they are read, if they are.
+    pub(super) index: Option<String>,
     /// All rows of the table are read, part by part.
     pub(super) of_all: bool,
 }
@@ -139,7 +141,10 @@ impl Work {
     /// What it is, in words.
     pub fn title(&self) -> String {
         let rows = match &self.source {
-            Source::Table(rows) => rows.table.name.to_string(),
+            Source::Table(rows) => match &rows.index {
+                Some(index) => format!("{} through {index}", rows.table.name),
+                None => rows.table.name.to_string(),
+            },
             Source::Inlet(..) => "shuffled rows".to_owned(),
         };
         let joins = self
@@ -224,6 +229,7 @@ impl Source {
             Self::Table(rows) => {
                 let part = SpanPart {
                     spans: spans.into(),
+                    through_index: rows.index.is_some(),
                     of_all: rows.of_all,
                     read: Arc::clone(read),
                 };

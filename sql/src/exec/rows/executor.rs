@@ -416,7 +416,7 @@ impl Executor {
         let layout = self.cx.layout(&scan.table)?;
         let keys = self.keys_of(scan, outer)?;
         let exact = scan.filter.is_empty();
-        let through_index = matches!(&scan.access, Access::Key(k) if k.index.is_some());
+        let through_index = scan.through_index();
         let most = usize::try_from(wanted.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let options = ScanOptions {
             reverse: scan.reverse,

@@ -79,7 +79,7 @@ impl ColumnReader {
         limit: Option<u64>,
     ) -> Self {
         let storage = scan.table.storage;
-        let through_index = matches!(&scan.access, Access::Key(k) if k.index.is_some());
+        let through_index = scan.through_index();
         let options = ScanOptions {
             reverse: scan.reverse,
             limit,
