@@ -281,6 +281,8 @@ pub struct RangeReport {
     pub bytes: u64,
     /// Requests a second to its leader.
     pub requests: u64,
+    /// The term in which it leads.
+    pub term: u64,
 }
 
 /// Asks a node to be let into its cluster, in the way that the nodes of the cluster want.

@@ -70,6 +70,7 @@ impl Model {
             behind: vec![(ReplicaId(1), Some(0))],
             bytes: 0,
             requests: 0,
+            term: 1,
         };
         Self {
             picture: Picture {

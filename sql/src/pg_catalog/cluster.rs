@@ -312,6 +312,7 @@ pub(super) mod tests {
             behind: vec![(replica(1), Some(0)), (replica(3), Some(12))],
             bytes: 4_096,
             requests: 7,
+            term: 1,
         }
     }
 

@@ -118,10 +118,7 @@ impl Roll {
                 continue;
             }
             for range in &report.leads {
-                let newer = |known: &RangeReport| {
-                    known.membership.position < range.membership.position
-                        || known.descriptor.generation < range.descriptor.generation
-                };
+                let newer = |known: &RangeReport| known.term < range.term;
                 let entry = ranges.entry(range.descriptor.range);
                 entry
                     .and_modify(|known| {
@@ -302,5 +299,43 @@ impl Heard {
         rows.filter(|row| row.state != NodeState::Gone)
             .map(status)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::cluster::used::tests::report;
+
+    #[test]
+    fn of_two_leaders_the_newer_one_counts() {
+        let now = Duration::from_secs(1);
+        for (old, new) in [(1, 2), (2, 1)] {
+            let roll = Roll::default();
+            roll.begin(1, now);
+            for (leader, term) in [(old, 4), (new, 5)] {
+                let mut row = NodeRow::default();
+                row.place.node = NodeId(leader);
+                let leads = vec![RangeReport {
+                    term,
+                    ..report(leader, 0)
+                }];
+                let heard = Report {
+                    row,
+                    leads,
+                    usage: Default::default(),
+                    replicas: Vec::new(),
+                    stopping: false,
+                };
+                roll.note(heard, now);
+            }
+            let picture = roll.picture(now);
+            let leaders: Vec<u64> = picture
+                .ranges
+                .iter()
+                .map(|of| of.leader.place.node.0)
+                .collect();
+            assert_eq!(leaders, [new]);
+        }
     }
 }

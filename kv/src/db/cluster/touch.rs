@@ -268,5 +268,6 @@ pub(super) fn report_of(replica: &Replica) -> RangeReport {
         membership: status.membership,
         bytes: replica.state().size(),
         requests: replica.state().load.per_second(),
+        term: status.term,
     }
 }

@@ -46,7 +46,7 @@ impl Used {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use bytes::Bytes;
     use pontoon_raft::{Membership, Peer, Place, ReplicaId};
 
@@ -54,7 +54,7 @@ mod tests {
     use crate::range::Descriptor;
     use crate::txn::Span;
 
-    fn report(leader: u64, requests: u64) -> RangeReport {
+    pub(in crate::db::cluster) fn report(leader: u64, requests: u64) -> RangeReport {
         RangeReport {
             descriptor: Descriptor {
                 frozen: None,
@@ -77,6 +77,7 @@ mod tests {
             behind: Vec::new(),
             bytes: 0,
             requests,
+            term: 1,
         }
     }
 
