@@ -28,6 +28,9 @@ use crate::txn::several;
 /// Writes of its own in a span that a transaction reads through a [`Watch`].
 const OWN_CHANGES_MAX: usize = 8_192;
 
+/// The value of a key, if that is known without looking for it; it may have none.
+pub(super) type Known = Option<Option<Value>>;
+
 struct Saved {
     id: u64,
     writes: WriteView,
@@ -419,10 +422,7 @@ impl Txn {
 
     /// The read timestamp, and of each key the value that is known without looking for it: what was
     /// written here, and none where there was none when it was locked.
-    pub(super) fn known(
-        &self,
-        keys: &[Key],
-    ) -> Result<(Timestamp, Vec<Option<Option<Value>>>), Error> {
+    pub(super) fn known(&self, keys: &[Key]) -> Result<(Timestamp, Vec<Known>), Error> {
         let state = self.inner.state.lock();
         if state.finished {
             return Err(Error::Finished);
