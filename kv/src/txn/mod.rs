@@ -14,11 +14,15 @@
 mod api;
 mod asked;
 mod buffer;
+mod commit;
+mod lock;
 mod many;
+mod read;
 mod reads;
 mod remembered;
 mod scan;
 mod several;
+mod state;
 mod transaction;
 
 pub use crate::db::Db;
