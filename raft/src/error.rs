@@ -98,6 +98,12 @@ impl MembershipError {
             reason: format!("{replica} is not a voter"),
         }
     }
+
+    pub(crate) fn no_answer(replica: ReplicaId) -> Self {
+        Self::Refused {
+            reason: format!("{replica} does not answer"),
+        }
+    }
 }
 
 /// Why a group could not be opened.

@@ -199,6 +199,36 @@ fn leadership_is_handed_over_on_request() {
 }
 
 #[test]
+fn leadership_is_not_handed_to_who_does_not_answer() {
+    simulate(async {
+        let mut cluster = Cluster::start(4, 3, 1).await;
+        cluster.initialize(&[1, 2, 3]).await;
+        let old = cluster.leader(GROUP).await;
+        let lost = old % 3 + 1;
+        let group = cluster.group(old, GROUP);
+        group.propose(command("a")).await.unwrap();
+        cluster.network.isolate(peer(lost).place.node);
+        let handing = tokio::spawn({
+            let group = group.clone();
+            async move { group.transfer_leader(ReplicaId(lost)).await }
+        });
+        while !handing.is_finished() {
+            assert!(group.leadership().is_some(), "reads go on");
+            pause(1).await;
+        }
+        let refused = handing.await.unwrap();
+        assert!(
+            matches!(refused, Err(MembershipError::Refused { .. })),
+            "{refused:?}"
+        );
+        group.propose(command("b")).await.unwrap();
+        cluster.network.heal();
+        assert_eq!(converge(&cluster, GROUP).await.len(), 2);
+        cluster.shutdown().await;
+    });
+}
+
+#[test]
 fn one_replica_grows_to_three_by_snapshot_and_moves_away() {
     simulate(async {
         let mut cluster = Cluster::start(4, 1, 1).await;

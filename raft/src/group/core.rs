@@ -226,11 +226,24 @@ impl Core {
         changed.await.map(|_| ()).map_err(membership_error)
     }
 
+    fn voter(&self, replica: ReplicaId) -> Option<Peer> {
+        let metrics = self.metrics.borrow_watched();
+        let members = &metrics.membership_config;
+        let votes = members.voter_ids().any(|id| id == replica.0);
+        let place = *members.get_node(&replica.0).filter(|_| votes)?;
+        Some(Peer { replica, place })
+    }
+
     pub(super) async fn transfer_leader(
         &self,
         group: &GroupInner,
         to: ReplicaId,
     ) -> Result<(), MembershipError> {
+        let successor = self.voter(to).ok_or(MembershipError::no_voter(to))?;
+        // From the transfer on nobody leads until the successor does, so it has to be there.
+        if !group.answers(successor).await {
+            return Err(MembershipError::no_answer(to));
+        }
         let term = group.cell.led_term();
         if term == 0 {
             return Err(MembershipError::NotLeader {
@@ -238,14 +251,6 @@ impl Core {
             });
         }
         let mut metrics = self.metrics.clone();
-        if !metrics
-            .borrow_watched()
-            .membership_config
-            .voter_ids()
-            .any(|id| id == to.0)
-        {
-            return Err(MembershipError::no_voter(to));
-        }
         group.cell.on_transfer();
         self.raft
             .trigger()

@@ -397,8 +397,9 @@ impl Group {
     }
 
     /// Hands leadership to another voter and waits, up to two leases, until this replica has
-    /// heard of a successor. From the call on this replica serves no reads; should the successor
-    /// not answer, the group is without a leader until an election timeout has passed.
+    /// heard of a successor. One that does not answer is refused, and this replica leads on. Once it
+    /// has answered, this replica serves no reads; should the successor be lost then, the group is
+    /// without a leader until an election timeout has passed.
     pub async fn transfer_leader(&self, to: ReplicaId) -> Result<(), MembershipError> {
         match self.inner.running().ok_or(MembershipError::Stopped)? {
             Running::Core(core) => {

@@ -173,6 +173,11 @@ impl GroupInner {
         });
     }
 
+    /// Whether a follower answers now, awake.
+    pub(super) async fn answers(&self, follower: Peer) -> bool {
+        self.send(follower, Request::Wake).await.is_ok()
+    }
+
     fn send(
         &self,
         to: Peer,
