@@ -15,6 +15,9 @@ use crate::placement::wish;
 const CAUGHT_UP: u64 = 1_000;
 /// A node takes no replicas when less of its file system is free: one part in so many.
 const FREE_MIN: u64 = 20;
+/// A node that was silent for so long is not to become a leader: it may be dead, though it is not taken
+/// for that yet. Nodes report twice a second.
+const SILENT: Duration = Duration::from_millis(1_500);
 /// The range of the cluster's metadata.
 pub(super) const SYSTEM_RANGE: u64 = 1;
 
@@ -96,6 +99,8 @@ pub(super) struct Spot<'a> {
     bad: bool,
     /// It may lead.
     pub(super) leads: bool,
+    /// It was heard of just now.
+    heard: bool,
     pub(super) replicas: usize,
     pub(super) leaders: usize,
     /// Requests a second to the ranges that it leads.
@@ -246,6 +251,7 @@ impl<'a> Plan<'a> {
                 takes: works && !full,
                 bad: dead || !active || !status.row.roles.data,
                 leads: works,
+                heard: *silent < SILENT,
                 replicas: 0,
                 leaders: 0,
                 requests: 0,
@@ -445,7 +451,10 @@ impl<'a> Plan<'a> {
         among
             .iter()
             .filter(|replica| **replica != range.leader.replica)
-            .filter(|replica| self.spot(range, **replica).is_some_and(|spot| spot.leads))
+            .filter(|replica| {
+                let spot = self.spot(range, **replica);
+                spot.is_some_and(|spot| spot.leads && spot.heard)
+            })
             .filter(|replica| has_caught_up(range, **replica))
             .copied()
             .collect()

@@ -179,6 +179,19 @@ impl Model {
         }
     }
 
+    /// The ranges that a node leads get other leaders.
+    fn elect_others_than(&mut self, node: u64) {
+        for range in &mut self.picture.ranges {
+            if range.leader.place.node == NodeId(node) {
+                let (replica, place) = range.membership.members.first_key_value().unwrap();
+                range.leader = Peer {
+                    replica: *replica,
+                    place: *place,
+                };
+            }
+        }
+    }
+
     fn range_of(&mut self, number: u64) -> &mut RangeReport {
         let mut ranges = self.picture.ranges.iter_mut();
         let range = ranges.find(|range| range.descriptor.range == number);
@@ -264,22 +277,26 @@ fn nodes_get_equal_numbers_of_replicas_and_leaders() {
 }
 
 #[test]
+fn who_has_just_fallen_silent_is_not_to_lead() {
+    let mut model = Model::new(3, 12);
+    model.settle();
+    model.node(2).1 = Duration::from_secs(2);
+    model.elect_others_than(2);
+    model.settle();
+    assert_eq!(model.counts()[&2].1, 0, "it may be dead");
+    model.node(2).1 = Duration::from_millis(700);
+    model.settle();
+    assert!(model.counts()[&2].1 >= 3, "it is there again");
+}
+
+#[test]
 fn a_dead_node_is_replaced_and_never_only_given_up() {
     let mut model = Model::new(3, 5);
     model.settle();
     let (status, silent) = model.node(2);
     status.alive = false;
     *silent = Duration::from_secs(10);
-    for range in &mut model.picture.ranges {
-        // Its ranges have other leaders by now.
-        if range.leader.place.node == NodeId(2) {
-            let (replica, place) = range.membership.members.first_key_value().unwrap();
-            range.leader = Peer {
-                replica: *replica,
-                place: *place,
-            };
-        }
-    }
+    model.elect_others_than(2);
     model.settle();
     assert_eq!(model.counts()[&2].0, 5, "it may come back");
     model.node(2).1 = Duration::from_secs(600);
