@@ -34,18 +34,48 @@ struct Load {
 }
 
 /// What is read through a node.
-#[derive(Default)]
 struct Reader {
     /// Rows of ranges that the node leads itself.
     rows: Mutex<Vec<i64>>,
-    /// Milliseconds without an answer, at most, since that was set to 0.
-    longest_ms: AtomicU64,
+    pause: Mutex<Pause>,
+}
+
+/// How long a reader was without an answer.
+struct Pause {
+    /// When it got the last one, or began to read other rows.
+    since: Instant,
+    longest: Duration,
+    /// The row that was read then, and what was said to it before.
+    row: i64,
+    said: Vec<String>,
+    /// What has been said since the last answer.
+    errors: Vec<String>,
+}
+
+impl Pause {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            longest: Duration::ZERO,
+            row: 0,
+            said: Vec::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    fn answered(&mut self, row: i64) {
+        let took = self.since.elapsed();
+        let errors = std::mem::take(&mut self.errors);
+        if took > self.longest {
+            (self.longest, self.row, self.said) = (took, row, errors);
+        }
+        self.since = Instant::now();
+    }
 }
 
 /// Reads rows one after the other until told to stop, each as it must be.
 fn read(load: &Load, number: usize) {
     let (mut client, reader) = (None, &load.readers[number]);
-    let mut last = Instant::now();
     for n in 0.. {
         if load.stop.load(Ordering::Relaxed) {
             return;
@@ -58,7 +88,6 @@ fn read(load: &Load, number: usize) {
             .take()
             .or_else(|| Client::connect(&load.addresses[number]).ok());
         let (Some(row), Some(mut connected)) = (row, connected) else {
-            last = Instant::now();
             thread::sleep(Duration::from_millis(20));
             continue;
         };
@@ -67,16 +96,16 @@ fn read(load: &Load, number: usize) {
         match connected.scalar(&value) {
             Ok(value) => {
                 assert_eq!(value, Some((row * 7).to_string()));
-                let took = last.elapsed().as_millis() as u64;
-                reader.longest_ms.fetch_max(took, Ordering::Relaxed);
+                reader.pause.lock().unwrap().answered(row);
                 client = Some(connected);
             }
-            Err(WireError::Server(error)) => {
-                assert!(error.code.starts_with("57P0"), "{error}");
+            Err(error) => {
+                if let WireError::Server(error) = &error {
+                    assert!(error.code.starts_with("57P0"), "{error}");
+                }
+                reader.pause.lock().unwrap().errors.push(error.to_string());
             }
-            Err(_) => {}
         }
-        last = Instant::now();
         thread::sleep(Duration::from_millis(2));
     }
 }
@@ -103,7 +132,7 @@ fn read_what_they_lead(cluster: &Cluster, load: &Load) -> Option<usize> {
     }
     for (reader, led) in load.readers.iter().zip(led) {
         *reader.rows.lock().unwrap() = led;
-        reader.longest_ms.store(0, Ordering::Relaxed);
+        *reader.pause.lock().unwrap() = Pause::new();
     }
     coordinator
 }
@@ -170,7 +199,12 @@ fn kill_9_of_any_node_loses_nothing() {
         acknowledged: Mutex::default(),
         last_ms: AtomicU64::new(0),
         began: Instant::now(),
-        readers: (0..3).map(|_| Reader::default()).collect(),
+        readers: (0..3)
+            .map(|_| Reader {
+                rows: Mutex::default(),
+                pause: Mutex::new(Pause::new()),
+            })
+            .collect(),
     });
     let start = |work: fn(&Load, usize), count: usize| {
         (0..count)
@@ -210,10 +244,21 @@ fn kill_9_of_any_node_loses_nothing() {
         }
         gaps.push(killed.elapsed());
         if coordinator.is_some_and(|node| node != victim) {
-            let others = load.readers.iter().enumerate();
-            let others = others.filter(|(node, _)| *node != victim);
-            let longest = others.map(|(_, reader)| reader.longest_ms.load(Ordering::Relaxed));
-            reads.extend(longest.map(Duration::from_millis));
+            for (node, reader) in load.readers.iter().enumerate() {
+                let reads_nothing = reader.rows.lock().unwrap().is_empty();
+                if node == victim || reads_nothing {
+                    continue;
+                }
+                let pause = reader.pause.lock().unwrap();
+                let longest = pause.longest.max(pause.since.elapsed());
+                if longest > READS_ON {
+                    println!(
+                        "kill {kill} of node {victim}: {longest:?} without reads on node {node}, of row {}: {:?}, {:?}",
+                        pause.row, pause.said, pause.errors
+                    );
+                }
+                reads.push(longest);
+            }
         }
         cluster.nodes[victim].start_again().unwrap();
         cluster.wait_for_replicas();
