@@ -18,6 +18,15 @@ use crate::routing::{PeerError, Peers, Whom, plain};
 use crate::shell::Runtime;
 use crate::timestamp::Timestamp;
 
+/// Changes of leader that a question outlasts.
+const CHANGES_MAX: usize = 8;
+
+fn changes_leaders() -> Error {
+    Error::Unavailable {
+        message: "the timestamp oracle changes leaders".into(),
+    }
+}
+
 /// Hands out timestamps while this node leads range 1.
 pub struct OracleService {
     /// The replica of range 1 on this node, if there is one.
@@ -32,6 +41,9 @@ pub struct OracleService {
     /// A fault that the simulator must find: commits are not announced.
     #[cfg(test)]
     pub(crate) silent: AtomicBool,
+    /// Another: what is announced is not replicated, save the first time.
+    #[cfg(test)]
+    pub(crate) hasty: AtomicBool,
 }
 
 impl OracleService {
@@ -46,6 +58,8 @@ impl OracleService {
             ask: Notify::new(),
             #[cfg(test)]
             silent: AtomicBool::default(),
+            #[cfg(test)]
+            hasty: AtomicBool::default(),
         })
     }
 
@@ -108,26 +122,44 @@ impl OracleService {
     }
 
     /// A timestamp for a commit of which everybody is to hear.
+    ///
+    /// Invariant: it is replicated by the leadership that hands it out before anybody commits with it,
+    /// so that every later leader tells of it.
     pub(crate) async fn announced(&self) -> Result<Timestamp, Error> {
         #[cfg(test)]
         if self.silent.load(Ordering::Relaxed) {
             return Ok(self.block(1).await?.at);
         }
-        self.filled(|| self.take_by(Window::announce)).await
+        let announce = |window: &Window, term, wall_ms| {
+            let at = window.announce(term, wall_ms)?;
+            Some((term, at))
+        };
+        for _ in 0..CHANGES_MAX {
+            let (term, at) = self.filled(|| self.take_by(announce)).await?;
+            #[cfg(test)]
+            if self.hasty.load(Ordering::Relaxed)
+                && self.replica()?.state().announced.load(Ordering::Acquire) != 0
+            {
+                return Ok(at);
+            }
+            let replicated = self.replica()?.propose(Body::Announced(at)).await;
+            if replicated.map_err(plain)?.term == term {
+                return Ok(at);
+            }
+        }
+        Err(changes_leaders())
     }
 
     /// What `take` takes from the window, which is refilled when that has no room.
     async fn filled<T>(&self, take: impl Fn() -> Option<T>) -> Result<T, Error> {
         // A refill may race with a change of leader; the second one is under the new one.
-        for _ in 0..8 {
+        for _ in 0..CHANGES_MAX {
             if let Some(taken) = take() {
                 return Ok(taken);
             }
             self.refill().await?;
         }
-        Err(Error::Unavailable {
-            message: "the timestamp oracle changes leaders".into(),
-        })
+        Err(changes_leaders())
     }
 
     /// Replicates a new bound and opens the window up to it.
@@ -140,10 +172,15 @@ impl OracleService {
             return Ok(());
         }
         let before = replica.state().window.load(Ordering::Acquire);
+        let announced = match replica.state().announced.load(Ordering::Acquire) {
+            // Not known: it may have been anything below.
+            0 => before,
+            announced => announced,
+        };
         let bound = self.window.next_bound(wall_ms, before);
         let led = replica.propose(Body::Window(bound)).await.map_err(plain)?;
         if led.term == term {
-            self.window.open(term, before, bound);
+            self.window.open(term, before, announced, bound);
         }
         Ok(())
     }

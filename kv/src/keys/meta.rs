@@ -171,6 +171,11 @@ pub fn safe_point(range_id: u64) -> Vec<u8> {
     range(range_id, b'g')
 }
 
+/// Timestamp of the last announced commit (range 1).
+pub fn announced(range_id: u64) -> Vec<u8> {
+    range(range_id, b'n')
+}
+
 /// Bound of the timestamps that may be handed out (range 1).
 pub fn window(range_id: u64) -> Vec<u8> {
     range(range_id, b'w')

@@ -19,8 +19,8 @@ pub struct Window {
     limit: AtomicU64,
     /// The leadership to which the window belongs; 0 for none.
     term: AtomicU64,
-    /// The last timestamp that was announced, or the bound below which earlier leaders may have
-    /// announced some; the largest number while one is being announced.
+    /// The last timestamp that was announced, here or by an earlier leader; the largest number while one
+    /// is being announced.
     announced: AtomicU64,
     /// Held by whoever changes `announced`.
     announcing: Mutex<()>,
@@ -47,7 +47,8 @@ impl Window {
         Some(Moment { at, announced })
     }
 
-    /// Like [`Self::take`], for a commit of which everybody is to hear.
+    /// Like [`Self::take`], for a commit of which everybody is to hear. Later leaders hear of it when it
+    /// has been replicated, which must be before it is used.
     pub fn announce(&self, term: u64, wall_ms: u64) -> Option<Timestamp> {
         let _one = self.announcing.lock();
         // Invariant: before the timestamp is taken, so that whoever takes a larger one sees it.
@@ -90,19 +91,19 @@ impl Window {
     }
 
     /// Opens the window up to `bound`, which has been replicated by the leadership `term`, while
-    /// the highest bound before it was `before`.
-    pub fn open(&self, term: u64, before: u64, bound: u64) {
+    /// the highest bound before it was `before`, and no announced commit of earlier leaders lies above
+    /// `announced`.
+    pub fn open(&self, term: u64, before: u64, announced: u64, bound: u64) {
         if self.term.load(Ordering::SeqCst) != term {
             let _one = self.announcing.lock();
             self.term.store(0, Ordering::SeqCst);
             self.last.fetch_max(before, Ordering::SeqCst);
             #[cfg(test)]
-            let before = match self.forgets.load(Ordering::SeqCst) {
+            let announced = match self.forgets.load(Ordering::SeqCst) {
                 true => 0,
-                false => before,
+                false => announced,
             };
-            // What earlier leaders have announced lies below.
-            self.announced.fetch_max(before, Ordering::SeqCst);
+            self.announced.fetch_max(announced, Ordering::SeqCst);
         }
         self.limit.fetch_max(bound, Ordering::SeqCst);
         self.term.store(term, Ordering::SeqCst);
@@ -133,7 +134,7 @@ mod tests {
         let window = Window::default();
         assert_eq!(window.take(1, 5), None);
         let bound = window.next_bound(5, 0);
-        window.open(1, 0, bound);
+        window.open(1, 0, 0, bound);
         assert_eq!(window.take(2, 5), None);
         let next = |wall_ms| window.take(1, wall_ms).map(|moment| moment.at);
         assert_eq!(next(5), Some(Timestamp::from_millis(5)));
@@ -153,22 +154,18 @@ mod tests {
         let old = Timestamp::from_millis(90_000).0;
         // Its clock is far behind.
         let bound = window.next_bound(5, old);
-        window.open(7, old, bound);
+        let announced = Timestamp(old - 7);
+        window.open(7, old, announced.0, bound);
         let first = window.take(7, 5).unwrap();
         assert!(first.at.0 > old && first.at.0 < bound);
-        let known =
-            first.is_quiet_since(Timestamp(old)) && !first.is_quiet_since(Timestamp(old - 1));
-        assert!(
-            known,
-            "an earlier leader may have announced anything: {first:?}"
-        );
+        assert_eq!(first.announced, announced, "by an earlier leader");
     }
 
     #[test]
     fn what_is_announced_is_told_with_every_later_timestamp() {
         let window = Window::default();
         assert_eq!(window.announce(1, 5), None);
-        window.open(1, 0, u64::MAX);
+        window.open(1, 0, 0, u64::MAX);
         let before = window.take(1, 5).unwrap();
         assert!(before.is_quiet_since(Timestamp::ZERO), "{before:?}");
         let announced = window.announce(1, 5).unwrap();
@@ -182,7 +179,7 @@ mod tests {
     #[test]
     fn threads_hear_of_everything_announced_before() {
         let window = Window::default();
-        window.open(1, 0, u64::MAX);
+        window.open(1, 0, 0, u64::MAX);
         let (taken, announced) = std::thread::scope(|scope| {
             let take = || (0..20_000).filter_map(|_| window.take(1, 3)).collect();
             let announce = || (0..2_000).filter_map(|_| window.announce(1, 3)).collect();
@@ -210,7 +207,7 @@ mod tests {
     #[test]
     fn threads_get_distinct_increasing_timestamps() {
         let window = Window::default();
-        window.open(1, 0, u64::MAX);
+        window.open(1, 0, 0, u64::MAX);
         let mut all: Vec<Timestamp> = std::thread::scope(|scope| {
             let take = || {
                 let taken = (0..5_000).filter_map(|_| window.take(1, 3));

@@ -36,6 +36,7 @@ const FREEZE: u8 = 7;
 const THAW: u8 = 8;
 const ABSORB: u8 = 9;
 const RENOUNCE: u8 = 10;
+const ANNOUNCED: u8 = 11;
 const FRESH: u8 = 1;
 const TOMBSTONE: u8 = 1;
 const RECORD_STAYS: u8 = 0;
@@ -62,6 +63,8 @@ pub enum Body {
     Commit(Vec<Write>),
     /// Raises the bound of the timestamps that may be handed out.
     Window(u64),
+    /// Raises the timestamp of the last announced commit.
+    Announced(Timestamp),
     /// Raises the timestamp below which history may be removed.
     SafePoint(Timestamp),
     /// Writes intents.
@@ -180,6 +183,7 @@ impl Command {
         let kind = match &self.body {
             Body::Commit(_) => COMMIT,
             Body::Window(_) => WINDOW,
+            Body::Announced(_) => ANNOUNCED,
             Body::SafePoint(_) => SAFE_POINT,
             Body::Prewrite(_) => PREWRITE,
             Body::Resolve(_) => RESOLVE,
@@ -195,7 +199,7 @@ impl Command {
         to.extend_from_slice(&self.request.to_be_bytes());
         match &self.body {
             Body::Commit(writes) => put_writes(&mut to, writes),
-            Body::Window(at) | Body::SafePoint(Timestamp(at)) => {
+            Body::Window(at) | Body::Announced(Timestamp(at)) | Body::SafePoint(Timestamp(at)) => {
                 to.extend_from_slice(&at.to_be_bytes());
             }
             Body::Prewrite(prewrite) => prewrite.put(&mut to),
@@ -229,6 +233,7 @@ impl Command {
         let body = match kind {
             COMMIT => Body::Commit(decode_writes(&mut from)?),
             WINDOW if from.len() == 8 => Body::Window(from.get_u64()),
+            ANNOUNCED if from.len() == 8 => Body::Announced(Timestamp(from.get_u64())),
             SAFE_POINT if from.len() == 8 => Body::SafePoint(Timestamp(from.get_u64())),
             PREWRITE => Body::Prewrite(Prewrite::take(&mut from).ok_or(Unreadable)?),
             RESOLVE => Body::Resolve(Resolve::take(&mut from)?),

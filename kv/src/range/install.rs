@@ -148,15 +148,15 @@ fn finish_one(
 struct Head {
     descriptor: Descriptor,
     window: u64,
+    announced: u64,
     safe_point: u64,
 }
 
 impl Head {
     fn take(pieces: &mut dyn SpooledSnapshot, range: u64) -> Result<Self, StorageError> {
         let mut first = pieces.next()?.ok_or_else(snapshot::malformed)?;
-        let (Ok(window), Ok(safe_point)) = (first.try_get_u64(), first.try_get_u64()) else {
-            return Err(snapshot::malformed());
-        };
+        let mut number = || first.try_get_u64().map_err(|_| snapshot::malformed());
+        let (window, announced, safe_point) = (number()?, number()?, number()?);
         let descriptor = Descriptor::decode(&first).map_err(|_| snapshot::malformed())?;
         if descriptor.range != range {
             return Err(snapshot::malformed());
@@ -164,6 +164,7 @@ impl Head {
         Ok(Self {
             descriptor,
             window,
+            announced,
             safe_point,
         })
     }
@@ -203,6 +204,7 @@ fn replace(
     }
     let number = |n: u64| Bytes::copy_from_slice(&n.to_be_bytes());
     batch.put(Space::Meta, meta::window(range), number(head.window));
+    batch.put(Space::Meta, meta::announced(range), number(head.announced));
     batch.put(
         Space::Meta,
         meta::safe_point(range),
@@ -261,10 +263,12 @@ fn take_over(state: &RangeState, head: Head, applied: AppliedState) -> Result<()
     let Head {
         descriptor,
         window,
+        announced,
         safe_point,
     } = head;
     state.set_durable(applied.position);
     state.window.store(window, Ordering::Release);
+    state.announced.store(announced, Ordering::Release);
     state.safe_point.store(safe_point, Ordering::Release);
     state.measured.store(false, Ordering::Relaxed);
     state.recent.lock().forget();

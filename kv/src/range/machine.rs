@@ -41,6 +41,7 @@ struct Effects {
     /// Keys written so far; kept only when there are several commands.
     staged: Option<BTreeMap<Bytes, Bytes>>,
     window: u64,
+    announced: u64,
     safe_point: u64,
     /// Commands that change what is known in memory of keys, in order; with the timestamp of the
     /// versions that they write, if they do.
@@ -179,6 +180,7 @@ impl RangeMachine {
                 effects.batch.put(Space::Meta, fate, RENOUNCED);
             }
             Body::Window(bound) => effects.window = effects.window.max(*bound),
+            Body::Announced(at) => effects.announced = effects.announced.max(at.0),
             Body::SafePoint(at) => effects.safe_point = effects.safe_point.max(at.0),
         }
         Ok(Outcome::Applied)
@@ -318,6 +320,7 @@ impl RangeMachine {
     ) -> Result<(), StorageError> {
         let state = &self.state;
         state.window.store(effects.window, Ordering::Release);
+        state.announced.store(effects.announced, Ordering::Release);
         state
             .safe_point
             .store(effects.safe_point, Ordering::Release);
@@ -391,6 +394,7 @@ fn lies_in(body: &Body, span: &Span) -> bool {
     match body {
         Body::Commit(writes) => writes.iter().all(|write| span.contains(&write.key)),
         Body::Window(_)
+        | Body::Announced(_)
         | Body::SafePoint(_)
         | Body::Freeze(_)
         | Body::Thaw
@@ -428,6 +432,7 @@ impl StateMachine for RangeMachine {
             batch: WriteBatch::default(),
             staged: (entries.len() > 1).then(BTreeMap::new),
             window: state.window.load(Ordering::Acquire),
+            announced: state.announced.load(Ordering::Acquire),
             safe_point: state.safe_point.load(Ordering::Acquire),
             noted: Vec::new(),
             requests: Vec::new(),
@@ -437,6 +442,7 @@ impl StateMachine for RangeMachine {
             membership: applied.membership.clone(),
         };
         let (window, safe_point) = (effects.window, effects.safe_point);
+        let announced = effects.announced;
         let mut replies = Vec::with_capacity(entries.len());
         for entry in entries {
             debug_assert!(
@@ -465,6 +471,12 @@ impl StateMachine for RangeMachine {
                 meta::window(state.range),
                 number(effects.window),
             );
+        }
+        if effects.announced != announced {
+            let key = meta::announced(state.range);
+            effects
+                .batch
+                .put(Space::Meta, key, number(effects.announced));
         }
         if effects.safe_point != safe_point {
             let key = meta::safe_point(state.range);

@@ -1,7 +1,7 @@
 //! A replica's whole state as bytes, for a peer that is too far behind.
 //!
 //! ```text
-//! window (8) ‖ safe point (8) ‖ descriptor        the first chunk
+//! window (8) ‖ announced (8) ‖ safe point (8) ‖ descriptor        the first chunk
 //! { space (1) ‖ key length (4) ‖ value length (4) ‖ key ‖ value }   the others
 //! ```
 
@@ -24,12 +24,15 @@ const HISTORY: u8 = 2;
 const INTENT: u8 = 3;
 const RECORD: u8 = 4;
 const FATE: u8 = 5;
+/// Bytes before the descriptor.
+const NUMBERS: usize = 24;
 
 /// A view of a replica at one applied position.
 pub(super) struct View {
     snapshot: Box<dyn EngineSnapshot>,
     descriptor: Descriptor,
     window: u64,
+    announced: u64,
     safe_point: u64,
     applied: AppliedState,
 }
@@ -44,6 +47,7 @@ pub(super) fn open(state: &RangeState) -> Result<View, Error> {
             .unwrap_or(0))
     };
     let window = number(meta::window(state.range))?;
+    let announced = number(meta::announced(state.range))?;
     let safe_point = number(meta::safe_point(state.range))?;
     let descriptor = match snapshot.get(Space::Meta, &meta::descriptor(state.range))? {
         Some(stored) => Descriptor::decode(&stored)?,
@@ -57,6 +61,7 @@ pub(super) fn open(state: &RangeState) -> Result<View, Error> {
         snapshot,
         descriptor,
         window,
+        announced,
         safe_point,
         applied,
     })
@@ -103,8 +108,9 @@ impl SnapshotSource for View {
         sink: &mut dyn FnMut(Bytes) -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let descriptor = self.descriptor.encode();
-        let mut head = BytesMut::with_capacity(descriptor.len() + 16);
+        let mut head = BytesMut::with_capacity(descriptor.len() + NUMBERS);
         head.put_u64(self.window);
+        head.put_u64(self.announced);
         head.put_u64(self.safe_point);
         head.extend_from_slice(&descriptor);
         sink(head.freeze())?;
@@ -135,7 +141,7 @@ impl SnapshotSource for View {
 
 /// The bounds that a snapshot is of, from its first piece.
 pub(crate) fn bounds(first: &Bytes) -> Option<Descriptor> {
-    Descriptor::decode(first.get(16..)?).ok()
+    Descriptor::decode(first.get(NUMBERS..)?).ok()
 }
 
 /// What somebody sent is no snapshot.

@@ -70,6 +70,9 @@ pub struct RangeState {
     pub(crate) descriptor: RwLock<Descriptor>,
     /// The highest replicated bound of timestamps (range 1 only).
     pub(crate) window: AtomicU64,
+    /// The timestamp of the last announced commit (range 1); 0 when a version that did not keep it has
+    /// written the store.
+    pub(crate) announced: AtomicU64,
     pub(crate) safe_point: AtomicU64,
     /// Held while something is written to the engine: applies and garbage collection exclude
     /// each other.
@@ -152,10 +155,9 @@ impl RangeState {
                 .and_then(|mut bytes| bytes.try_get_u64().ok())
                 .unwrap_or(0))
         };
-        let (window, safe_point) = (
-            number(meta::window(range))?,
-            number(meta::safe_point(range))?,
-        );
+        let window = number(meta::window(range))?;
+        let announced = number(meta::announced(range))?;
+        let safe_point = number(meta::safe_point(range))?;
         let applied = read_applied(&*engine, range)?;
         let intents = Intents::default();
         intents.load(&*engine, &descriptor.span)?;
@@ -190,6 +192,7 @@ impl RangeState {
             reshaping: tokio::sync::Mutex::default(),
             descriptor: RwLock::new(descriptor),
             window: AtomicU64::new(window),
+            announced: AtomicU64::new(announced),
             safe_point: AtomicU64::new(safe_point),
             writes: Mutex::default(),
             applied: Mutex::new(applied),

@@ -166,10 +166,16 @@ fn windows_and_safe_points_only_rise_and_survive() {
         entry(1, 2, &command(Body::Window(40))),
         entry(1, 3, &command(Body::SafePoint(Timestamp(7)))),
         entry(1, 4, &command(Body::SafePoint(Timestamp(6)))),
+        entry(1, 5, &command(Body::Announced(Timestamp(30)))),
+        entry(1, 6, &command(Body::Announced(Timestamp(20)))),
     ];
     machine.apply(&entries).unwrap();
     let (state, _) = open(&engine);
     assert_eq!(state.window.load(std::sync::atomic::Ordering::SeqCst), 50);
+    assert_eq!(
+        state.announced.load(std::sync::atomic::Ordering::SeqCst),
+        30
+    );
     assert_eq!(state.safe_point(), Timestamp(7));
 }
 
@@ -418,7 +424,7 @@ proptest! {
     fn commands_round_trip_and_cuts_are_refused(
         rows in prop::collection::vec((any::<Vec<u8>>(), any::<Vec<u8>>(), any::<bool>()), 0..5),
         numbers: (u64, u64, u64),
-        kind in 0..10,
+        kind in 0..12,
         change in 0..3,
     ) {
         let keys: Vec<Bytes> = rows.iter().map(|(key, _, _)| key.clone().into()).collect();
@@ -466,6 +472,7 @@ proptest! {
                 right: numbers.0,
                 generation: numbers.1,
             }),
+            10 => Body::Announced(Timestamp(numbers.0)),
             _ => Body::Commit(writes),
         };
         let command = Command { term: numbers.0, generation: numbers.1, request: numbers.2, body };

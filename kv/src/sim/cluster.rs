@@ -48,6 +48,8 @@ pub(super) enum Bug {
     EarlyTimestamps,
     /// Changes of the catalog are not announced.
     SkipAnnouncing,
+    /// Changes of the catalog are announced to those who ask the same coordinator only.
+    HastyAnnouncing,
     /// A new coordinator does not reckon with what earlier ones have announced.
     ForgetAnnounced,
     /// Splits wait for nobody, and entries are applied whatever the bounds have become.
@@ -579,6 +581,7 @@ impl Cluster {
                 Bug::SkipIntents => replica.state().intents.blind.store(true, Ordering::Relaxed),
                 Bug::EarlyTimestamps => started.early_timestamps.store(true, Ordering::Relaxed),
                 Bug::SkipAnnouncing => started.oracle.silent.store(true, Ordering::Relaxed),
+                Bug::HastyAnnouncing => started.oracle.hasty.store(true, Ordering::Relaxed),
                 Bug::ForgetAnnounced => {
                     let forgets = &started.oracle.window().forgets;
                     forgets.store(true, Ordering::Relaxed);

@@ -278,6 +278,13 @@ fn announcements_that_a_new_coordinator_forgets_are_found() {
 }
 
 #[test]
+fn announcements_that_are_not_replicated_are_found() {
+    let found = found_within(THREE_BOUNCES, Bug::HastyAnnouncing, 200);
+    println!("{found:?}");
+    assert!(found.is_some(), "the planted bug was not found");
+}
+
+#[test]
 fn splits_without_bounds_are_found() {
     let found = found_within(THREE_SPLIT, Bug::SkipBounds, 200);
     println!("{found:?}");

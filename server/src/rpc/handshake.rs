@@ -17,7 +17,7 @@ use super::socket::Proof;
 use crate::certs::Credentials;
 
 /// The version of the encoding. Nodes talk to each other only when theirs are the same.
-pub(super) const PROTOCOL: u32 = 4;
+pub(super) const PROTOCOL: u32 = 5;
 
 const PROTOCOL_KEY: &str = "pontoon-protocol";
 const CLUSTER_KEY: &str = "pontoon-cluster";
