@@ -490,11 +490,9 @@ async fn strangers_are_refused_in_plain_words() {
     hello.protocol = PROTOCOL + 1;
     let status = raw(&other.address, hello, vec![]).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
-    assert!(
-        status
-            .message()
-            .starts_with("this node speaks protocol 4, the caller 5: ")
-    );
+    let (ours, theirs) = (PROTOCOL, PROTOCOL + 1);
+    let refusal = format!("this node speaks protocol {ours}, the caller {theirs}: ");
+    assert!(status.message().starts_with(&refusal));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
