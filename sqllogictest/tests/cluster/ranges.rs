@@ -221,12 +221,15 @@ fn ranges_are_merged(cluster: &Cluster) {
     assert!(done, "{said}");
     let since = Instant::now();
     // One after the other, for as long as their replicas are apart.
-    while list(cluster).iter().any(|range| range.from == row) {
-        assert!(since.elapsed() < PATIENCE, "{:?}", list(cluster));
-        let (left, right) = (
-            range_at(cluster, "inventory (1000)"),
-            range_at(cluster, row),
-        );
+    loop {
+        // Of one picture: between two of them the ranges may have become one.
+        let ranges = list(cluster);
+        let at = |row: &str| ranges.iter().find(|range| range.from == row);
+        let Some(right) = at(row) else {
+            break;
+        };
+        assert!(since.elapsed() < PATIENCE, "{ranges:?}");
+        let left = at("inventory (1000)").unwrap_or_else(|| panic!("{ranges:?}"));
         let mut only_left = left.replicas.iter();
         let only_left = only_left.find(|node| !right.replicas.contains(node));
         let mut only_right = right.replicas.iter();
